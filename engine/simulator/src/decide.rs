@@ -1,0 +1,161 @@
+//! Deciding a command: events, or every rejection that applies. Nothing is changed here.
+
+mod advance;
+mod bets;
+mod operator;
+mod seasons;
+mod simulins;
+mod users;
+
+use daybook_schema::{Command, CommandId, Event, SeasonId, StreamId, UnixMicros, UserId};
+
+use crate::rejection::{Rejection, Rejections};
+use crate::rules::Rules;
+use crate::seeds::{SeasonKeyRequest, SeasonKeys};
+use crate::state::{Season, SeasonEnd, State, User};
+
+/// What a decision depends on beside the state: nothing else.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The time of the command, which its events are recorded with.
+    pub now: UnixMicros,
+    /// The command's id, if the client made it.
+    pub client_command_id: Option<CommandId>,
+    /// Where season keys come from.
+    pub keys: &'a dyn SeasonKeys,
+}
+
+/// An event that a decision asks to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// What happens.
+    pub event: Event,
+}
+
+impl NewEvent {
+    fn new(stream: impl Into<StreamId>, event: impl Into<Event>) -> Self {
+        Self { stream: stream.into(), event: event.into() }
+    }
+}
+
+/// What every part of the decision looks at.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    rules: &'a Rules,
+    state: &'a State,
+    context: &'a Context<'a>,
+}
+
+/// Decides a command.
+///
+/// # Errors
+/// [`Rejections`] with all that apply; then nothing is to be recorded.
+pub fn decide(
+    rules: &Rules,
+    state: &State,
+    command: &Command,
+    context: &Context<'_>,
+) -> Result<Vec<NewEvent>, Rejections> {
+    let table = Table { rules, state, context };
+    match *command {
+        Command::RegisterUser { user_id } => table.register(user_id),
+        Command::EraseUser { user_id } => table.erase(user_id),
+        Command::StartSession { user_id } => table.start_session(user_id),
+        Command::EndSession { user_id, session_number, reason } => {
+            table.end_session(user_id, session_number, reason)
+        }
+        Command::AdoptSimulin { user_id, species } => table.adopt(user_id, species),
+        Command::ChooseSimulinPath { user_id, simulin_id, path } => {
+            table.choose_path(user_id, simulin_id, path)
+        }
+        Command::RetireSimulin { user_id, simulin_id } => table.retire(user_id, simulin_id),
+        Command::StartSeason { user_id, commitment, client_seed, simulin_id } => {
+            table.start_season(user_id, commitment, (client_seed, simulin_id))
+        }
+        Command::PlaceBets { user_id, season_id, ref bets } => {
+            table.place_bets(user_id, season_id, bets)
+        }
+        Command::AdvanceDay { user_id, season_id, expected_day } => {
+            table.advance(user_id, season_id, expected_day)
+        }
+        Command::AbandonSeason { user_id, season_id } => table.abandon(user_id, season_id),
+        Command::ExpireSeason { user_id, season_id } => table.expire(user_id, season_id),
+        Command::FlagSuspicion { user_id, season_id, day_number, code } => {
+            table.flag(user_id, season_id, (day_number, code))
+        }
+        Command::RenewCommitment { user_id } => table.renew_commitment(user_id),
+        Command::RotateKey { key_id, compromised } => table.rotate_key(key_id, compromised),
+        Command::RestoreLedger { nonce } => Ok(table.restore(nonce)),
+    }
+}
+
+impl<'a> Table<'a> {
+    fn user(&self, user_id: UserId) -> Result<&'a User, Rejection> {
+        match self.state.users.get(&user_id) {
+            None => Err(Rejection::UserNotFound { user_id }),
+            Some(user) if user.erased => Err(Rejection::UserErased { user_id }),
+            Some(user) => Ok(user),
+        }
+    }
+
+    /// A season in play of the user, or why it is not.
+    fn season(&self, user_id: UserId, season_id: SeasonId) -> Result<&'a Season, Rejection> {
+        let user = self.user(user_id)?;
+        if user.season_in_play == Some(season_id)
+            && let Some(season) = self.state.seasons.get(&season_id)
+        {
+            return Ok(season);
+        }
+        match user.newest_ended {
+            Some(ended) if ended.season_id == season_id => Err(match ended.end {
+                SeasonEnd::Expired => Rejection::SeasonExpired,
+                SeasonEnd::Completed | SeasonEnd::Abandoned => Rejection::SeasonComplete,
+            }),
+            _ if self.was_season(user_id, (user, season_id)) => Err(Rejection::SeasonComplete),
+            _ => Err(Rejection::SeasonNotFound { season_id }),
+        }
+    }
+
+    /// A season in play whose key and epoch are still good.
+    fn playable(&self, user_id: UserId, season_id: SeasonId) -> Result<&'a Season, Rejection> {
+        let season = self.season(user_id, season_id)?;
+        if self.state.is_good(season.key_id, season.epoch_number) {
+            Ok(season)
+        } else {
+            Err(Rejection::SeasonWithdrawn)
+        }
+    }
+
+    /// Whether the id is that of an earlier season of the user: ids derive, so none is remembered.
+    fn was_season(&self, user_id: UserId, (user, season_id): (&User, SeasonId)) -> bool {
+        let at = time_of(season_id.as_bytes());
+        self.state.epochs.iter().any(|epoch| {
+            let identity = self.state.identity_in(epoch.number);
+            (1..=user.season_count).any(|number| {
+                let number = daybook_schema::SeasonNumber::clamped(number);
+                identity.season_id(at, user_id, number) == season_id
+            })
+        })
+    }
+
+    /// The commitment to the user's next season, as a command's last event.
+    fn next_commitment(&self, user_id: UserId, next: u32) -> Result<NewEvent, Rejection> {
+        let key_id = self.state.current_key().ok_or(Rejection::KeyUnavailable)?;
+        let season_number = daybook_schema::SeasonNumber::clamped(next);
+        let request =
+            SeasonKeyRequest { key_id, identity: self.state.identity(), user_id, season_number };
+        let commitment = self.context.keys.commitment(&request).ok_or(Rejection::KeyUnavailable)?;
+        Ok(NewEvent::new(
+            user_id,
+            daybook_schema::events::CommitmentPublished { season_number, key_id, commitment },
+        ))
+    }
+}
+
+/// The time that a derived id starts with.
+fn time_of(id: &[u8; 16]) -> UnixMicros {
+    let [a, b, c, d, e, f, ..] = *id;
+    UnixMicros::new(i64::from_be_bytes([0, 0, a, b, c, d, e, f]) * 1_000)
+}

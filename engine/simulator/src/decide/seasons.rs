@@ -1,0 +1,181 @@
+//! Seasons: start, abandonment, expiry, suspicion.
+
+use daybook_schema::events::{
+    Companion, DayOpened, SeasonAbandoned, SeasonExpired, SeasonStarted, SuspicionFlagged,
+};
+use daybook_schema::{
+    ClientDigest, ClientSeed, ClientSeedSource, Coins, Commitment, DayKey, DayNumber, SeasonId,
+    SimulinId, SuspicionCode, UnixMicros, UserId, Weather, commands, limits,
+};
+
+use super::{NewEvent, Table};
+use crate::draws::draw_weather;
+use crate::rejection::{Rejection, Rejections};
+use crate::seeds::{SeasonKeyRequest, day_seed};
+use crate::state::{PublishedCommitment, Season, User};
+
+impl Table<'_> {
+    pub(super) fn start_season(
+        &self,
+        user_id: UserId,
+        given: Commitment,
+        (client_seed, simulin_id): (ClientSeed, Option<SimulinId>),
+    ) -> Result<Vec<NewEvent>, Rejections> {
+        let user = self.user(user_id)?;
+        let mut rejections = Vec::new();
+        let mut collect = |rejection| rejections.push(rejection);
+        self.check_start(user).for_each(&mut collect);
+        let published = self.commitment_named(user, given).map_err(&mut collect).ok();
+        let client = self.client_part(client_seed).map_err(&mut collect).ok();
+        let companion =
+            simulin_id.map(|id| self.simulin(user_id, id)).transpose().map_err(&mut collect).ok();
+        Rejections::refuse(rejections)?;
+        let (Some(published), Some(client), Some(companion)) = (published, client, companion)
+        else {
+            return Err(Rejection::ClientSeedRequired.into());
+        };
+
+        let companion = companion.map(|simulin| Companion {
+            simulin_id: simulin.simulin_id,
+            species: simulin.species,
+            path: simulin.path,
+        });
+        self.open_season(user_id, (published, client, companion))
+    }
+
+    fn check_start(&self, user: &User) -> impl Iterator<Item = Rejection> {
+        let in_progress =
+            user.season_in_play.map(|season_id| Rejection::SeasonInProgress { season_id });
+        let day = self.context.now.utc_day();
+        let (started_on, count) = user.started_on_day;
+        let max = limits::SEASONS_STARTED_PER_DAY_MAX;
+        let next_day_at = UnixMicros::from_seconds((day + 1) * 86_400);
+        let limit = (started_on == day && count >= max)
+            .then_some(Rejection::SeasonLimit { max, next_day_at });
+        [in_progress, limit].into_iter().flatten()
+    }
+
+    /// The user's commitment, if it is good and the one that the player saw.
+    fn commitment_named(
+        &self,
+        user: &User,
+        given: Commitment,
+    ) -> Result<PublishedCommitment, Rejection> {
+        match user.next_commitment {
+            Some(published) if !self.state.is_good(published.key_id, published.epoch_number) => {
+                Err(Rejection::CommitmentOutdated)
+            }
+            Some(published) if published.commitment == given => Ok(published),
+            Some(PublishedCommitment { commitment: current, .. }) => {
+                Err(Rejection::CommitmentChanged { given, current })
+            }
+            None => Err(Rejection::CommitmentOutdated),
+        }
+    }
+
+    fn client_part(
+        &self,
+        client_seed: ClientSeed,
+    ) -> Result<(ClientSeedSource, ClientDigest), Rejection> {
+        match client_seed {
+            ClientSeed::Digest(digest) => Ok((ClientSeedSource::ClientSeed, digest)),
+            ClientSeed::CommandId => {
+                let source = ClientSeedSource::IdempotencyKey;
+                let id = self.context.client_command_id.ok_or(Rejection::ClientSeedRequired)?;
+                Ok((source, commands::client_digest(source, id.as_bytes())))
+            }
+        }
+    }
+
+    fn open_season(
+        &self,
+        user_id: UserId,
+        (published, (client_seed_source, client_digest), companion): (
+            PublishedCommitment,
+            (ClientSeedSource, ClientDigest),
+            Option<Companion>,
+        ),
+    ) -> Result<Vec<NewEvent>, Rejections> {
+        let identity = self.state.identity();
+        let season_number = published.season_number;
+        let request =
+            SeasonKeyRequest { key_id: published.key_id, identity, user_id, season_number };
+        let day_key_zero =
+            self.context.keys.day_key(&request, 0).ok_or(Rejection::KeyUnavailable)?;
+        let seed = day_seed(&day_key_zero, &client_digest, 0);
+        let season_id = identity.season_id(self.context.now, user_id, season_number);
+        let started = SeasonStarted {
+            user_id,
+            season_number,
+            ruleset: self.rules.ruleset,
+            key_id: published.key_id,
+            commitment: published.commitment,
+            commitment_seq: published.seq,
+            commitment_hash: published.hash,
+            client_seed_source,
+            client_digest,
+            day_key_zero,
+            companion,
+            coins: self.rules.starting_coins,
+        };
+        let opened = DayOpened {
+            day_number: DayNumber::MIN,
+            weather: draw_weather(self.rules, Weather::Cloudy, &seed),
+        };
+        Ok(vec![NewEvent::new(season_id, started), NewEvent::new(season_id, opened)])
+    }
+
+    pub(super) fn abandon(
+        &self,
+        user_id: UserId,
+        season_id: SeasonId,
+    ) -> Result<Vec<NewEvent>, Rejections> {
+        let season = self.playable(user_id, season_id)?;
+        let (escrow_returned, coins, season_secret) = self.early_end(season);
+        let event = SeasonAbandoned { escrow_returned, coins, season_secret };
+        let next = self.next_commitment(user_id, season.season_number.next().get())?;
+        Ok(vec![NewEvent::new(season_id, event), next])
+    }
+
+    pub(super) fn expire(
+        &self,
+        user_id: UserId,
+        season_id: SeasonId,
+    ) -> Result<Vec<NewEvent>, Rejections> {
+        let season = self.season(user_id, season_id)?;
+        let expirable_at = self.state.expirable_at(season);
+        if self.context.now < expirable_at {
+            return Err(Rejection::SeasonNotIdle { expirable_at }.into());
+        }
+        let (escrow_returned, coins, season_secret) = self.early_end(season);
+        let event = SeasonExpired { escrow_returned, coins, season_secret };
+        let next = self.next_commitment(user_id, season.season_number.next().get())?;
+        Ok(vec![NewEvent::new(season_id, event), next])
+    }
+
+    /// The escrow that comes back, the balance with it, and the secret if it is to be had.
+    fn early_end(&self, season: &Season) -> (Coins, Coins, Option<DayKey>) {
+        let escrow = season.escrow_coins();
+        let coins = Coins::clamped(season.coins().get().saturating_add(escrow.get()));
+        let request = self.state.key_request(season);
+        (escrow, coins, self.context.keys.day_key(&request, limits::DAYS_PER_SEASON))
+    }
+
+    pub(super) fn flag(
+        &self,
+        user_id: UserId,
+        season_id: SeasonId,
+        (day_number, code): (DayNumber, SuspicionCode),
+    ) -> Result<Vec<NewEvent>, Rejections> {
+        let season = self.season(user_id, season_id)?;
+        if day_number > season.day_number {
+            let current = season.day_number;
+            return Err(Rejection::WrongDay { expected: day_number, current }.into());
+        }
+        let flagged = season.suspicions.get(&day_number).copied().unwrap_or(0);
+        if flagged & (1 << code.number()) != 0 {
+            return Err(Rejection::AlreadyFlagged { day_number, code }.into());
+        }
+        Ok(vec![NewEvent::new(season_id, SuspicionFlagged { day_number, code })])
+    }
+}

@@ -1,0 +1,42 @@
+//! The rules of the game as pure functions.
+//!
+//! [`decide`] turns a command into events or a list of rejections; [`evolve`] applies an event and
+//! cannot fail. Time and season keys are arguments: there is no clock, no input or output, no
+//! operating system's randomness, no float and no hash map here, so the same ledger gives the same
+//! state, byte for byte, on every machine.
+//!
+//! The rules themselves are written down in `RULEBOOK.md` beside this crate.
+#![deny(clippy::float_arithmetic, clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod accounts;
+mod bond;
+mod decide;
+mod draws;
+mod evolve;
+mod hands;
+pub mod odds;
+mod reconstruct;
+mod rejection;
+mod rules;
+mod seeds;
+mod state;
+
+pub use accounts::{Accounts, Unbalanced};
+pub use bond::{level_for, xp_to_leave};
+pub use decide::{Context, NewEvent, decide};
+pub use draws::{DayDraw, Generator, PotDraw, draw_day, draw_weather};
+pub use evolve::{Recorded, evolve};
+pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
+pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
+pub use rejection::{Rejection, Rejections};
+pub use rules::{
+    BetTypeMultipliers, PerWeather, PotEventChances, RULESET_1, Rules, TROUBLE_COUNTS_PERCENT,
+    ThresholdMultipliers, bet_bounds, multiplier, pays,
+};
+pub use seeds::{
+    Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,
+};
+pub use state::{
+    EndedSeason, PlacedBet, PublishedCommitment, Season, SeasonEnd, SeasonKeyStatus, Simulin,
+    State, User,
+};

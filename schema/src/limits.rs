@@ -1,0 +1,97 @@
+//! Every limit of Daybook in one place, each with its unit, held together by compile-time
+//! assertions.
+
+/// Days of a season.
+pub const DAYS_PER_SEASON: u8 = 28;
+/// Days of a week.
+pub const DAYS_PER_WEEK: u8 = 7;
+/// Weeks of a season.
+pub const WEEKS_PER_SEASON: u8 = DAYS_PER_SEASON / DAYS_PER_WEEK;
+/// Pots, and so bets of a day or of one command.
+pub const POTS: usize = 4;
+/// Troubles of a day.
+pub const TROUBLES_PER_DAY_MAX: usize = 2;
+/// The largest bet, in coins.
+pub const BET_COINS_MAX: u64 = 10_000;
+/// The largest amount of coins there can be: their millicoins fit an `i64`, and every one is exact
+/// in JSON.
+pub const COINS_MAX: u64 = 1_000_000_000_000_000;
+/// The largest bond level.
+pub const BOND_LEVEL_MAX: u8 = 25;
+/// Companions of a user that are not retired.
+pub const SIMULINS_PER_USER_MAX: usize = 3;
+/// Seasons that a user may start in a UTC day.
+pub const SEASONS_STARTED_PER_DAY_MAX: u8 = 4;
+/// Sessions of a user that may be open at once; one more ends the oldest.
+pub const OPEN_SESSIONS_PER_USER_MAX: usize = 8;
+/// A season may be expired this long after its start or last advance.
+pub const SEASON_IDLE_MICROS_MAX: i64 = 30 * 86_400 * 1_000_000;
+/// Bet commands of a season must lie at least this far apart.
+pub const BET_INTERVAL_MICROS_MIN: i64 = 100_000;
+
+/// Events of one command: 4 bets resolved, the day, 5 triggers, XP, level, hand, jackpot, XP, level,
+/// completion and commitment are 17.
+pub const EVENTS_PER_COMMAND_MAX: usize = 32;
+/// Bytes of an event's payload.
+pub const PAYLOAD_BYTES_MAX: usize = 512;
+/// Bytes of a command as stored (it is hashed, never written).
+pub const STORED_COMMAND_BYTES_MAX: usize = 256;
+
+/// Commands waiting for the state thread; one more is answered `OVERLOADED`.
+pub const COMMANDS_WAITING_MAX: usize = 16_384;
+/// Commands of one transaction.
+pub const COMMANDS_PER_BATCH_MAX: usize = 4_096;
+/// Events of one transaction, not counting those of the command that passes it.
+pub const EVENTS_PER_BATCH_MAX: usize = 16_384;
+/// Batches decided but not yet committed.
+pub const BATCHES_WAITING_MAX: usize = 1;
+/// Rows that a reader takes in one short transaction.
+pub const ROWS_PER_READ: usize = 4_096;
+
+/// The write-ahead log is checkpointed beside the work from this size on, in bytes.
+pub const WAL_BYTES_CHECKPOINT: u64 = 16 * 1024 * 1024;
+/// From this size on the writer waits for a checkpoint that starts the log anew, in bytes.
+pub const WAL_BYTES_RESTART: u64 = 128 * 1024 * 1024;
+/// A page of `ledger.db`, in bytes.
+pub const LEDGER_PAGE_BYTES: u32 = 16_384;
+/// SQLite's page cache of a connection, in KiB.
+pub const CACHE_KIB: u32 = 16_384;
+/// How long a connection waits for another's lock, in milliseconds.
+pub const BUSY_TIMEOUT_MS: u64 = 5_000;
+
+/// Command ids remembered, applied and rejected ones together.
+pub const COMMAND_IDS_REMEMBERED_MAX: usize = 1 << 20;
+/// Command ids are forgotten this long after the time in them, by ledger time.
+pub const COMMAND_ID_WINDOW_MICROS: i64 = 24 * 3_600 * 1_000_000;
+/// A command's id may lie this far ahead of the later of wall clock and ledger time.
+pub const COMMAND_ID_AHEAD_MICROS_MAX: i64 = 60 * 1_000_000;
+/// A start without a snapshot remembers the ids whose time is later than this long before the
+/// newest event.
+pub const COMMAND_ID_RECOVERED_MICROS: i64 = 60 * 1_000_000;
+
+/// Ledger time meets the wall clock at 0.95 to 1.05 of the true rate: one part in this many.
+pub const CLOCK_SLEW_DIVISOR: i64 = 20;
+/// A difference between wall clock and ledger time that is reported.
+pub const CLOCK_DIFFERENCE_REPORTED_MICROS: i64 = 5_000_000;
+/// The engine expires no idle season before its process has run this long.
+pub const EXPIRY_GRACE_MICROS: i64 = 3_600 * 1_000_000;
+
+const _: () = {
+    assert!(DAYS_PER_SEASON == WEEKS_PER_SEASON * DAYS_PER_WEEK);
+    assert!(COINS_MAX <= i64::MAX as u64 / 1_000, "millicoins must fit an i64");
+    assert!(COINS_MAX < 1 << 53, "coins must be exact in JSON");
+    assert!(EVENTS_PER_COMMAND_MAX >= 17 && EVENTS_PER_COMMAND_MAX <= u8::MAX as usize);
+    assert!(EVENTS_PER_COMMAND_MAX > OPEN_SESSIONS_PER_USER_MAX, "an erasure ends every session");
+    assert!(COMMANDS_WAITING_MAX >= COMMANDS_PER_BATCH_MAX);
+    assert!(EVENTS_PER_BATCH_MAX >= EVENTS_PER_COMMAND_MAX);
+    assert!(WAL_BYTES_CHECKPOINT < WAL_BYTES_RESTART);
+    assert!(
+        COMMANDS_PER_BATCH_MAX < COMMAND_IDS_REMEMBERED_MAX,
+        "an id must outlive the batch that it is applied in"
+    );
+    assert!(COMMAND_ID_RECOVERED_MICROS <= COMMAND_ID_WINDOW_MICROS);
+    assert!(
+        COMMAND_ID_AHEAD_MICROS_MAX <= COMMAND_ID_RECOVERED_MICROS,
+        "an id that was accepted from ahead must still be remembered after a restart"
+    );
+};
