@@ -40,3 +40,6 @@ pub use enumerations::*;
 pub use events::{Event, EventKind, StreamKind};
 pub use ids::*;
 pub use quantities::*;
+
+/// The SQL of `ledger.db`.
+pub const LEDGER_SQL: &str = include_str!("../sql/ledger.sql");

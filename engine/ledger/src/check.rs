@@ -1,0 +1,270 @@
+//! The check of every row against the rows before it: one for recovery, replay and verification.
+
+use std::collections::HashMap;
+
+use daybook_schema::chain::CommandPart;
+use daybook_schema::{Event, EventHash, Seq, StreamId, StreamKind, UnixMicros, UserId};
+
+use crate::database::StoredGenesis;
+use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
+
+/// What a verification finds, the gravest first; of the checks that fail at one place the first of
+/// this list is the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Everything that was checked holds.
+    Intact,
+    /// A row or its payload does not decode.
+    Unreadable,
+    /// A seq is missing.
+    Gap,
+    /// A row's hash is not the hash of the one before it and its own columns.
+    Altered,
+    /// Hashes hold, but the stream, the place in a command, the time or the genesis does not.
+    BrokenLink,
+    /// The ledger is shorter than a head that it was held to.
+    Truncated,
+    /// The ledger has another hash at a head that it was held to.
+    HeadMismatch,
+    /// Tables or append-only triggers are not those of the format.
+    GuardsMissing,
+    /// The bytes hold, the outcome is not what the rules give.
+    OutcomeMismatch,
+    /// The accounts do not balance.
+    Unbalanced,
+}
+
+impl Verdict {
+    /// Its name in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::Unreadable => "unreadable",
+            Self::Gap => "gap",
+            Self::Altered => "altered",
+            Self::BrokenLink => "broken_link",
+            Self::Truncated => "truncated",
+            Self::HeadMismatch => "head_mismatch",
+            Self::GuardsMissing => "guards_missing",
+            Self::OutcomeMismatch => "outcome_mismatch",
+            Self::Unbalanced => "unbalanced",
+        }
+    }
+}
+
+/// Something that does not hold, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}: {detail}", verdict.as_str(), first_bad_seq.map_or(String::new(), |seq| format!(" at seq {seq}")))]
+pub struct Finding {
+    /// What it is.
+    pub verdict: Verdict,
+    /// The seq, if it concerns one; 0 is the genesis.
+    pub first_bad_seq: Option<i64>,
+    /// What was expected, and what was found.
+    pub detail: String,
+}
+
+impl Finding {
+    pub(crate) fn at(verdict: Verdict, seq: i64, detail: impl Into<String>) -> Self {
+        Self { verdict, first_bad_seq: Some(seq), detail: detail.into() }
+    }
+}
+
+impl From<UnreadableRow> for Finding {
+    fn from(row: UnreadableRow) -> Self {
+        Self::at(Verdict::Unreadable, row.seq, row.to_string())
+    }
+}
+
+/// The newest event of every stream that may get another, and each user's number of seasons.
+///
+/// A season's stream is forgotten when the season ends: no event may follow, and a stream can only
+/// begin with the event that its kind begins with.
+#[derive(Debug, Default)]
+pub(crate) struct StreamHeads {
+    heads: HashMap<StreamId, Seq>,
+    season_counts: HashMap<UserId, u32>,
+}
+
+impl StreamHeads {
+    /// The newest event of a stream.
+    pub(crate) fn previous(&self, stream: StreamId) -> Option<Seq> {
+        self.heads.get(&stream).copied()
+    }
+
+    /// Records an event as its stream's newest.
+    pub(crate) fn record(&mut self, seq: Seq, stream: StreamId, event: &Event) {
+        match event {
+            Event::SeasonCompleted(_) | Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
+                self.heads.remove(&stream);
+            }
+            Event::SeasonStarted(event) => {
+                self.season_counts.insert(event.user_id, event.season_number.get());
+                self.heads.insert(stream, seq);
+            }
+            _ => {
+                self.heads.insert(stream, seq);
+            }
+        }
+    }
+
+    /// Whether the event may begin a stream.
+    fn may_begin(&self, event: &Event) -> bool {
+        match event {
+            Event::UserRegistered(_) => true,
+            Event::SeasonStarted(event) => {
+                let count = self.season_counts.get(&event.user_id).copied().unwrap_or(0);
+                event.season_number.get() == count.saturating_add(1)
+            }
+            event => event.kind().stream() == StreamKind::Ledger,
+        }
+    }
+}
+
+/// Checks rows one after another, from the first.
+#[derive(Debug)]
+pub(crate) struct ChainCheck {
+    head: Head,
+    recorded_at: UnixMicros,
+    last_part: Option<CommandPart>,
+    heads: StreamHeads,
+}
+
+impl ChainCheck {
+    /// A check that starts from the genesis, which it holds to its own hash first.
+    pub(crate) fn start(stored: Option<StoredGenesis>) -> Result<(Self, StoredGenesis), Finding> {
+        let stored = stored.ok_or_else(|| {
+            Finding::at(Verdict::BrokenLink, 0, "the genesis is missing or has another form")
+        })?;
+        let computed = stored.genesis.hash();
+        if computed != stored.hash {
+            let detail = format!("the genesis hashes to {computed}, but {} is stored", stored.hash);
+            return Err(Finding::at(Verdict::BrokenLink, 0, detail));
+        }
+        let check = Self {
+            head: Head { seq: 0, hash: stored.hash },
+            recorded_at: UnixMicros::new(i64::MIN),
+            last_part: None,
+            heads: StreamHeads::default(),
+        };
+        Ok((check, stored))
+    }
+
+    /// The newest row that was checked.
+    pub(crate) const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The time of the newest row, if there was one.
+    pub(crate) fn newest_recorded_at(&self) -> Option<UnixMicros> {
+        (self.head.seq > 0).then_some(self.recorded_at)
+    }
+
+    pub(crate) fn into_heads(self) -> StreamHeads {
+        self.heads
+    }
+
+    /// Checks the next row.
+    pub(crate) fn next(
+        &mut self,
+        seen: Result<RowView<'_>, UnreadableRow>,
+    ) -> Result<StoredEvent, Finding> {
+        let expected = self.head.seq.cast_signed() + 1;
+        let stored_seq = match &seen {
+            Ok(row) => row.header.seq.get().cast_signed(),
+            Err(row) => row.seq,
+        };
+        if stored_seq > expected {
+            let detail = format!("event {expected} is missing, the next one is {stored_seq}");
+            return Err(Finding::at(Verdict::Gap, expected, detail));
+        }
+        let RowView { header, payload, hash } = seen?;
+        let event = Event::decode(header.kind, header.version, payload)
+            .map_err(|error| Finding::at(Verdict::Unreadable, expected, error.to_string()))?;
+        let computed = header.hash(&self.head.hash, payload);
+        if computed != hash {
+            let detail = format!("the row hashes to {computed}, but {hash} is stored");
+            return Err(Finding::at(Verdict::Altered, expected, detail));
+        }
+        let stored = StoredEvent { header, event, hash };
+        self.check_links(&stored)
+            .map_err(|detail| Finding::at(Verdict::BrokenLink, expected, detail))?;
+        self.advance(&stored);
+        Ok(stored)
+    }
+
+    /// Checks the end: a command that was begun must be whole.
+    pub(crate) fn finish(&self) -> Result<(), Finding> {
+        match self.last_part {
+            Some(part) if part.place + 1 < part.size => Err(Finding::at(
+                Verdict::BrokenLink,
+                self.head.seq.cast_signed(),
+                format!("the command ends after {} of its {} events", part.place + 1, part.size),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_links(&self, stored: &StoredEvent) -> Result<(), String> {
+        let header = &stored.header;
+        let expected = self.heads.previous(header.stream);
+        if header.stream_prev != expected {
+            let shown = |seq: Option<Seq>| seq.map_or(0, Seq::get);
+            return Err(format!(
+                "stream_prev is {}, expected {}",
+                shown(header.stream_prev),
+                shown(expected)
+            ));
+        }
+        if expected.is_none() && !self.heads.may_begin(&stored.event) {
+            let kind = stored.event.kind();
+            return Err(format!("no stream begins with this {kind}"));
+        }
+        self.check_command(header.command, header.recorded_at)
+    }
+
+    fn check_command(&self, part: CommandPart, recorded_at: UnixMicros) -> Result<(), String> {
+        let follows = self.last_part.filter(|last| last.place + 1 < last.size);
+        let holds = match follows {
+            Some(last) => part.place == last.place + 1 && part.size == last.size,
+            None => part.place == 0,
+        };
+        if !holds {
+            let (place, size) = follows.map_or((0, part.size), |last| (last.place + 1, last.size));
+            return Err(format!(
+                "event {} of a command of {}, expected event {place} of {size}",
+                part.place, part.size
+            ));
+        }
+        let (found, before) = (recorded_at.get(), self.recorded_at.get());
+        if found < before {
+            return Err(format!("recorded_at goes back from {before} to {found}"));
+        }
+        if follows.is_some() && found != before {
+            return Err(format!("recorded_at is {found}, the command's is {before}"));
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, stored: &StoredEvent) {
+        let header = &stored.header;
+        self.head = Head { seq: header.seq.get(), hash: stored.hash };
+        self.recorded_at = header.recorded_at;
+        self.last_part = Some(header.command);
+        self.heads.record(header.seq, header.stream, &stored.event);
+    }
+}
+
+/// Holds a row to the hash of the row before it: what a reader that starts in the middle can check.
+pub(crate) fn check_row(row: &RowView<'_>, previous: &EventHash) -> Result<StoredEvent, Finding> {
+    let seq = row.header.seq.get().cast_signed();
+    let event = Event::decode(row.header.kind, row.header.version, row.payload)
+        .map_err(|error| Finding::at(Verdict::Unreadable, seq, error.to_string()))?;
+    let computed = row.header.hash(previous, row.payload);
+    if computed != row.hash {
+        let detail = format!("the row hashes to {computed}, but {} is stored", row.hash);
+        return Err(Finding::at(Verdict::Altered, seq, detail));
+    }
+    Ok(StoredEvent { header: row.header, event, hash: row.hash })
+}

@@ -1,0 +1,278 @@
+//! Opening `ledger.db`: what makes a file a ledger, and how connections are set up.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daybook_schema::chain::FORMAT_VERSION;
+use daybook_schema::{EventHash, Genesis, LEDGER_SQL, LedgerId, UnixMicros, limits};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+/// `DAYB`: SQLite's application id of a ledger.
+pub const APPLICATION_ID: i32 = 0x4441_5942;
+
+/// The ledger's file in a data directory.
+#[must_use]
+pub fn ledger_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("ledger.db")
+}
+
+/// A file could not be opened as a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// There is no such file.
+    #[error("no ledger at `{}`; `daybook demo` makes one, or name another with --data", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("`{}` is not a Daybook ledger; name another directory with --data", path.display())]
+    NotALedger {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of a format that this version does not know.
+    #[error(
+        "`{}` has ledger format {found}, this version knows formats up to {FORMAT_VERSION}; \
+         use a newer daybook",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+    },
+    /// SQLite could not do it.
+    #[error("`{}` cannot be opened", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The file system could not do it.
+    #[error("`{}` cannot be read", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The genesis row as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredGenesis {
+    pub(crate) genesis: Genesis,
+    pub(crate) hash: EventHash,
+}
+
+fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> DatabaseError {
+    move |source| DatabaseError::Sqlite { path: path.to_owned(), source }
+}
+
+/// Opens an existing ledger for writing, with every setting that durability rests on.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, DatabaseError> {
+    check_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite_error(path))?;
+    check_identity(path, &connection)?;
+    set_up_writer(&connection).map_err(sqlite_error(path))?;
+    Ok(connection)
+}
+
+fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
+    set_up(connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_millis(limits::BUSY_TIMEOUT_MS))?;
+    connection.pragma_update(None, "cache_size", -i64::from(limits::CACHE_KIB))?;
+    connection.pragma_update(None, "trusted_schema", false)
+}
+
+/// Opens an existing ledger for reading; a writer may be at work.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, DatabaseError> {
+    check_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags).map_err(sqlite_error(path))?;
+        check_identity(path, &connection)?;
+        set_up(&connection).map_err(sqlite_error(path))?;
+        Ok(connection)
+    };
+    match open() {
+        // SQLite reads a write-ahead log only where it may write beside it. Where it may not and
+        // there is no log, nobody is at work and the file can be read as it lies.
+        Err(DatabaseError::Sqlite { source, .. }) if cannot_open(&source) && !has_log(path) => {
+            open_immutable(path)
+        }
+        other => other,
+    }
+}
+
+fn cannot_open(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly))
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
+}
+
+fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
+    let absolute = std::path::absolute(path)
+        .map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
+    let escaped: String = absolute
+        .to_string_lossy()
+        .chars()
+        .map(|c| match c {
+            '%' => "%25".to_owned(),
+            '?' => "%3f".to_owned(),
+            '#' => "%23".to_owned(),
+            other => other.to_string(),
+        })
+        .collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let uri = format!("file:{escaped}?immutable=1");
+    let connection = Connection::open_with_flags(uri, flags).map_err(sqlite_error(path))?;
+    check_identity(path, &connection)?;
+    set_up(&connection).map_err(sqlite_error(path))?;
+    Ok(connection)
+}
+
+fn check_file(path: &Path) -> Result<(), DatabaseError> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(DatabaseError::NotALedger { path: path.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(DatabaseError::Missing { path: path.to_owned() })
+        }
+        // A file stands where the directory should be.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(DatabaseError::Missing { path: path.to_owned() })
+        }
+        Err(source) => Err(DatabaseError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn check_identity(path: &Path, connection: &Connection) -> Result<(), DatabaseError> {
+    let not_a_ledger = || DatabaseError::NotALedger { path: path.to_owned() };
+    let number = |pragma: &str| match connection.pragma_query_value(None, pragma, |row| row.get(0))
+    {
+        Ok(value) => Ok(value),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            Err(not_a_ledger())
+        }
+        Err(source) => Err(DatabaseError::Sqlite { path: path.to_owned(), source }),
+    };
+    let application: i64 = number("application_id")?;
+    if application != i64::from(APPLICATION_ID) {
+        return Err(not_a_ledger());
+    }
+    let found: i64 = number("user_version")?;
+    if found != i64::from(FORMAT_VERSION) {
+        return Err(DatabaseError::NewerFormat { path: path.to_owned(), found });
+    }
+    Ok(())
+}
+
+/// Creates a ledger in a file of a temporary name, synced, then renamed: there is a whole one or
+/// none.
+pub(crate) fn create(path: &Path, genesis: &Genesis) -> Result<(), DatabaseError> {
+    let io_error = |source| DatabaseError::Io { path: path.to_owned(), source };
+    let temporary = path.with_extension("db.new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
+        _ => {}
+    }
+    write_new(&temporary, genesis).map_err(sqlite_error(path))?;
+    std::fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(io_error)?;
+    std::fs::rename(&temporary, path).map_err(io_error)?;
+    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(io_error)
+}
+
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
+}
+
+fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "page_size", limits::LEDGER_PAGE_BYTES)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    connection.execute_batch(LEDGER_SQL)?;
+    connection.execute(
+        "INSERT INTO genesis (id, ledger_id, format_version, created_at, is_demo, hash) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+        rusqlite::params![
+            genesis.ledger_id.as_bytes(),
+            genesis.format_version,
+            genesis.created_at.get(),
+            genesis.is_demo,
+            genesis.hash().as_bytes(),
+        ],
+    )?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+/// Reads the genesis; `None` where the row is missing or not of its form.
+pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<StoredGenesis>> {
+    let row = connection
+        .query_row(
+            "SELECT ledger_id, format_version, created_at, is_demo, hash FROM genesis WHERE id = 1",
+            [],
+            |row| {
+                let id: [u8; 16] = row.get(0)?;
+                let hash: [u8; 32] = row.get(4)?;
+                let genesis = Genesis {
+                    ledger_id: LedgerId::from_bytes(id),
+                    format_version: row.get(1)?,
+                    created_at: UnixMicros::new(row.get(2)?),
+                    is_demo: row.get(3)?,
+                };
+                Ok(StoredGenesis { genesis, hash: EventHash::new(hash) })
+            },
+        )
+        .optional();
+    match row {
+        Err(
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..),
+        ) => Ok(None),
+        other => other,
+    }
+}
+
+/// What differs between the file's tables and triggers and those of FORMAT.md, if anything does.
+pub(crate) fn guard_difference(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let objects = |connection: &Connection| -> rusqlite::Result<Vec<(String, String)>> {
+        let mut statement = connection.prepare(
+            "SELECT name, coalesce(sql, '') FROM sqlite_schema \
+             WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    let template = Connection::open_in_memory()?;
+    template.execute_batch(LEDGER_SQL)?;
+    let expected = objects(&template)?;
+    let found = objects(connection)?;
+    let missing = expected.iter().find(|object| !found.contains(object));
+    let foreign = found.iter().find(|object| !expected.contains(object));
+    Ok(match (missing, foreign) {
+        (Some((name, _)), _) => Some(format!("`{name}` is missing or is not what it should be")),
+        (None, Some((name, _))) => Some(format!("`{name}` does not belong to a ledger")),
+        (None, None) => None,
+    })
+}

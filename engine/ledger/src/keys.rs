@@ -1,0 +1,185 @@
+//! The keys directory: the operator's season keys and the signing key, one file each.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use daybook_schema::KeyId;
+use daybook_simulator::{Keyring, SeasonKey};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+use crate::database::sync_directory;
+
+const SEASON_KEY_HEADER: &str = "daybook season key v1";
+const SIGNING_KEY_HEADER: &str = "daybook signing key v1";
+const SIGNING_KEY_FILE: &str = "signing.key";
+
+/// The keys directory could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// There are no keys where they were looked for.
+    #[error("no keys at `{}`; `daybook keys init` makes them", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There are keys already.
+    #[error("keys exist at `{}`; `daybook keys rotate` puts a new season key in force", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the directory is not a key.
+    #[error("`{}` is not a key file of this format: {problem}", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Others than the owner may read a key.
+    #[error("`{}` may be read by others (mode {mode:o}); `chmod {expected:o}` it", path.display())]
+    TooOpen {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// What it should be.
+        expected: u32,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The file system could not do it.
+    #[error("`{}` cannot be used", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The keys of a directory.
+#[derive(Debug)]
+pub struct Keys {
+    /// The season keys.
+    pub season_keys: Keyring,
+    /// The public half of the signing key.
+    pub verifying_key: VerifyingKey,
+}
+
+/// A new season key, from the system's randomness.
+///
+/// # Errors
+/// [`KeysError::Random`] when the system gives none.
+pub fn random_season_key() -> Result<SeasonKey, KeysError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(KeysError::Random)?;
+    Ok(SeasonKey::new(*bytes))
+}
+
+/// Makes a keys directory (mode 0700) with a season key and a signing key (mode 0600).
+///
+/// # Errors
+/// [`KeysError::Exists`] when there is one with keys in it; else what the file system says.
+pub fn init(directory: &Path, season_key: &SeasonKey) -> Result<(), KeysError> {
+    let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
+    if directory.join(SIGNING_KEY_FILE).exists() {
+        return Err(KeysError::Exists { path: directory.to_owned() });
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_error)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+        .map_err(io_error)?;
+    add_season_key(directory, season_key)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut_slice()).map_err(KeysError::Random)?;
+    write_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER, &seed)
+}
+
+/// Adds a season key to a keys directory; synced before it returns.
+///
+/// # Errors
+/// What the file system says.
+pub fn add_season_key(directory: &Path, key: &SeasonKey) -> Result<(), KeysError> {
+    let path = directory.join(format!("season-{}.key", key.key_id()));
+    write_key(&path, SEASON_KEY_HEADER, key.expose())
+}
+
+fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysError> {
+    let mut text = Zeroizing::new(format!("{header}\n"));
+    for byte in bytes {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
+    written.map_err(|source| KeysError::Io { path: path.to_owned(), source })
+}
+
+/// Reads the keys of a directory.
+///
+/// # Errors
+/// [`KeysError`] when there is none, when others may read it, or when a file is not a key.
+pub fn load(directory: &Path) -> Result<Keys, KeysError> {
+    let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
+    if !directory.join(SIGNING_KEY_FILE).exists() {
+        return Err(KeysError::Missing { path: directory.to_owned() });
+    }
+    check_mode(directory, 0o700)?;
+    let mut season_keys = Keyring::default();
+    for entry in std::fs::read_dir(directory).map_err(io_error)? {
+        let path = entry.map_err(io_error)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(named) = name.strip_prefix("season-").and_then(|n| n.strip_suffix(".key")) else {
+            continue;
+        };
+        let key = SeasonKey::new(*read_key(&path, SEASON_KEY_HEADER)?);
+        let named: Result<KeyId, _> = named.parse();
+        if named.as_ref() != Ok(&key.key_id()) {
+            let problem = format!("it holds key {}", key.key_id());
+            return Err(KeysError::NotAKey { path, problem });
+        }
+        season_keys.insert(key);
+    }
+    let seed = read_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER)?;
+    let verifying_key = SigningKey::from_bytes(&seed).verifying_key();
+    Ok(Keys { season_keys, verifying_key })
+}
+
+fn read_key(path: &Path, header: &str) -> Result<Zeroizing<[u8; 32]>, KeysError> {
+    check_mode(path, 0o600)?;
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+    let problem =
+        |problem: &str| KeysError::NotAKey { path: path.to_owned(), problem: problem.to_owned() };
+    let mut lines = text.lines();
+    if lines.next() != Some(header) {
+        return Err(problem(&format!("its first line is not `{header}`")));
+    }
+    let digits = lines.next().ok_or_else(|| problem("its second line is missing"))?;
+    // The parsed type is a public hash's, whose bytes are copied out at once.
+    let parsed: daybook_schema::DayKey =
+        digits.parse().map_err(|_| problem("its second line is not 64 hex digits"))?;
+    Ok(Zeroizing::new(*parsed.as_bytes()))
+}
+
+fn check_mode(path: &Path, expected: u32) -> Result<(), KeysError> {
+    let found = std::fs::metadata(path)
+        .map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeysError::TooOpen { path: path.to_owned(), mode, expected });
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The store of Daybook: an append-only, hash-chained ledger in SQLite with one writer.
+//!
+//! [`Ledger`] is the engine: it decides commands, commits their events and answers when they are on
+//! disk. [`Reader`] reads events beside it, [`Subscription`] follows them live, [`verify()`] proves
+//! that nothing was altered, and [`replay()`] rebuilds the state at any point.
+//!
+//! ```
+//! use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission};
+//! use daybook_schema::{Command, Seq, UserId};
+//! use daybook_simulator::{Keyring, SeasonKey};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let key = SeasonKey::new([7; 32]);
+//! let key_id = key.key_id();
+//!
+//! // Open, creating the ledger if there is none, and put a season key in force.
+//! let options = Options::new(directory.path(), Keyring::new([key])).create(NewLedger::random());
+//! let ledger = Ledger::open(options)?;
+//! ledger.submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?.wait()?;
+//!
+//! // A returned answer means: on disk.
+//! let user_id = UserId::random();
+//! let accepted = ledger.submit(Submission::new(Command::RegisterUser { user_id }))?.wait()?;
+//! assert_eq!(accepted.head.seq, 3);
+//!
+//! // Ask for the state; the answer stands for everything that was committed before.
+//! let users = ledger.query(|state| state.users.len())?.wait()?;
+//! assert_eq!(users, 1);
+//!
+//! // Read the events back.
+//! let reader = Reader::open(directory.path())?;
+//! let kinds: Vec<_> = reader
+//!     .events_from(Seq::MIN)
+//!     .map(|event| Ok(event?.event.kind().as_str()))
+//!     .collect::<Result<_, daybook_ledger::ReadError>>()?;
+//! assert_eq!(kinds, ["key_rotated", "user_registered", "commitment_published"]);
+//! ledger.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod check;
+mod clock;
+mod command_ids;
+mod database;
+pub mod keys;
+mod ledger;
+mod lock;
+mod reader;
+mod replay;
+mod row;
+mod scan;
+mod shared;
+mod state_thread;
+mod subscription;
+mod verify;
+mod writer_thread;
+
+pub use check::{Finding, Verdict};
+pub use clock::{SystemTimeSource, TimeSource};
+pub use database::{APPLICATION_ID, DatabaseError, ledger_path};
+pub use ledger::{
+    Accepted, Ledger, NewLedger, OpenError, Options, Pending, Submission, SubmitError, Time,
+};
+pub use lock::LockError;
+pub use reader::{Events, ReadError, Reader};
+pub use replay::{ReplayError, Replayed, replay};
+pub use row::{Head, ParseHeadError, StoredEvent};
+pub use subscription::Subscription;
+pub use verify::{Report, UnrevealedSeason, VerifyError, VerifyOptions, verify};

@@ -1,0 +1,249 @@
+//! Reading events: by range, by stream, by kind. Readers may come at any time.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use daybook_schema::{EventHash, EventKind, Genesis, Seq, StreamId, limits};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::check::{Finding, check_row};
+use crate::database::{self, DatabaseError};
+use crate::replay::unreadable_page;
+use crate::row::{COLUMNS, Head, RowView, StoredEvent};
+use crate::scan::scan;
+
+/// Events could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A row is damaged; those before and after it may be sound.
+    #[error("ledger is damaged: {0}")]
+    Damaged(#[from] Finding),
+    /// SQLite could not do it.
+    #[error("ledger cannot be read")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Reads a ledger, beside a writer or without one. Every event is held to the hash of the one
+/// before it.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    genesis: Genesis,
+    genesis_hash: EventHash,
+}
+
+impl Reader {
+    /// Opens the ledger of a data directory.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when there is none, or it is not one that this version can read.
+    pub fn open(data_dir: &Path) -> Result<Self, DatabaseError> {
+        let path = database::ledger_path(data_dir);
+        let connection = database::open_reader(&path)?;
+        let stored = database::read_genesis(&connection)
+            .map_err(|source| DatabaseError::Sqlite { path: path.clone(), source })?
+            .ok_or(DatabaseError::NotALedger { path })?;
+        Ok(Self { connection, genesis: stored.genesis, genesis_hash: stored.hash })
+    }
+
+    /// What the ledger begins with.
+    #[must_use]
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The newest committed event, or the genesis.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub fn head(&self) -> Result<Head, ReadError> {
+        let newest = self
+            .connection
+            .query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
+                let seq: i64 = row.get(0)?;
+                let hash: [u8; 32] = row.get(1)?;
+                Ok(Head { seq: seq.unsigned_abs(), hash: EventHash::new(hash) })
+            })
+            .optional()?;
+        Ok(newest.unwrap_or(Head { seq: 0, hash: self.genesis_hash }))
+    }
+
+    /// The events with `from <= seq <= until`, at most as many as one short read takes.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] at the first row that is damaged, unless sound ones come before it:
+    /// then these are given, and the next read meets the damage.
+    pub fn range(&self, from: Seq, until: Seq) -> Result<Vec<StoredEvent>, ReadError> {
+        let mut events = Vec::new();
+        let mut previous = self.hash_before(from)?;
+        let mut expected = from.get().cast_signed();
+        let bounds = (from.get().cast_signed(), until.get().cast_signed());
+        let outcome = scan(&self.connection, bounds, |seen| {
+            let checked = seen.map_err(Finding::from).and_then(|row| {
+                check_follows(&row, expected)?;
+                check_row(&row, &previous)
+            });
+            match checked {
+                Ok(stored) => {
+                    previous = stored.hash;
+                    expected += 1;
+                    events.push(stored);
+                    let full = events.len() == limits::ROWS_PER_READ;
+                    if full { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+                }
+                Err(finding) => ControlFlow::Break(Some(finding)),
+            }
+        });
+        let finding = match outcome {
+            Ok(broken) => broken.flatten(),
+            Err(error) => {
+                let seq = events.last().map_or(from.get() - 1, |last| last.header.seq.get());
+                Some(unreadable_page(&error, Head { seq, hash: previous }))
+            }
+        };
+        match finding {
+            Some(finding) if events.is_empty() => Err(finding.into()),
+            _ => Ok(events),
+        }
+    }
+
+    /// The hash that the event at `seq` is chained to.
+    fn hash_before(&self, seq: Seq) -> Result<EventHash, ReadError> {
+        if seq == Seq::MIN {
+            return Ok(self.genesis_hash);
+        }
+        let before = seq.get().cast_signed() - 1;
+        let hash: Option<[u8; 32]> = self
+            .connection
+            .prepare_cached("SELECT hash FROM events WHERE seq = ?1")?
+            .query_row([before], |row| row.get(0))
+            .optional()?;
+        Ok(hash.map_or(self.genesis_hash, EventHash::new))
+    }
+
+    /// All events from `from` on, read in short transactions as the iterator is drained, up to the
+    /// newest that there is by then.
+    #[must_use]
+    pub fn events_from(&self, from: Seq) -> Events<'_> {
+        Events { reader: self, next: Some(from), until: Seq::MAX, buffered: VecDeque::new() }
+    }
+
+    /// The events with `from <= seq <= until`.
+    #[must_use]
+    pub fn events_between(&self, from: Seq, until: Seq) -> Events<'_> {
+        Events { until, ..self.events_from(from) }
+    }
+
+    /// The events of some kinds from `from` on. Every row between them is read and checked too.
+    pub fn events_of_kinds<'a>(
+        &'a self,
+        kinds: &'a [EventKind],
+        from: Seq,
+    ) -> impl Iterator<Item = Result<StoredEvent, ReadError>> + 'a {
+        self.events_from(from).filter(|event| match event {
+            Ok(stored) => kinds.contains(&stored.event.kind()),
+            Err(_) => true,
+        })
+    }
+
+    /// The newest event of a stream, found by a scan; the engine knows those of live streams.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn find_stream_head(&self, stream: StreamId) -> Result<Option<Seq>, ReadError> {
+        let seq: Option<i64> = self
+            .connection
+            .query_row(
+                "SELECT seq FROM events WHERE stream = ?1 ORDER BY seq DESC LIMIT 1",
+                [stream.as_bytes()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(seq.and_then(|seq| u64::try_from(seq).ok()).and_then(|seq| Seq::new(seq).ok()))
+    }
+
+    /// The events of a stream, oldest first, by walking back from its newest.
+    ///
+    /// # Errors
+    /// [`ReadError`] when a row on the way is damaged or leads elsewhere.
+    pub fn stream_from_head(&self, head: Seq) -> Result<Vec<StoredEvent>, ReadError> {
+        let mut events: Vec<StoredEvent> = Vec::new();
+        let mut next = Some(head);
+        while let Some(seq) = next {
+            let event = self.event(seq)?;
+            if let Some(later) = events.last()
+                && later.header.stream != event.header.stream
+            {
+                let detail = format!("stream_prev leads to event {seq} of another stream");
+                let at = later.header.seq.get().cast_signed();
+                return Err(Finding::at(crate::Verdict::BrokenLink, at, detail).into());
+            }
+            next = event.header.stream_prev.filter(|previous| *previous < seq);
+            events.push(event);
+        }
+        events.reverse();
+        Ok(events)
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when it is missing or damaged.
+    pub fn event(&self, seq: Seq) -> Result<StoredEvent, ReadError> {
+        let previous = self.hash_before(seq)?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
+        let mut rows = statement.query([seq.get().cast_signed()])?;
+        match rows.next()? {
+            Some(row) => {
+                let row = RowView::read(row)?.map_err(Finding::from)?;
+                Ok(check_row(&row, &previous)?)
+            }
+            None => {
+                let at = seq.get().cast_signed();
+                Err(Finding::at(crate::Verdict::Gap, at, format!("event {seq} is missing")).into())
+            }
+        }
+    }
+}
+
+fn check_follows(row: &RowView<'_>, expected: i64) -> Result<(), Finding> {
+    let found = row.header.seq.get().cast_signed();
+    if found == expected {
+        return Ok(());
+    }
+    let detail = format!("event {expected} is missing, the next one is {found}");
+    Err(Finding::at(crate::Verdict::Gap, expected, detail))
+}
+
+/// Events of a ledger in order; ends at the newest one, or after an error.
+#[derive(Debug)]
+pub struct Events<'a> {
+    reader: &'a Reader,
+    next: Option<Seq>,
+    until: Seq,
+    buffered: VecDeque<StoredEvent>,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<StoredEvent, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.buffered.is_empty() {
+            let from = self.next.filter(|from| *from <= self.until)?;
+            match self.reader.range(from, self.until) {
+                Ok(events) => {
+                    self.next = events.last().map(|last| last.header.seq.next());
+                    self.buffered = events.into();
+                }
+                Err(error) => {
+                    self.next = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.buffered.pop_front().map(Ok)
+    }
+}

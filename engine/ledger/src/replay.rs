@@ -1,0 +1,143 @@
+//! Rebuilding the state from the rows, every link checked: recovery, replay and audit alike.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use daybook_schema::{EventHash, UnixMicros};
+use daybook_simulator::{Recorded, State, evolve};
+use rusqlite::Connection;
+
+use crate::check::{ChainCheck, Finding, StreamHeads, Verdict};
+use crate::database::{self, DatabaseError};
+use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
+use crate::scan::{ScanError, scan};
+
+/// A ledger could not be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] DatabaseError),
+    /// The ledger is damaged.
+    #[error("ledger is damaged: {0}; `daybook verify` tells more")]
+    Damaged(#[from] Finding),
+    /// SQLite could not do it.
+    #[error("ledger cannot be read")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The state at a point of the ledger.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// The point.
+    pub head: Head,
+    /// The time of its event, if there is one.
+    pub recorded_at: Option<UnixMicros>,
+    /// The state.
+    pub state: State,
+}
+
+impl Replayed {
+    /// The state's hash.
+    #[must_use]
+    pub fn state_hash(&self) -> EventHash {
+        self.state.hash()
+    }
+}
+
+/// State and chain as they are after the rows so far.
+pub(crate) struct Fold {
+    pub(crate) check: ChainCheck,
+    pub(crate) state: State,
+}
+
+impl Fold {
+    pub(crate) fn start(connection: &Connection) -> Result<Self, ReplayError> {
+        let (check, stored) = ChainCheck::start(database::read_genesis(connection)?)?;
+        Ok(Self { check, state: State::new(stored.genesis) })
+    }
+
+    /// Checks the next row, shows it with the state before it, and applies it.
+    pub(crate) fn apply(
+        &mut self,
+        seen: Result<RowView<'_>, UnreadableRow>,
+        visit: &mut impl FnMut(&State, &StoredEvent),
+    ) -> Result<(), Finding> {
+        let stored = self.check.next(seen)?;
+        visit(&self.state, &stored);
+        self.evolve(&stored);
+        Ok(())
+    }
+
+    /// Applies a row that was checked.
+    pub(crate) fn evolve(&mut self, stored: &StoredEvent) {
+        evolve(
+            &mut self.state,
+            &Recorded {
+                seq: stored.header.seq,
+                hash: stored.hash,
+                recorded_at: stored.header.recorded_at,
+                stream: stored.header.stream,
+                event: &stored.event,
+            },
+        );
+    }
+
+    pub(crate) fn into_parts(self) -> (State, StreamHeads) {
+        (self.state, self.check.into_heads())
+    }
+}
+
+/// A page that SQLite cannot read is damage at the row after the last that it could.
+pub(crate) fn unreadable_page(error: &ScanError, head: Head) -> Finding {
+    let seq = error.last.map_or(head.seq.cast_signed() + 1, |last| last + 1);
+    Finding::at(Verdict::Unreadable, seq, format!("SQLite cannot read it: {}", error.source))
+}
+
+/// Replays every row up to `until`; each is handed to `visit` with the state before it.
+pub(crate) fn fold_rows(
+    connection: &Connection,
+    until: i64,
+    mut visit: impl FnMut(&State, &StoredEvent),
+) -> Result<Fold, ReplayError> {
+    let mut fold = Fold::start(connection)?;
+    let broken = scan(connection, (i64::MIN, until), |seen| match fold.apply(seen, &mut visit) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(finding) => ControlFlow::Break(finding),
+    });
+    match broken {
+        Ok(None) => Ok(fold),
+        Ok(Some(finding)) => Err(finding.into()),
+        Err(error) => Err(unreadable_page(&error, fold.check.head()).into()),
+    }
+}
+
+/// Rebuilds the state of a ledger as it was after `until`, or as it is now.
+///
+/// Every event is handed to `visit` on the way, in order, with the state as it was before it.
+///
+/// # Errors
+/// [`ReplayError`] when the file cannot be opened or a row before `until` is damaged.
+pub fn replay(
+    data_dir: &Path,
+    until: Option<u64>,
+    visit: impl FnMut(&State, &StoredEvent),
+) -> Result<Replayed, ReplayError> {
+    let connection = database::open_reader(&database::ledger_path(data_dir))?;
+    let until = match until {
+        Some(seq) => i64::try_from(seq).unwrap_or(i64::MAX),
+        None => newest_seq(&connection)?,
+    };
+    let fold = fold_rows(&connection, until, visit)?;
+    Ok(Replayed {
+        head: fold.check.head(),
+        recorded_at: fold.check.newest_recorded_at(),
+        state: fold.state,
+    })
+}
+
+/// The greatest seq there is, 0 in an empty ledger: a bound for a scan beside a writer, always the
+/// end of a whole command.
+pub(crate) fn newest_seq(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
+}

@@ -1,0 +1,77 @@
+//! What the threads of a ledger share: the newest committed head, and whether it still runs.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::row::Head;
+
+#[derive(Debug)]
+struct Published {
+    head: Head,
+    failure: Option<String>,
+    closed: bool,
+}
+
+/// The newest committed head, for whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    published: Mutex<Published>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn new(head: Head) -> Self {
+        let published = Published { head, failure: None, closed: false };
+        Self { published: Mutex::new(published), changed: Condvar::new() }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Published) -> T) -> T {
+        look(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest committed head.
+    pub(crate) fn head(&self) -> Head {
+        self.with(|published| published.head)
+    }
+
+    pub(crate) fn publish(&self, head: Head) {
+        self.with(|published| published.head = head);
+        self.changed.notify_all();
+    }
+
+    /// Why the ledger stopped, if a commit failed.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.with(|published| published.failure.clone())
+    }
+
+    /// A commit failed or its fate is unknown: nothing is accepted any more.
+    pub(crate) fn fail(&self, reason: String) {
+        self.with(|published| published.failure.get_or_insert(reason).len());
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        self.with(|published| published.closed = true);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the head lies beyond `seq`, the ledger stopped, or the time is over.
+    pub(crate) fn wait_beyond(&self, seq: u64, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if published.head.seq > seq {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || published.closed || published.failure.is_some() {
+                return false;
+            }
+            published = self
+                .changed
+                .wait_timeout(published, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}

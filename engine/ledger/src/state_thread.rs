@@ -1,0 +1,253 @@
+//! The thread that owns the game's state: decides, encodes and chains, a batch at a time.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::JoinHandle;
+
+use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
+use daybook_schema::{Command, CommandHash, CommandId, Seq, UnixMicros, limits};
+use daybook_simulator::{
+    Context, NewEvent, RULESET_1, Recorded, Rejection, SeasonKeys, State, decide, evolve,
+};
+use tokio::sync::oneshot;
+
+use crate::check::StreamHeads;
+use crate::clock::LedgerClock;
+use crate::command_ids::{CommandIds, Lookup, Outcome};
+use crate::ledger::{Accepted, Submission, SubmitError, Time};
+use crate::replay::Fold;
+use crate::row::{Head, NewRow};
+use crate::writer_thread::{Answer, Batch};
+
+/// Sends an answer that was found.
+pub(crate) type SendAnswer = Box<dyn FnOnce() + Send>;
+/// Looks at the state and finds an answer.
+pub(crate) type Question = Box<dyn FnOnce(&State) -> SendAnswer + Send>;
+
+/// What the state thread is asked.
+pub(crate) enum Request {
+    /// To decide a command.
+    Command { submission: Submission, reply: oneshot::Sender<Result<Accepted, SubmitError>> },
+    /// To look at the state; what comes back is run when everything seen is committed.
+    Query(Question),
+}
+
+/// The time of commands.
+enum CommandClock {
+    Ledger(LedgerClock),
+    Submissions(UnixMicros),
+}
+
+/// The state and all that deciding needs beside it.
+pub(crate) struct Decider {
+    state: State,
+    heads: StreamHeads,
+    head: Head,
+    ids: CommandIds,
+    keys: Box<dyn SeasonKeys + Send>,
+    clock: CommandClock,
+    newest_recorded_at: UnixMicros,
+    started_at: UnixMicros,
+}
+
+impl Decider {
+    pub(crate) fn new(
+        fold: Fold,
+        ids: CommandIds,
+        (keys, time): (Box<dyn SeasonKeys + Send>, Time),
+    ) -> Self {
+        let head = fold.check.head();
+        let newest = fold.check.newest_recorded_at();
+        let (state, heads) = fold.into_parts();
+        let newest_recorded_at = newest.unwrap_or(UnixMicros::new(i64::MIN));
+        let mut clock = match time {
+            Time::System => {
+                let source = Box::new(crate::clock::SystemTimeSource::default());
+                CommandClock::Ledger(LedgerClock::start(source, newest))
+            }
+            Time::Source(source) => CommandClock::Ledger(LedgerClock::start(source, newest)),
+            Time::FromSubmissions => CommandClock::Submissions(newest_recorded_at),
+        };
+        let started_at = match &mut clock {
+            CommandClock::Ledger(clock) => clock.now(),
+            CommandClock::Submissions(newest) => *newest,
+        };
+        Self { state, heads, head, ids, keys, clock, newest_recorded_at, started_at }
+    }
+
+    /// The time that a submission is decided at.
+    fn now(&mut self, submission: &Submission) -> UnixMicros {
+        let now = match &mut self.clock {
+            CommandClock::Ledger(clock) => clock.now(),
+            CommandClock::Submissions(newest) => {
+                *newest = submission.at.map_or(*newest, |at| at.max(*newest));
+                *newest
+            }
+        };
+        now.max(self.newest_recorded_at)
+    }
+
+    /// The later of wall clock and ledger time.
+    fn latest(&mut self, now: UnixMicros) -> UnixMicros {
+        match &mut self.clock {
+            CommandClock::Ledger(clock) => clock.latest().max(now),
+            CommandClock::Submissions(_) => now,
+        }
+    }
+
+    /// Decides a command and, if it is accepted, adds its events to the batch.
+    fn handle(&mut self, submission: &Submission, batch: &mut Batch) -> Decided {
+        let now = self.now(submission);
+        let command = &submission.command;
+        let hash = command.to_stored().hash();
+        if let Some(id) = submission.id {
+            let latest = self.latest(now);
+            match self.ids.look_up((id, command.user_id()), hash, latest) {
+                Lookup::New => {}
+                Lookup::Repeat(Outcome::Applied { first, size }) => {
+                    return Decided::Repeat { first: *first, size: *size };
+                }
+                Lookup::Repeat(Outcome::Rejected(rejections)) => {
+                    return Decided::Now(Err(SubmitError::Rejected(rejections.clone())));
+                }
+                Lookup::Conflict => return Decided::Now(Err(SubmitError::Conflict)),
+                Lookup::Expired { floor } => {
+                    return Decided::Now(Err(SubmitError::Expired { server_time: latest, floor }));
+                }
+            }
+        }
+        Decided::Now(self.decide(submission, (now, hash), batch))
+    }
+
+    fn decide(
+        &mut self,
+        submission: &Submission,
+        (now, hash): (UnixMicros, CommandHash),
+        batch: &mut Batch,
+    ) -> Result<Accepted, SubmitError> {
+        let command = &submission.command;
+        let context = Context { now, client_command_id: submission.id, keys: self.keys.as_ref() };
+        let decided = match self.refuse_early_expiry(command, now) {
+            Some(rejection) => Err(rejection.into()),
+            None => decide(&RULESET_1, &self.state, command, &context),
+        };
+        match decided {
+            Ok(events) => {
+                let id = match submission.id {
+                    Some(id) => id,
+                    None => made_id(now)?,
+                };
+                let first = Seq::clamped(self.head.seq + 1);
+                let size = u8::try_from(events.len()).unwrap_or(u8::MAX);
+                self.record(&events, (now, CommandMark { id, hash }, size), batch);
+                let outcome = Outcome::Applied { first, size };
+                self.ids.remember((id, command.user_id()), (hash, outcome), now);
+                Ok(Accepted { first_seq: first, head: self.head, recorded_at: now, events })
+            }
+            Err(rejections) => {
+                let rejections = Box::new(rejections);
+                if let Some(id) = submission.id {
+                    let outcome = Outcome::Rejected(rejections.clone());
+                    self.ids.remember((id, command.user_id()), (hash, outcome), now);
+                }
+                Err(SubmitError::Rejected(rejections))
+            }
+        }
+    }
+
+    /// For an hour after the start no idle season is expired: its player may have been kept away by
+    /// the same outage.
+    fn refuse_early_expiry(&self, command: &Command, now: UnixMicros) -> Option<Rejection> {
+        let Command::ExpireSeason { season_id, .. } = command else { return None };
+        let season = self.state.seasons.get(season_id)?;
+        let withdrawn = !self.state.is_good(season.key_id, season.epoch_number);
+        let grace_ends = self.started_at.plus_micros(limits::EXPIRY_GRACE_MICROS);
+        let expirable_at = self.state.expirable_at(season).max(grace_ends);
+        (!withdrawn && now < grace_ends).then_some(Rejection::SeasonNotIdle { expirable_at })
+    }
+
+    /// Chains a command's events, applies them and puts them into the batch.
+    fn record(
+        &mut self,
+        events: &[NewEvent],
+        (now, mark, size): (UnixMicros, CommandMark, u8),
+        batch: &mut Batch,
+    ) {
+        for (place, NewEvent { stream, event }) in (0..size).zip(events) {
+            let seq = Seq::clamped(self.head.seq + 1);
+            let header = EventHeader {
+                seq,
+                recorded_at: now,
+                stream: *stream,
+                stream_prev: self.heads.previous(*stream),
+                kind: u16::from(event.kind().number()),
+                version: event.version(),
+                command: CommandPart { place, size, mark: (place == 0).then_some(mark) },
+            };
+            let start = batch.payloads.len();
+            event.encode(&mut batch.payloads);
+            let payload = start..batch.payloads.len();
+            let bytes = batch.payloads.get(payload.clone()).unwrap_or_default();
+            let hash = header.hash(&self.head.hash, bytes);
+            self.head = Head { seq: seq.get(), hash };
+            self.heads.record(seq, *stream, event);
+            let recorded = Recorded { seq, hash, recorded_at: now, stream: *stream, event };
+            evolve(&mut self.state, &recorded);
+            batch.rows.push(NewRow { header, payload, hash });
+        }
+        self.newest_recorded_at = now;
+        batch.head = self.head;
+    }
+}
+
+/// What became of a command.
+enum Decided {
+    /// It is decided; the answer leaves after the commit.
+    Now(Result<Accepted, SubmitError>),
+    /// It was applied before; the answer is read back from its events.
+    Repeat { first: Seq, size: u8 },
+}
+
+/// An id for a command whose client made none: without its random bits, whoever sees two published
+/// hashes could guess what lies between.
+fn made_id(now: UnixMicros) -> Result<CommandId, SubmitError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| SubmitError::Unavailable {
+        reason: format!("the system gave no random bytes: {error}"),
+    })?;
+    Ok(CommandId::from_parts(now, random))
+}
+
+/// Starts the thread; it ends when all senders are gone or the writer stopped.
+pub(crate) fn spawn(
+    mut decider: Decider,
+    requests: Receiver<Request>,
+    batches: SyncSender<Batch>,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
+        while let Ok(first) = requests.recv() {
+            let mut batch = Batch::new(decider.head);
+            decider.take(first, &mut batch);
+            while !batch.is_full()
+                && let Ok(next) = requests.try_recv()
+            {
+                decider.take(next, &mut batch);
+            }
+            if batches.send(batch).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+impl Decider {
+    fn take(&mut self, request: Request, batch: &mut Batch) {
+        let answer = match request {
+            Request::Query(question) => Answer::Query(question(&self.state)),
+            Request::Command { submission, reply } => match self.handle(&submission, batch) {
+                Decided::Now(outcome) => Answer::Command { reply, outcome },
+                Decided::Repeat { first, size } => Answer::Repeat { reply, first, size },
+            },
+        };
+        batch.answers.push(answer);
+    }
+}

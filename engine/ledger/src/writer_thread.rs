@@ -1,0 +1,240 @@
+//! The thread that owns SQLite: one transaction and one sync a batch, then its answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use daybook_schema::{Seq, limits};
+use daybook_simulator::NewEvent;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::database;
+use crate::ledger::{Accepted, SubmitError, unavailable};
+use crate::row::{COLUMNS, Head, NewRow, RowView, insert};
+use crate::shared::Shared;
+
+/// Events that are committed together, and the answers that leave afterwards.
+pub(crate) struct Batch {
+    pub(crate) rows: Vec<NewRow>,
+    pub(crate) payloads: Vec<u8>,
+    pub(crate) answers: Vec<Answer>,
+    /// The head after it.
+    pub(crate) head: Head,
+}
+
+impl Batch {
+    pub(crate) const fn new(head: Head) -> Self {
+        Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head }
+    }
+
+    pub(crate) const fn is_full(&self) -> bool {
+        self.answers.len() >= limits::COMMANDS_PER_BATCH_MAX
+            || self.rows.len() >= limits::EVENTS_PER_BATCH_MAX
+    }
+}
+
+/// An answer that waits for the commit of all that it has seen.
+pub(crate) enum Answer {
+    Command {
+        reply: oneshot::Sender<Result<Accepted, SubmitError>>,
+        outcome: Result<Accepted, SubmitError>,
+    },
+    Repeat {
+        reply: oneshot::Sender<Result<Accepted, SubmitError>>,
+        first: Seq,
+        size: u8,
+    },
+    Query(Box<dyn FnOnce() + Send>),
+}
+
+struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    checkpoints: SyncSender<()>,
+    /// Pages in the write-ahead log when the next attempt to start it anew is due.
+    restart_at_pages: u64,
+}
+
+/// Pages of the write-ahead log, and how many of them are in the database already.
+struct LogPages {
+    written: u64,
+    checkpointed: u64,
+}
+
+const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
+const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE_BYTES as u64;
+/// How long a checkpoint between batches waits for readers: play waits as long.
+const RESTART_WAIT: Duration = Duration::from_millis(100);
+
+/// Starts the writer and, beside it, the thread of the passive checkpoints.
+pub(crate) fn spawn(
+    connection: Connection,
+    (path, shared): (PathBuf, Arc<Shared>),
+    batches: Receiver<Batch>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (checkpoints, wanted) = sync_channel(1);
+    let checkpointer = std::thread::Builder::new()
+        .name("daybook-checkpoint".to_owned())
+        .spawn(move || checkpoint_beside(path, &wanted))?;
+    let mut writer = Writer { connection, shared, checkpoints, restart_at_pages: RESTART_PAGES };
+    std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
+        while let Ok(batch) = batches.recv() {
+            if !writer.take(batch) {
+                break;
+            }
+        }
+        let Writer { connection, shared, checkpoints, .. } = writer;
+        drop(checkpoints);
+        if checkpointer.join().is_err() {
+            tracing::warn!("the checkpoint thread stopped on a broken invariant");
+        }
+        if shared.failure().is_none()
+            && let Err(error) = checkpoint_whole(&connection)
+        {
+            tracing::warn!(%error, "the write-ahead log was left; the next start folds it in");
+        }
+        // Dropped before the thread ends, so that no reader sees a log that is about to go.
+        drop(connection);
+        // What was decided but not committed is answered `unavailable` as its replies are dropped.
+    })
+}
+
+impl Writer {
+    /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
+    fn take(&mut self, batch: Batch) -> bool {
+        if let Err(error) = self.commit(&batch) {
+            let reason = format!("a commit failed, restart to recover: {error}");
+            tracing::error!(%error, seq = batch.head.seq, "a commit failed; the engine stops");
+            self.shared.fail(reason);
+            return false;
+        }
+        if !batch.rows.is_empty() {
+            self.shared.publish(batch.head);
+        }
+        for answer in batch.answers {
+            self.answer(answer);
+        }
+        if !batch.rows.is_empty() {
+            self.keep_log_small();
+        }
+        true
+    }
+
+    fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        if batch.rows.is_empty() {
+            return Ok(());
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut statement = transaction.prepare_cached(&format!(
+                "INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            ))?;
+            for row in &batch.rows {
+                insert(&mut statement, row, &batch.payloads)?;
+            }
+        }
+        transaction.commit()
+    }
+
+    fn answer(&self, answer: Answer) {
+        match answer {
+            Answer::Command { reply, outcome } => drop(reply.send(outcome)),
+            Answer::Repeat { reply, first, size } => {
+                let outcome = self.read_answer(first, size).map_err(|reason| {
+                    tracing::error!(%reason, seq = first.get(), "an answer cannot be read back");
+                    SubmitError::Unavailable { reason }
+                });
+                drop(reply.send(outcome));
+            }
+            Answer::Query(send) => send(),
+        }
+    }
+
+    /// The same answer as the first time, from the command's events.
+    fn read_answer(&self, first: Seq, size: u8) -> Result<Accepted, String> {
+        let mut events = Vec::with_capacity(usize::from(size));
+        let mut last = None;
+        let read = |error: rusqlite::Error| error.to_string();
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"
+            ))
+            .map_err(read)?;
+        let mut rows = statement.query((first.get().cast_signed(), size)).map_err(read)?;
+        while let Some(row) = rows.next().map_err(read)? {
+            let row = RowView::read(row).map_err(read)?.map_err(|error| error.to_string())?;
+            let event =
+                daybook_schema::Event::decode(row.header.kind, row.header.version, row.payload)
+                    .map_err(|error| format!("event {}: {error}", row.header.seq))?;
+            events.push(NewEvent { stream: row.header.stream, event });
+            last =
+                Some((Head { seq: row.header.seq.get(), hash: row.hash }, row.header.recorded_at));
+        }
+        match last {
+            Some((head, recorded_at)) if events.len() == usize::from(size) => {
+                Ok(Accepted { first_seq: first, head, recorded_at, events })
+            }
+            _ => Err(unavailable(&self.shared).to_string()),
+        }
+    }
+
+    /// Asks for a checkpoint beside the work, or, when the log has grown past its limit, waits for
+    /// one that starts it anew.
+    fn keep_log_small(&mut self) {
+        let Ok(pages) = log_pages(&self.connection) else { return };
+        if pages.written < self.restart_at_pages {
+            if pages.written - pages.checkpointed.min(pages.written) >= CHECKPOINT_PAGES {
+                // A full channel means that one is under way.
+                let _ = self.checkpoints.try_send(());
+            }
+            return;
+        }
+        let restarted = self
+            .connection
+            .busy_timeout(RESTART_WAIT)
+            .and_then(|()| checkpoint(&self.connection, "RESTART"));
+        drop(self.connection.busy_timeout(Duration::from_millis(limits::BUSY_TIMEOUT_MS)));
+        let (busy, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
+        self.restart_at_pages = if busy { pages.written + CHECKPOINT_PAGES } else { RESTART_PAGES };
+    }
+}
+
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, LogPages)> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        let [busy, written, checkpointed]: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        let pages = |count: i64| u64::try_from(count).unwrap_or(0);
+        let log = LogPages { written: pages(written), checkpointed: pages(checkpointed) };
+        Ok((busy != 0, log))
+    })
+}
+
+fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
+    checkpoint(connection, "NOOP").map(|(_, pages)| pages)
+}
+
+/// Folds the whole write-ahead log into the database and empties it; readers may keep it from that,
+/// which harms nothing.
+pub(crate) fn checkpoint_whole(connection: &Connection) -> rusqlite::Result<()> {
+    checkpoint(connection, "TRUNCATE").map(|_| ())
+}
+
+/// Passive checkpoints, one for each wish, on a connection of their own.
+fn checkpoint_beside(path: PathBuf, wanted: &Receiver<()>) {
+    let connection = match database::open_writer(&path) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::warn!(%error, "no checkpoints beside the work; the writer makes them");
+            return;
+        }
+    };
+    while wanted.recv().is_ok() {
+        if let Err(error) = checkpoint(&connection, "PASSIVE") {
+            tracing::warn!(%error, "a checkpoint failed; the next one tries again");
+        }
+    }
+}
