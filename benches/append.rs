@@ -199,9 +199,12 @@ fn append(dir: &Path, seasons: usize, measured: Duration) -> Result<(f64, f64)> 
     );
     let commands = window.commands.max(1);
     let events_per_batch = window.events * IN_FLIGHT as u64 / commands;
-    ensure!(ledger.close()?.seq == before + window.events, "every event is in the ledger");
+    let expected = before + window.events;
+    ensure!(ledger.close()?.seq == expected, "every event is in the ledger");
     let raw = raw_inserts(dir, events_per_batch)?;
-    println!("raw SQLite {raw:>9.0} rows/s, the same rows, {events_per_batch} a transaction, synchronous=FULL");
+    println!(
+        "raw SQLite {raw:>9.0} rows/s, the same rows, {events_per_batch} a transaction, synchronous=FULL"
+    );
     Ok((rate, raw))
 }
 
@@ -245,9 +248,8 @@ fn raw_inserts(dir: &Path, rows_per_transaction: u64) -> Result<f64> {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
             for row in batch {
-                insert.execute((
-                    row.0, row.1, &row.2, row.3, row.4, row.5, &row.6, &row.7, &row.8,
-                ))?;
+                insert
+                    .execute((row.0, row.1, &row.2, row.3, row.4, row.5, &row.6, &row.7, &row.8))?;
             }
         }
         transaction.commit()?;
@@ -259,7 +261,12 @@ fn verify_speed(dir: &Path) -> Result<()> {
     for full in [false, true] {
         let options = VerifyOptions { full, heads: Vec::new() };
         let report = verify(dir, &options, &mut |_, _| {})?;
-        ensure!(report.verdict == Verdict::Intact, "{}: {}", report.verdict.as_str(), report.detail);
+        ensure!(
+            report.verdict == Verdict::Intact,
+            "{}: {}",
+            report.verdict.as_str(),
+            report.detail
+        );
         println!(
             "verify{:>7} {:>6.0} events/s on one core, {} events",
             if full { " --full" } else { "" },

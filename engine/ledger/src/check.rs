@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use daybook_schema::chain::CommandPart;
 use daybook_schema::{Event, EventHash, Seq, StreamId, StreamKind, UnixMicros, UserId};
+use foldhash::fast::RandomState;
 
 use crate::database::StoredGenesis;
 use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
@@ -83,8 +84,8 @@ impl From<UnreadableRow> for Finding {
 /// begin with the event that its kind begins with.
 #[derive(Debug, Default)]
 pub(crate) struct StreamHeads {
-    heads: HashMap<StreamId, Seq>,
-    season_counts: HashMap<UserId, u32>,
+    heads: HashMap<StreamId, Seq, RandomState>,
+    season_counts: HashMap<UserId, u32, RandomState>,
 }
 
 impl StreamHeads {

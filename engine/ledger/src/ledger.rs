@@ -220,6 +220,17 @@ impl<T> Pending<T> {
     }
 }
 
+impl<T> Pending<T> {
+    /// The answer if it is there already; it is given once.
+    pub fn try_wait(&mut self) -> Option<Result<T, SubmitError>> {
+        match self.receiver.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(unavailable(&self.shared))),
+        }
+    }
+}
+
 impl<T> Future for Pending<T> {
     type Output = Result<T, SubmitError>;
 

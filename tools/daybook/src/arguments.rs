@@ -1,0 +1,234 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use daybook_ledger::Head;
+use daybook_schema::{EventKind, LedgerId, SeasonId, StreamId, UserId};
+
+use crate::Outcome;
+
+/// An event-sourced game ledger: every bet and every day is an event in an append-only, hash-chained
+/// file, and every outcome can be proven.
+#[derive(Debug, Parser)]
+#[command(name = "daybook", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Let bots play whole seasons through the real engine, then verify every outcome
+    Demo(DemoArguments),
+    /// Prove that nothing was altered and, with --full, that every outcome is what the rules give
+    Verify(VerifyArguments),
+    /// Rebuild the state from the events: the world at a point, or one season day by day
+    Replay(ReplayArguments),
+    /// Print events as they are, one JSON object a line
+    Tail(TailArguments),
+    /// Print the multiplier table and its exact return to the player
+    Odds(OddsArguments),
+    /// Make, rotate and list the season keys and the signing key
+    Keys(KeysArguments),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Examples:\n  daybook completions bash > ~/.local/share/bash-completion/completions/daybook"
+    )]
+    Completions {
+        /// The shell
+        #[arg(env = "DAYBOOK_SHELL")]
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataArguments {
+    /// The directory where everything lives
+    #[arg(long, env = "DAYBOOK_DATA", value_name = "DIR", default_value = "./daybook-data")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JsonArgument {
+    /// Print one JSON object
+    #[arg(long, env = "DAYBOOK_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeysDirArgument {
+    /// The directory of the season keys and the signing key [default: keys/ in the data directory]
+    #[arg(long, env = "DAYBOOK_KEYS", value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+}
+
+impl KeysDirArgument {
+    /// The keys directory, with the data directory's own as default.
+    pub(crate) fn directory(&self, data: &Path) -> PathBuf {
+        self.keys.clone().unwrap_or_else(|| data.join("keys"))
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook demo
+  daybook demo --players 5000 --days 7 --seed 42 --data /tmp/big
+  daybook demo --json | jq .events_per_second
+
+The same seed makes the same events, head hash included. The directory must be empty, or hold an
+earlier demo, which is then replaced.")]
+pub(crate) struct DemoArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+    /// How many bots play
+    #[arg(long, env = "DAYBOOK_PLAYERS", value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) players: u32,
+    /// How many UTC days are played
+    #[arg(long, env = "DAYBOOK_DAYS", value_name = "N", default_value_t = 28,
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub(crate) days: u32,
+    /// What everything random in the demo comes from
+    #[arg(long, env = "DAYBOOK_SEED", value_name = "S", default_value_t = 7)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook verify
+  daybook verify --full --json
+  daybook verify --head 1205:6f0c…
+
+Exit status: 0 intact, 1 something does not hold, 2 nothing could be verified.")]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+    /// Decide every command again and balance the accounts
+    #[arg(long, env = "DAYBOOK_FULL", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) full: bool,
+    /// Hold the ledger to a head noted earlier; may be given more than once
+    #[arg(long, env = "DAYBOOK_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
+    pub(crate) head: Vec<Head>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook replay
+  daybook replay --until 100000 --accounts
+  daybook replay --season ssn_019b8f0e-…")]
+pub(crate) struct ReplayArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+    /// Show one season day by day
+    #[arg(long, env = "DAYBOOK_SEASON", value_name = "ID")]
+    pub(crate) season: Option<SeasonId>,
+    /// Stop after this event
+    #[arg(long, env = "DAYBOOK_UNTIL", value_name = "SEQ")]
+    pub(crate) until: Option<u64>,
+    /// Print the trial balance
+    #[arg(long, env = "DAYBOOK_ACCOUNTS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) accounts: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook tail --from 1 | head
+  daybook tail --follow --kind season_completed
+  daybook tail --stream ssn_019b8f0e-… --kind bet_placed,bet_resolved")]
+pub(crate) struct TailArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    /// The first event to print
+    #[arg(long, env = "DAYBOOK_FROM", value_name = "SEQ", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: u64,
+    /// Wait for more
+    #[arg(long, env = "DAYBOOK_FOLLOW", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) follow: bool,
+    /// Only events of these kinds
+    #[arg(long, env = "DAYBOOK_KIND", value_name = "KIND", value_delimiter = ',')]
+    pub(crate) kind: Vec<EventKind>,
+    /// Only events of this user, season or ledger
+    #[arg(long, env = "DAYBOOK_STREAM", value_name = "ID", value_parser = parse_stream)]
+    pub(crate) stream: Option<StreamId>,
+}
+
+fn parse_stream(text: &str) -> Result<StreamId, String> {
+    text.parse::<SeasonId>()
+        .map(Into::into)
+        .or_else(|_| text.parse::<UserId>().map(Into::into))
+        .or_else(|_| text.parse::<LedgerId>().map(Into::into))
+        .map_err(|_| {
+            let example = "usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
+            format!("a stream is a usr_, ssn_ or ldg_ id such as {example}, got `{text}`")
+        })
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  daybook odds\n  daybook odds --json | jq '.cells[0]'")]
+pub(crate) struct OddsArguments {
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook keys init --keys /etc/daybook/keys
+  daybook keys list
+  daybook keys rotate
+  daybook keys rotate --compromised")]
+pub(crate) struct KeysArguments {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a keys directory with a season key and a signing key
+    Init(KeysCommonArguments),
+    /// Put a new season key in force and publish every waiting player's commitment anew
+    Rotate {
+        #[command(flatten)]
+        common: KeysCommonArguments,
+        /// The keys before are known to others: expire the seasons under them
+        #[arg(long, env = "DAYBOOK_COMPROMISED",
+              value_parser = clap::builder::FalseyValueParser::new())]
+        compromised: bool,
+    },
+    /// List the keys by their public names
+    List(KeysCommonArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeysCommonArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}
+
+/// Prints the completions of a shell.
+pub(crate) fn completions(shell: Shell) -> Result<Outcome> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "daybook", &mut script);
+    crate::output::write_stdout(&script)?;
+    Ok(Outcome::Holds)
+}

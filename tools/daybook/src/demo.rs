@@ -1,0 +1,254 @@
+//! `daybook demo`: bots play whole seasons through the real engine, then the ledger is proven.
+
+mod bots;
+mod directory;
+mod driver;
+mod summary;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use daybook_ledger::{
+    Head, Ledger, NewLedger, Options, Reader, Report, Time, Verdict, VerifyOptions, keys, verify,
+};
+use daybook_schema::LedgerId;
+use daybook_simulator::{Generator, Keyring, SeasonKey};
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::arguments::DemoArguments;
+use crate::output::{grouped, note, progress_bar, shown_day, table, write_json, write_line};
+use driver::{Driver, Played};
+use summary::{LeaderboardRow, RetentionRow, Summary};
+
+#[derive(Serialize)]
+struct DemoJson {
+    players: u32,
+    seasons: u64,
+    events: u64,
+    commands: u64,
+    seconds: f64,
+    events_per_second: f64,
+    latency_us: LatencyJson,
+    head_seq: u64,
+    head_hash: String,
+    verdict: &'static str,
+    leaderboard: Vec<LeaderboardRow>,
+    retention: Vec<RetentionRow>,
+}
+
+#[derive(Serialize)]
+struct LatencyJson {
+    p50: u64,
+    p95: u64,
+    p99: u64,
+    max: u64,
+}
+
+/// What a seed makes: keys and ids, all simulated.
+struct Simulated {
+    new: NewLedger,
+    first_key: SeasonKey,
+    second_key: SeasonKey,
+}
+
+impl Simulated {
+    fn from_seed(seed: u64) -> Self {
+        let mut generator = generator(seed, u64::MAX);
+        let mut bytes = || {
+            let mut bytes = [0; 32];
+            for chunk in bytes.chunks_exact_mut(8) {
+                chunk.copy_from_slice(&generator.next_u64().to_le_bytes());
+            }
+            bytes
+        };
+        let (first_key, second_key) = (SeasonKey::new(bytes()), SeasonKey::new(bytes()));
+        let mut id = [0; 16];
+        id.copy_from_slice(bytes().split_at(16).0);
+        let new = NewLedger {
+            ledger_id: LedgerId::from_bytes(id),
+            created_at: Some(driver::STARTS_AT),
+            is_demo: true,
+        };
+        Self { new, first_key, second_key }
+    }
+}
+
+/// A generator of the demo's own, one for each bot and for the ledger.
+fn generator(seed: u64, stream: u64) -> Generator {
+    let mut bytes = [0x5a; 32];
+    let (first, rest) = bytes.split_at_mut(8);
+    first.copy_from_slice(&seed.to_le_bytes());
+    rest.split_at_mut(8).0.copy_from_slice(&stream.to_le_bytes());
+    let mut generator = Generator::from_seed(bytes);
+    // Seeds that differ in a few bits give streams that differ only after some draws.
+    for _ in 0..16 {
+        generator.next_u64();
+    }
+    generator
+}
+
+pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
+    let data = &arguments.data.data;
+    let keys_dir = arguments.keys.directory(data);
+    directory::prepare(data)?;
+    if arguments.keys.keys.is_some() && keys_dir.exists() && !directory::is_empty(&keys_dir)? {
+        bail!(
+            "`{}` holds something; a demo makes keys of its own, name another directory with --keys",
+            keys_dir.display()
+        );
+    }
+    let simulated = Simulated::from_seed(arguments.seed);
+    let keyring = Keyring::new([simulated.first_key.clone(), simulated.second_key.clone()]);
+    let options = Options::new(data, keyring).create(simulated.new).time(Time::FromSubmissions);
+    let ledger = Ledger::open(options)?;
+    keys::init(&keys_dir, &simulated.first_key)?;
+    keys::add_season_key(&keys_dir, &simulated.second_key)?;
+
+    let started = Instant::now();
+    let played = play(arguments, &ledger, &simulated)?;
+    let head = ledger.close()?;
+    let play_seconds = started.elapsed().as_secs_f64();
+
+    let bar = progress_bar(head.seq, "verifying");
+    let options = VerifyOptions { full: true, heads: vec![head] };
+    let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
+    bar.finish_and_clear();
+    let summary = Summary::of(&Reader::open(data)?)?;
+
+    let seconds = started.elapsed().as_secs_f64();
+    let told = Told { arguments, played: &played, head, report: &report, summary: &summary };
+    if arguments.json.json {
+        write_json(&told.to_json((play_seconds, seconds)))?;
+    } else {
+        write_line(&told.to_text(play_seconds))?;
+    }
+    Ok(match report.verdict {
+        Verdict::Intact => Outcome::Holds,
+        _ => Outcome::DoesNotHold,
+    })
+}
+
+fn play(arguments: &DemoArguments, ledger: &Ledger, simulated: &Simulated) -> Result<Played> {
+    let bar = progress_bar(u64::from(arguments.days), "playing");
+    let key_ids = (simulated.first_key.key_id(), simulated.second_key.key_id());
+    let mut driver = Driver::new(ledger, (arguments.players, arguments.days, arguments.seed))?;
+    let played = driver.play(key_ids, &mut |day, events| {
+        bar.set_position(u64::from(day));
+        bar.set_message(format!("days, {} events", grouped(events)));
+    });
+    bar.finish_and_clear();
+    played.with_context(|| {
+        note(&format!("daybook: what was played stays in `{}`", arguments.data.data.display()));
+        "the demo could not be played to its end"
+    })
+}
+
+struct Told<'a> {
+    arguments: &'a DemoArguments,
+    played: &'a Played,
+    head: Head,
+    report: &'a Report,
+    summary: &'a Summary,
+}
+
+impl Told<'_> {
+    fn events_per_second(&self, play_seconds: f64) -> f64 {
+        self.head.seq as f64 / play_seconds.max(f64::MIN_POSITIVE)
+    }
+
+    fn to_json(&self, (play_seconds, seconds): (f64, f64)) -> DemoJson {
+        let latency = &self.played.latency_us;
+        DemoJson {
+            players: self.arguments.players,
+            seasons: self.summary.seasons_started,
+            events: self.head.seq,
+            commands: self.played.commands,
+            seconds,
+            events_per_second: self.events_per_second(play_seconds),
+            latency_us: LatencyJson {
+                p50: latency.value_at_quantile(0.5),
+                p95: latency.value_at_quantile(0.95),
+                p99: latency.value_at_quantile(0.99),
+                max: latency.max(),
+            },
+            head_seq: self.head.seq,
+            head_hash: self.head.hash.to_string(),
+            verdict: self.report.verdict.as_str(),
+            leaderboard: self.summary.leaderboard.clone(),
+            retention: self.summary.retention.clone(),
+        }
+    }
+
+    fn to_text(&self, play_seconds: f64) -> String {
+        let latency = &self.played.latency_us;
+        let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
+        let data = self.arguments.data.data.display();
+        let seasons = self.summary.seasons_started;
+        format!(
+            "Played {} seasons ({} completed) of {} players over {} days: {} events of {} commands.\n\
+             {} events/s in {play_seconds:.1} s, every answer synced to disk (SQLite FULL); \
+             latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms.\n\
+             {}\n\n\
+             Leaderboard, all time\n{}\n\n\
+             Retention, percent of the players first seen on a day that came back n days later\n{}\n\n\
+             Audit\n{}\n\n\
+             Next: daybook replay --data {data} --season {}",
+            grouped(seasons),
+            grouped(self.summary.seasons_completed),
+            grouped(self.arguments.players),
+            self.arguments.days,
+            grouped(self.head.seq),
+            grouped(self.played.commands),
+            grouped(self.events_per_second(play_seconds) as u64),
+            at(0.5),
+            at(0.95),
+            at(0.99),
+            latency.max() as f64 / 1_000.0,
+            self.kinds(),
+            self.leaderboard(),
+            self.retention(),
+            crate::verify::to_text(self.report, true),
+            self.summary.leaderboard.first().map_or("ID", |row| &row.season_id),
+        )
+    }
+
+    fn kinds(&self) -> String {
+        let missing = self.summary.kinds_missing().join(", ");
+        if missing.is_empty() {
+            "Every kind of event occurred.".to_owned()
+        } else {
+            format!("Every kind of event occurred but the rarest: {missing}.")
+        }
+    }
+
+    fn leaderboard(&self) -> String {
+        let rows = self.summary.leaderboard.iter().map(|row| {
+            vec![
+                row.user_id.clone(),
+                row.rank.to_string(),
+                grouped(row.score),
+                grouped(row.seasons),
+            ]
+        });
+        table(&["player", "rank", "best score", "seasons"], rows).to_string()
+    }
+
+    fn retention(&self) -> String {
+        let mut head = vec!["first seen".to_owned(), "players".to_owned()];
+        let days = self.summary.retention.first().map(|row| &row.retained);
+        head.extend(days.into_iter().flatten().map(|cell| format!("day {}", cell.day_n)));
+        let rows = self.summary.retention.iter().map(|row| {
+            let mut cells = vec![shown_day(row.cohort_day), grouped(row.cohort_size)];
+            cells.extend(row.retained.iter().map(|cell| match cell.players {
+                Some(players) => {
+                    format!("{:.0}", players as f64 * 100.0 / row.cohort_size.max(1) as f64)
+                }
+                None => String::new(),
+            }));
+            cells
+        });
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        table(&head, rows).to_string()
+    }
+}

@@ -1,0 +1,298 @@
+//! The demo's clock: bots act in the order of their times, while the engine's pipeline stays full.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use daybook_ledger::{Accepted, Ledger, Pending, Submission, SubmitError};
+use daybook_schema::{
+    Command, CommandId, KeyId, SeasonId, SessionEndReason, SuspicionCode, UnixMicros, UserId,
+};
+use daybook_simulator::{Generator, Rejection, State};
+use hdrhistogram::Histogram;
+
+use super::bots::{Bot, Step};
+use super::generator;
+
+/// When the demo's clock begins: 2026-01-05 00:00 UTC, a Monday.
+pub(super) const STARTS_AT: UnixMicros = UnixMicros::from_seconds(1_767_571_200);
+
+const DAY_MICROS: i64 = 86_400 * 1_000_000;
+/// After the last day the clock runs on so long, so that idle seasons expire.
+const DAYS_AFTERWARDS: u32 = 31;
+/// A session is over after a week.
+const SESSION_MICROS: i64 = 7 * DAY_MICROS;
+/// Commands that wait for their answers at most.
+const IN_FLIGHT_MAX: usize = 8_192;
+
+/// What playing gave.
+pub(super) struct Played {
+    pub(super) commands: u64,
+    pub(super) latency_us: Histogram<u64>,
+}
+
+/// A bot's place in the day's order.
+type Turn = Reverse<(UnixMicros, u32)>;
+
+struct InFlight {
+    bot: u32,
+    sent: Instant,
+    pending: Pending<Accepted>,
+}
+
+pub(super) struct Driver<'a> {
+    ledger: &'a Ledger,
+    bots: Vec<Bot>,
+    joins_on: Vec<u32>,
+    days: u32,
+    turns: BinaryHeap<Turn>,
+    in_flight: VecDeque<InFlight>,
+    answers: Vec<Option<Result<Accepted, SubmitError>>>,
+    waiting: Vec<bool>,
+    own: Generator,
+    played: Played,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(ledger: &'a Ledger, (players, days, seed): (u32, u32, u64)) -> Result<Self> {
+        let mut own = generator(seed, u64::MAX - 1);
+        // Two of five join on the first day, the others over the first half of the demo.
+        let joins_on: Vec<u32> = (0..players)
+            .map(|index| {
+                let later = u32::try_from(own.below(u64::from(days / 2 + 1))).unwrap_or(0);
+                if index < 6 || own.below(5) < 2 { 0 } else { later }
+            })
+            .collect();
+        let bots = (0..players)
+            .zip(&joins_on)
+            .map(|(index, day)| Bot::new(generator(seed, u64::from(index)), index, midnight(*day)))
+            .collect();
+        Ok(Self {
+            ledger,
+            bots,
+            joins_on,
+            days,
+            turns: BinaryHeap::new(),
+            in_flight: VecDeque::new(),
+            answers: vec![None; players as usize],
+            waiting: vec![false; players as usize],
+            own,
+            played: Played { commands: 0, latency_us: Histogram::new(3)? },
+        })
+    }
+
+    /// Plays all days. `progress` is told the day and the number of events.
+    pub(super) fn play(
+        &mut self,
+        (first_key, second_key): (KeyId, KeyId),
+        progress: &mut dyn FnMut(u32, u64),
+    ) -> Result<Played> {
+        let key = |key_id| Command::RotateKey { key_id, compromised: false };
+        self.submit_own(key(first_key), STARTS_AT)?;
+        for day in 0..self.days {
+            if day == self.days / 2 {
+                self.submit_own(key(second_key), midnight(day))?;
+                self.renew_commitments(midnight(day))?;
+            }
+            self.keep_house(midnight(day))?;
+            self.play_day(day)?;
+            progress(day + 1, self.ledger.head().seq);
+        }
+        self.keep_house(midnight(self.days + DAYS_AFTERWARDS))?;
+        let empty = Played { commands: 0, latency_us: Histogram::new(3)? };
+        Ok(std::mem::replace(&mut self.played, empty))
+    }
+
+    fn bot(&mut self, index: u32) -> Result<&mut Bot> {
+        self.bots.get_mut(index as usize).context("a bot of the demo")
+    }
+
+    fn play_day(&mut self, day: u32) -> Result<()> {
+        for index in 0..u32::try_from(self.bots.len())? {
+            let joined = self.joins_on.get(index as usize).copied().unwrap_or(0);
+            let Some(since) = day.checked_sub(joined) else { continue };
+            let bot = self.bot(index)?;
+            if let Some(second) = bot.comes_on(since) {
+                bot.begin_visit();
+                let at = midnight(day).plus_micros(i64::try_from(second * 1_000_000)?);
+                self.turns.push(Reverse((at, index)));
+            }
+        }
+        while let Some(Reverse((at, index))) = self.turns.pop() {
+            self.take_turn(at, index)?;
+        }
+        self.settle_all()
+    }
+
+    fn take_turn(&mut self, at: UnixMicros, index: u32) -> Result<()> {
+        self.await_answer(index)?;
+        if self.react(at, index)? {
+            return Ok(());
+        }
+        let bot = self.bot(index)?;
+        let think = bot.think();
+        match bot.step(at) {
+            Step::Send(command) => {
+                let id = bot.command_id(at);
+                self.submit(index, Submission::new(command).with_id(id).at(at))?;
+                self.turns.push(Reverse((at.plus_micros(think), index)));
+            }
+            Step::Rest | Step::Gone => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the bot learn from its answer; true when its visit is over because of it.
+    fn react(&mut self, at: UnixMicros, index: u32) -> Result<bool> {
+        let answer = self.answers.get_mut(index as usize).and_then(Option::take);
+        match answer {
+            None => Ok(false),
+            Some(Ok(accepted)) => {
+                let over = accepted
+                    .events
+                    .iter()
+                    .any(|new| matches!(new.event, daybook_schema::Event::SessionEnded(_)));
+                self.bot(index)?.learn(&accepted);
+                Ok(over)
+            }
+            Some(Err(SubmitError::Rejected(rejections))) => {
+                let rapid = rejections.iter().any(|r| matches!(r, Rejection::RapidBet { .. }));
+                let bot = self.bot(index)?;
+                if !rapid {
+                    bot.give_up_visit();
+                    return Ok(false);
+                }
+                bot.slow_down();
+                let user_id = bot.user_id;
+                if let Some((season_id, day_number)) = bot.season_and_day() {
+                    let code = SuspicionCode::RapidBet;
+                    let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
+                    self.submit_own(flag, at)?;
+                }
+                Ok(false)
+            }
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+
+    fn submit(&mut self, bot: u32, submission: Submission) -> Result<()> {
+        while self.in_flight.len() >= IN_FLIGHT_MAX {
+            self.settle_oldest()?;
+        }
+        let pending = self.ledger.submit(submission)?;
+        self.in_flight.push_back(InFlight { bot, sent: Instant::now(), pending });
+        if let Some(waiting) = self.waiting.get_mut(bot as usize) {
+            *waiting = true;
+        }
+        self.settle_ready()
+    }
+
+    /// Takes in the answers that are there; they come in the order of the commands.
+    fn settle_ready(&mut self) -> Result<()> {
+        while let Some(oldest) = self.in_flight.front_mut() {
+            let Some(answer) = oldest.pending.try_wait() else { return Ok(()) };
+            let (bot, sent) = (oldest.bot, oldest.sent);
+            self.in_flight.pop_front();
+            self.keep(bot, sent, answer)?;
+        }
+        Ok(())
+    }
+
+    fn settle_oldest(&mut self) -> Result<()> {
+        if let Some(InFlight { bot, sent, pending }) = self.in_flight.pop_front() {
+            let answer = pending.wait();
+            self.keep(bot, sent, answer)?;
+        }
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        bot: u32,
+        sent: Instant,
+        answer: Result<Accepted, SubmitError>,
+    ) -> Result<()> {
+        self.played.commands += 1;
+        self.played.latency_us.record(u64::try_from(sent.elapsed().as_micros())?)?;
+        if let Some(slot) = self.answers.get_mut(bot as usize) {
+            *slot = Some(answer);
+        }
+        if let Some(waiting) = self.waiting.get_mut(bot as usize) {
+            *waiting = false;
+        }
+        Ok(())
+    }
+
+    fn await_answer(&mut self, bot: u32) -> Result<()> {
+        while self.waiting.get(bot as usize).copied().unwrap_or(false) {
+            self.settle_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn settle_all(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle_oldest()?;
+        }
+        for index in 0..u32::try_from(self.bots.len())? {
+            self.react(midnight(self.days), index)?;
+        }
+        Ok(())
+    }
+
+    /// Submits a command of the engine's own and waits for it.
+    fn submit_own(&mut self, command: Command, at: UnixMicros) -> Result<Accepted> {
+        let mut random = [0; 10];
+        random.split_at_mut(8).0.copy_from_slice(&self.own.next_u64().to_le_bytes());
+        let id = CommandId::from_parts(at, random);
+        let name = command.name();
+        let pending = self.ledger.submit(Submission::new(command).with_id(id).at(at))?;
+        self.played.commands += 1;
+        pending.wait().with_context(|| format!("{name} was refused"))
+    }
+
+    fn renew_commitments(&mut self, at: UnixMicros) -> Result<()> {
+        let users = self.ledger.query(crate::keys::users_to_renew)?.wait()?;
+        for user_id in users {
+            let accepted = self.submit_own(Command::RenewCommitment { user_id }, at)?;
+            let bot = self.bots.iter_mut().find(|bot| bot.user_id == user_id);
+            bot.into_iter().for_each(|bot| bot.renew(&accepted));
+        }
+        Ok(())
+    }
+
+    /// What a service does beside its players: sessions that are over end, idle seasons expire.
+    fn keep_house(&mut self, at: UnixMicros) -> Result<()> {
+        let over: Vec<(u32, UserId, daybook_schema::SessionNumber)> = (0..)
+            .zip(&self.bots)
+            .filter_map(|(index, bot)| {
+                let (number, since) = bot.session?;
+                (at.micros_since(since) >= SESSION_MICROS).then_some((index, bot.user_id, number))
+            })
+            .collect();
+        for (index, user_id, session_number) in over {
+            let reason = SessionEndReason::Expired;
+            self.submit_own(Command::EndSession { user_id, session_number, reason }, at)?;
+            self.bot(index)?.session_expired();
+        }
+        let idle = move |state: &State| -> Vec<(UserId, SeasonId)> {
+            let seasons = state.seasons.iter();
+            seasons
+                .filter(|(_, season)| state.expirable_at(season) <= at)
+                .map(|(season_id, season)| (season.user_id, *season_id))
+                .collect()
+        };
+        for (user_id, season_id) in self.ledger.query(idle)?.wait()? {
+            let accepted = self.submit_own(Command::ExpireSeason { user_id, season_id }, at)?;
+            let bot = self.bots.iter_mut().find(|bot| bot.user_id == user_id);
+            bot.into_iter().for_each(|bot| bot.learn(&accepted));
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of a day of the demo.
+const fn midnight(day: u32) -> UnixMicros {
+    STARTS_AT.plus_micros(day as i64 * DAY_MICROS)
+}

@@ -1,0 +1,161 @@
+//! `daybook keys`.
+
+use anyhow::{Context, Result};
+use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
+use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
+use daybook_schema::{Command, KeyId, SeasonId, UserId};
+use daybook_simulator::State;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments};
+use crate::output::{grouped, note, table, write_json, write_line};
+
+#[derive(Serialize)]
+struct KeysJson {
+    directory: String,
+    verifying_key: String,
+    season_keys: Vec<SeasonKeyJson>,
+}
+
+#[derive(Serialize)]
+struct SeasonKeyJson {
+    key_id: KeyId,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct RotationJson {
+    key_id: KeyId,
+    compromised: bool,
+    seasons_expired: usize,
+    commitments_renewed: usize,
+    head_seq: u64,
+    head_hash: String,
+}
+
+pub(crate) fn run(arguments: &KeysArguments) -> Result<Outcome> {
+    match &arguments.command {
+        KeysCommand::Init(common) => initialise(common)?,
+        KeysCommand::List(common) => list(common)?,
+        KeysCommand::Rotate { common, compromised } => rotate(common, *compromised)?,
+    }
+    Ok(Outcome::Holds)
+}
+
+fn initialise(common: &KeysCommonArguments) -> Result<()> {
+    let directory = common.keys.directory(&common.data.data);
+    if common.keys.keys.is_none() {
+        note("daybook: the keys lie in the data directory; --keys keeps them elsewhere");
+    }
+    init(&directory, &random_season_key()?)?;
+    list(common)
+}
+
+fn list(common: &KeysCommonArguments) -> Result<()> {
+    let directory = common.keys.directory(&common.data.data);
+    let keys = load(&directory)?;
+    let state = match ledger_path(&common.data.data).exists() {
+        true => Some(replay(&common.data.data, None, |_, _| {})?.state),
+        false => None,
+    };
+    let season_keys = keys
+        .season_keys
+        .key_ids()
+        .map(|key_id| SeasonKeyJson { key_id: *key_id, status: status(state.as_ref(), key_id) })
+        .collect::<Vec<_>>();
+    let verifying_key: String =
+        keys.verifying_key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    if common.json.json {
+        let directory = directory.display().to_string();
+        return write_json(&KeysJson { directory, verifying_key, season_keys });
+    }
+    let rows = season_keys.iter().map(|key| vec![key.key_id.to_string(), key.status.to_owned()]);
+    write_line(&format!(
+        "directory      {}\nverifying key  {verifying_key}\n\n{}",
+        directory.display(),
+        table(&["season key", "status"], rows)
+    ))
+}
+
+fn status(state: Option<&State>, key_id: &KeyId) -> &'static str {
+    let Some(state) = state else { return "not in force yet" };
+    let known = state.season_keys.iter().find(|status| status.key_id == *key_id);
+    match known {
+        None => "not in force yet",
+        Some(status) if status.compromised => "compromised",
+        Some(_) if state.current_key() == Some(*key_id) => "in force",
+        Some(_) => "earlier, needed until its seasons have ended",
+    }
+}
+
+fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
+    let directory = common.keys.directory(&common.data.data);
+    let mut keyring = load(&directory)?.season_keys;
+    let key = random_season_key()?;
+    let key_id = key.key_id();
+    keyring.insert(key.clone());
+    let ledger = Ledger::open(Options::new(&common.data.data, keyring))?;
+    // Written before it is put in force: a key that the ledger knows is never only in memory.
+    add_season_key(&directory, &key)?;
+    submit(&ledger, Command::RotateKey { key_id, compromised })?;
+    let withdrawn = if compromised { withdrawn_seasons(&ledger)? } else { Vec::new() };
+    for &(user_id, season_id) in &withdrawn {
+        submit(&ledger, Command::ExpireSeason { user_id, season_id })?;
+    }
+    let waiting = ledger.query(users_to_renew)?.wait()?;
+    for &user_id in &waiting {
+        submit(&ledger, Command::RenewCommitment { user_id })?;
+    }
+    let head = ledger.close()?;
+    let report = RotationJson {
+        key_id,
+        compromised,
+        seasons_expired: withdrawn.len(),
+        commitments_renewed: waiting.len(),
+        head_seq: head.seq,
+        head_hash: head.hash.to_string(),
+    };
+    if common.json.json {
+        return write_json(&report);
+    }
+    write_line(&format!(
+        "season key   {key_id} is in force\nexpired      {} seasons\nrenewed      {} commitments\nhead         {head}",
+        grouped(report.seasons_expired as u64),
+        grouped(report.commitments_renewed as u64),
+    ))
+}
+
+fn submit(ledger: &Ledger, command: Command) -> Result<()> {
+    let name = command.name();
+    ledger
+        .submit(Submission::new(command))
+        .and_then(daybook_ledger::Pending::wait)
+        .with_context(|| format!("{name} was refused"))?;
+    Ok(())
+}
+
+fn withdrawn_seasons(ledger: &Ledger) -> Result<Vec<(UserId, SeasonId)>> {
+    let withdrawn = |state: &State| {
+        let seasons = state.seasons.iter();
+        seasons
+            .filter(|(_, season)| !state.is_good(season.key_id, season.epoch_number))
+            .map(|(season_id, season)| (season.user_id, *season_id))
+            .collect()
+    };
+    Ok(ledger.query(withdrawn)?.wait()?)
+}
+
+/// The users without a season in play whose commitment is not of the key and epoch in force.
+pub(crate) fn users_to_renew(state: &State) -> Vec<UserId> {
+    let current = (state.current_key(), state.identity().epoch.number);
+    let outdated = |user: &daybook_simulator::User| {
+        user.next_commitment.is_none_or(|next| (Some(next.key_id), next.epoch_number) != current)
+    };
+    state
+        .users
+        .iter()
+        .filter(|(_, user)| !user.erased && user.season_in_play.is_none() && outdated(user))
+        .map(|(user_id, _)| *user_id)
+        .collect()
+}

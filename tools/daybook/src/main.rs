@@ -1,0 +1,71 @@
+//! The `daybook` command: a thin user of the libraries.
+//!
+//! Results go to stdout, everything else to stderr. Exit status: 0 done, and what was checked holds;
+//! 1 the check found something wrong; 2 the command could not be carried out.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod arguments;
+mod demo;
+mod event_json;
+mod keys;
+mod odds;
+mod output;
+mod replay;
+mod season_page;
+mod tail;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+/// What a command that could be carried out says of what it checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Done; what was checked holds.
+    Holds,
+    /// Done; something is wrong.
+    DoesNotHold,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
+    match run(arguments) {
+        Ok(Outcome::Holds) => ExitCode::SUCCESS,
+        Ok(Outcome::DoesNotHold) => ExitCode::from(1),
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: the causes after one another, whatever line breaks they have.
+            let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            // Nothing is left to be done where stderr is closed too.
+            let _ = writeln!(std::io::stderr(), "daybook: {line}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Outcome> {
+    match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
+        Command::Odds(arguments) => odds::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
+        Command::Completions { shell } => arguments::completions(shell),
+    }
+}
+
+/// Whoever reads our output has seen enough: no error.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

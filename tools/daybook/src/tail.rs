@@ -1,0 +1,36 @@
+//! `daybook tail`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use daybook_ledger::{StoredEvent, Subscription};
+use daybook_schema::Seq;
+
+use crate::Outcome;
+use crate::arguments::TailArguments;
+use crate::event_json::EventJson;
+
+pub(crate) fn run(arguments: &TailArguments) -> Result<Outcome> {
+    let from = Seq::new(arguments.from).context("--from")?;
+    let mut subscription = Subscription::open(&arguments.data.data, from)?;
+    let wanted = |stored: &StoredEvent| {
+        (arguments.kind.is_empty() || arguments.kind.contains(&stored.event.kind()))
+            && arguments.stream.is_none_or(|stream| stream == stored.header.stream)
+    };
+    let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let timeout = if arguments.follow { Duration::from_secs(3_600) } else { Duration::ZERO };
+    loop {
+        let events = subscription.next_events(timeout)?;
+        if events.is_empty() && !arguments.follow {
+            return Ok(Outcome::Holds);
+        }
+        for stored in events.iter().filter(|stored| wanted(stored)) {
+            serde_json::to_writer(&mut stdout, &EventJson::from(stored))
+                .map_err(std::io::Error::from)
+                .and_then(|()| stdout.write_all(b"\n"))
+                .context("stdout cannot be written")?;
+        }
+        stdout.flush().context("stdout cannot be written")?;
+    }
+}

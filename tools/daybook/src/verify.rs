@@ -1,0 +1,102 @@
+//! `daybook verify`.
+
+use anyhow::Result;
+use daybook_ledger::{Report, Verdict, VerifyOptions, verify};
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::arguments::VerifyArguments;
+use crate::output::{grouped, progress_bar, write_json, write_line};
+
+#[derive(Serialize)]
+struct ReportJson {
+    verdict: &'static str,
+    events: u64,
+    head_seq: u64,
+    head_hash: String,
+    first_bad_seq: Option<i64>,
+    detail: String,
+    state_hash: Option<String>,
+    seconds: f64,
+    unrevealed_seasons: Vec<UnrevealedJson>,
+}
+
+#[derive(Serialize)]
+struct UnrevealedJson {
+    season_id: String,
+    seq: u64,
+}
+
+pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
+    let bar = progress_bar(0, "verifying");
+    let options = VerifyOptions { full: arguments.full, heads: arguments.head.clone() };
+    let report = verify(&arguments.data.data, &options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    if arguments.json.json {
+        write_json(&to_json(&report))?;
+    } else {
+        write_line(&to_text(&report, arguments.full))?;
+    }
+    Ok(match report.verdict {
+        Verdict::Intact => Outcome::Holds,
+        _ => Outcome::DoesNotHold,
+    })
+}
+
+fn to_json(report: &Report) -> ReportJson {
+    ReportJson {
+        verdict: report.verdict.as_str(),
+        events: report.events,
+        head_seq: report.head.seq,
+        head_hash: report.head.hash.to_string(),
+        first_bad_seq: report.first_bad_seq,
+        detail: report.detail.clone(),
+        state_hash: report.state_hash.map(|hash| hash.to_string()),
+        seconds: report.duration.as_secs_f64(),
+        unrevealed_seasons: report
+            .unrevealed
+            .iter()
+            .map(|season| UnrevealedJson {
+                season_id: season.season_id.to_string(),
+                seq: season.seq.get(),
+            })
+            .collect(),
+    }
+}
+
+/// The report as a person reads it.
+pub(crate) fn to_text(report: &Report, full: bool) -> String {
+    let mut lines = vec![match report.first_bad_seq {
+        None => format!("verdict     {}", report.verdict.as_str()),
+        Some(seq) => format!("verdict     {} at seq {seq}", report.verdict.as_str()),
+    }];
+    if !report.detail.is_empty() {
+        lines.push(format!("detail      {}", report.detail));
+    }
+    let checked = if full {
+        "chain, links, guards, every outcome decided again, accounts balanced"
+    } else {
+        "chain, links, guards; --full decides every outcome again"
+    };
+    let seconds = report.duration.as_secs_f64();
+    lines.push(format!("checked     {checked}"));
+    lines.push(format!("events      {} in {seconds:.2} s", grouped(report.events)));
+    lines.push(format!("head        {}", report.head));
+    if let Some(hash) = report.state_hash {
+        lines.push(format!("state hash  {hash}"));
+    }
+    if report.unrevealed_count > 0 {
+        lines.push(format!(
+            "unrevealed  {} seasons ended without their secret (a season key was lost)",
+            report.unrevealed_count
+        ));
+        let listed = report.unrevealed.iter();
+        lines.extend(
+            listed.map(|season| format!("            {} at seq {}", season.season_id, season.seq)),
+        );
+    }
+    lines.join("\n")
+}
