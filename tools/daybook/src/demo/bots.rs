@@ -158,7 +158,7 @@ impl Bot {
             || match self.habit {
                 Habit::Devoted => true,
                 Habit::Regular | Habit::Fickle => self.chance(70),
-                Habit::Fading => self.chance(70_u64.saturating_sub(u64::from(day) * 4).max(3)),
+                Habit::Fading => self.chance(90_u64.saturating_sub(u64::from(day) * 5).max(3)),
                 Habit::Vanishing => self.visits < 3 && self.chance(60),
                 Habit::Leaving => self.chance(80),
             };
