@@ -14,7 +14,7 @@
 //! let event = Event::UserRegistered(UserRegistered {});
 //! let mut payload = Vec::new();
 //! event.encode(&mut payload);
-//! let kind = event.kind().number();
+//! let kind = u16::from(event.kind().number());
 //! assert_eq!(Event::decode(kind, event.version(), &payload), Ok(event));
 //! ```
 

@@ -242,7 +242,7 @@ impl Three {
                 self.world.start_command(user_id, simulin.map(|own| own.simulin_id))
             }
             58.. => return false,
-            _ if number % 2 == 0 => self.world.advance_command(season),
+            _ if number.is_multiple_of(2) => self.world.advance_command(season),
             _ => {
                 let amount = u64::from(who) * 4 + 3;
                 self.world.bet_command(

@@ -1,0 +1,96 @@
+//! Guards: the worked example in FORMAT.md is what a real ledger holds, to the byte.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use daybook_schema::commands::client_digest;
+use daybook_schema::{ClientSeedSource, SeasonNumber};
+use daybook_simulator::{SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key};
+
+use crate::fixture::{Fixture, hex, season_key, user};
+
+fn example() -> String {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let season_id = fixture.start(user_id);
+    fixture.bets(user_id, season_id);
+    let identity = fixture.ledger().query(|state| state.identity()).unwrap().wait().unwrap();
+    fixture.advance(user_id, season_id, 1);
+    fixture.close();
+
+    let keys = daybook_simulator::Keyring::new([season_key()]);
+    let request = SeasonKeyRequest {
+        key_id: season_key().key_id(),
+        identity,
+        user_id: user(1),
+        season_number: SeasonNumber::MIN,
+    };
+    let key = |day| keys.day_key(&request, day).unwrap();
+    assert_eq!(previous_key(&key(1)), key(0));
+    let digest = client_digest(ClientSeedSource::ClientSeed, &[0x33; 32]);
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        writeln!(text, "{name:<18} {value}").unwrap();
+    };
+    line("season key", &hex(&[0x11; 32]));
+    line("season key id", &season_key().key_id());
+    line("clientSeed", &hex(&[0x33; 32]));
+    line("client digest", &digest);
+    line("k28", &key(28));
+    line("k1", &key(1));
+    line("k0", &key(0));
+    line("commitment", &commitment_of(&key(0)));
+    line("day seed 0", &hex(&day_seed(&key(0), &digest, 0)));
+    line("day seed 1", &hex(&day_seed(&key(1), &digest, 1)));
+
+    let connection = rusqlite::Connection::open(fixture.database()).unwrap();
+    let genesis = connection
+        .query_row(
+            "SELECT hex(ledger_id), format_version, created_at, is_demo, hex(hash) FROM genesis",
+            [],
+            |row| {
+                let (id, hash): (String, String) = (row.get(0)?, row.get(4)?);
+                let (format, at, demo): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok(format!(
+                    "ledger_id {} format_version {format} created_at {at} is_demo {demo}\n  hash {}",
+                    id.to_lowercase(),
+                    hash.to_lowercase()
+                ))
+            },
+        )
+        .unwrap();
+    writeln!(text, "\ngenesis\n  {genesis}").unwrap();
+    let mut statement = connection
+        .prepare(
+            "SELECT seq, recorded_at, stream_prev, kind, version, lower(hex(stream)), \
+             lower(hex(command)), lower(hex(payload)), lower(hex(hash)) FROM events ORDER BY seq",
+        )
+        .unwrap();
+    let rows = statement
+        .query_map([], |row| {
+            let numbers: [i64; 5] = std::array::from_fn(|index| row.get(index).unwrap());
+            let blobs: [String; 4] = std::array::from_fn(|index| row.get(index + 5).unwrap());
+            Ok((numbers, blobs))
+        })
+        .unwrap();
+    for row in rows {
+        let ([seq, at, prev, kind, version], [stream, command, payload, hash]) = row.unwrap();
+        writeln!(
+            text,
+            "seq {seq} recorded_at {at} stream_prev {prev} kind {kind} version {version}\n  \
+             stream {stream}\n  command {command}\n  payload {payload}\n  hash {hash}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_example_in_the_format_document_is_a_real_ledger() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/FORMAT.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let example = example();
+    for line in example.lines() {
+        assert!(document.contains(line.trim()), "FORMAT.md lacks `{line}` of:\n{example}");
+    }
+}

@@ -1,0 +1,15 @@
+//! The ledger through its public functions, on real SQLite files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must stop"
+)]
+
+mod exactly_once;
+mod fixture;
+mod format_example;
+mod keys;
+mod opening;
+mod reading;
+mod tampering;

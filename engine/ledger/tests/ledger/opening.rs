@@ -1,0 +1,159 @@
+//! Guards: one writer, whole recovery, and no write to what is damaged, foreign or newer.
+
+use daybook_ledger::{
+    DatabaseError, Ledger, LockError, NewLedger, OpenError, Options, Reader, SubmitError, Verdict,
+    replay,
+};
+use daybook_schema::{Command, Seq};
+use daybook_simulator::Keyring;
+
+use crate::fixture::{Fixture, season_key};
+
+#[test]
+fn a_second_writer_is_refused_and_told_who_the_first_is() {
+    let fixture = Fixture::new();
+    let error = Ledger::open(fixture.options()).unwrap_err();
+    let OpenError::Lock(LockError::Held { holder, .. }) = error else { panic!("{error}") };
+    assert!(holder.starts_with(&std::process::id().to_string()), "{holder}");
+    // Readers are welcome.
+    assert!(Reader::open(fixture.path()).unwrap().head().unwrap().seq > 0);
+}
+
+#[test]
+fn recovery_gives_the_state_that_was_left() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let season_id = fixture.start(user_id);
+    fixture.bets(user_id, season_id);
+    let hash = |fixture: &Fixture| fixture.ledger().query(|s| s.hash()).unwrap().wait().unwrap();
+    let before = (fixture.ledger().head(), hash(&fixture));
+    fixture.close();
+    fixture.open();
+    assert_eq!((fixture.ledger().head(), hash(&fixture)), before);
+    // Play goes on from there, stream links included.
+    fixture.advance(user_id, season_id, 1);
+    fixture.close();
+    let report = fixture.verify(true);
+    assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
+}
+
+#[test]
+fn replay_gives_the_state_at_any_point() {
+    let fixture = Fixture::played();
+    let whole = replay(fixture.path(), None, |_, _| {}).unwrap();
+    assert_eq!(whole.state_hash(), fixture.verify(true).state_hash.unwrap());
+    let mut seen = Vec::new();
+    let half = replay(fixture.path(), Some(whole.head.seq / 2), |_, stored| {
+        seen.push(stored.header.seq.get());
+    })
+    .unwrap();
+    assert_eq!(half.head.seq, whole.head.seq / 2);
+    assert_eq!(seen, (1..=half.head.seq).collect::<Vec<_>>());
+    assert_ne!(half.state_hash(), whole.state_hash());
+}
+
+#[test]
+fn a_damaged_ledger_is_not_written_but_its_sound_part_is_read() {
+    let fixture = Fixture::played();
+    let connection = rusqlite::Connection::open(fixture.database()).unwrap();
+    connection
+        .execute_batch(
+            "DROP TRIGGER events_refuse_update; UPDATE events SET recorded_at = 7 WHERE seq = 20;",
+        )
+        .unwrap();
+    drop(connection);
+    let error = Ledger::open(fixture.options()).unwrap_err();
+    let OpenError::Damaged(finding) = error else { panic!("{error}") };
+    assert_eq!((finding.verdict, finding.first_bad_seq), (Verdict::Altered, Some(20)));
+    let reader = Reader::open(fixture.path()).unwrap();
+    let sound: Vec<_> = reader.events_from(Seq::MIN).take_while(Result::is_ok).collect();
+    assert_eq!(sound.len(), 19);
+    let after = Seq::new(21).unwrap();
+    assert!(reader.events_from(after).all(|event| event.is_ok()), "what lies behind is sound too");
+}
+
+#[test]
+fn what_is_no_ledger_or_a_newer_one_is_refused_and_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.db");
+    let open = || {
+        let keys = Keyring::new([season_key()]);
+        Ledger::open(Options::new(directory.path(), keys).create(NewLedger::random()))
+    };
+    for content in [Vec::new(), vec![b'x'; 5_000]] {
+        std::fs::write(&path, &content).unwrap();
+        let error = open().unwrap_err();
+        assert!(matches!(error, OpenError::Database(DatabaseError::NotALedger { .. })), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+    std::fs::remove_file(&path).unwrap();
+    open().unwrap().close().unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    let error = open().unwrap_err();
+    let newer = matches!(error, OpenError::Database(DatabaseError::NewerFormat { found: 2, .. }));
+    assert!(newer, "{error}");
+}
+
+#[test]
+fn a_ledger_that_is_not_there_is_not_made_unasked() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nowhere");
+    let error = Ledger::open(Options::new(&missing, Keyring::default())).unwrap_err();
+    assert!(matches!(error, OpenError::Database(DatabaseError::Missing { .. })), "{error}");
+    assert!(!missing.exists());
+}
+
+/// A commit that fails stops the ledger: the waiting command and all later ones are answered
+/// `unavailable`, and a restart finds everything that was acknowledged.
+#[test]
+fn a_failed_commit_stops_the_ledger_and_loses_nothing_acknowledged() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let head = fixture.ledger().head();
+    let connection = rusqlite::Connection::open(fixture.database()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TRIGGER fault BEFORE INSERT ON events
+             BEGIN SELECT RAISE(ABORT, 'a fault was injected'); END;",
+        )
+        .unwrap();
+    let command = Command::StartSession { user_id };
+    let id = fixture.next_id();
+    let unavailable = |error| matches!(error, SubmitError::Unavailable { .. });
+    assert!(unavailable(fixture.send(id, command.clone()).unwrap_err()));
+    let submission = daybook_ledger::Submission::new(command.clone());
+    assert!(unavailable(fixture.ledger().submit(submission).unwrap_err()));
+    assert!(fixture.ledger.take().unwrap().close().is_err());
+    connection.execute_batch("DROP TRIGGER fault").unwrap();
+    drop(connection);
+    fixture.open();
+    assert_eq!(fixture.ledger().head(), head);
+    // The same id again: it was not applied, so now it is.
+    assert_eq!(fixture.send(id, command).unwrap().first_seq.get(), head.seq + 1);
+}
+
+/// More commands than may wait are answered `overloaded`; those that were taken are all answered.
+#[test]
+fn too_many_commands_are_answered_overloaded() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let ledger = fixture.ledger();
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    // The state thread waits here, so that the queue fills.
+    let held_query = ledger.query(move |_| held.recv().is_ok()).unwrap();
+    let mut taken = Vec::new();
+    let refused = loop {
+        let submission = daybook_ledger::Submission::new(Command::StartSession { user_id });
+        match ledger.submit(submission.at(fixture.now)) {
+            Ok(pending) => taken.push(pending),
+            Err(error) => break error,
+        }
+        assert!(taken.len() <= daybook_schema::limits::COMMANDS_WAITING_MAX + 1);
+    };
+    assert_eq!(refused, SubmitError::Overloaded);
+    hold.send(()).unwrap();
+    assert!(held_query.wait().unwrap());
+    assert!(taken.into_iter().all(|pending| pending.wait().is_ok()));
+}
