@@ -4,6 +4,10 @@
 //! stored order: an event that was ever written stays readable for ever, so none of these may
 //! change; a new shape is a new version (see [`crate::codec::Versioned`]).
 
+mod troubles;
+
+pub use troubles::{Trouble, Troubles};
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, PayloadError, PayloadProblem, Versioned};
@@ -11,8 +15,8 @@ use crate::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, ClientSeedSource, Coins, Commitment,
     DayKey, DayNumber, Epoch, EventHash, Hand, HandMultiplier, KeyId, Millicoins, PerPot, Pot,
     PotEvent, PotLevel, RulesetNumber, Score, SeasonNumber, Seq, SessionEndReason, SessionNumber,
-    Severity, SimulinId, SimulinPath, Species, SuspicionCode, Threshold, TraitLevel, Trigger,
-    TroubleKind, UserId, Weather, WeekNumber, limits,
+    SimulinId, SimulinPath, Species, SuspicionCode, Threshold, TraitLevel, Trigger, UserId,
+    Weather, WeekNumber,
 };
 
 /// Whose stream an event of a kind belongs to.
@@ -392,89 +396,6 @@ pub struct DayOpened {
     pub day_number: DayNumber,
     /// Its weather.
     pub weather: Weather,
-}
-
-/// A trouble of a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// What it was.
-    pub kind: TroubleKind,
-    /// How bad.
-    pub severity: Severity,
-    /// Whether it was cleared.
-    pub cleared: bool,
-}
-
-/// The troubles of a day: none, one or two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Troubles([Option<Trouble>; limits::TROUBLES_PER_DAY_MAX]);
-
-impl Troubles {
-    /// The first one or two of what is given.
-    #[must_use]
-    pub fn take_from(troubles: impl IntoIterator<Item = Trouble>) -> Self {
-        let mut given = troubles.into_iter().fuse();
-        Self([given.next(), given.next()])
-    }
-
-    /// The troubles in the order of their draws.
-    pub fn iter(&self) -> impl Iterator<Item = &Trouble> {
-        self.0.iter().flatten()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// Whether it was a quiet day.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Serialize for Troubles {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeSeq;
-        let mut sequence = serializer.serialize_seq(Some(self.len()))?;
-        self.iter().try_for_each(|trouble| sequence.serialize_element(trouble))?;
-        sequence.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Troubles {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AtMostTwo;
-
-        impl<'de> serde::de::Visitor<'de> for AtMostTwo {
-            type Value = Troubles;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "at most {} troubles", limits::TROUBLES_PER_DAY_MAX)
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut sequence: A,
-            ) -> Result<Self::Value, A::Error> {
-                use serde::de::Error;
-                let given = sequence.size_hint().unwrap_or(0);
-                if given > limits::TROUBLES_PER_DAY_MAX {
-                    return Err(A::Error::invalid_length(given, &self));
-                }
-                let troubles = Troubles([sequence.next_element()?, sequence.next_element()?]);
-                match sequence.next_element::<Trouble>()? {
-                    None => Ok(troubles),
-                    Some(_) => Err(A::Error::invalid_length(3, &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_seq(AtMostTwo)
-    }
 }
 
 /// A day was resolved: its key is revealed, and with it everything that was drawn.

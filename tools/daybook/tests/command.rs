@@ -1,0 +1,248 @@
+//! The command as its users meet it: what it prints, its exit status, and what it leaves alone.
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn daybook(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .args(arguments)
+        .env_remove("DAYBOOK_DATA")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = stdout(output);
+    assert_eq!(text.lines().count(), 1, "one JSON object: {text} {}", stderr(output));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Runs a small demo into a directory.
+fn demo(directory: &Path, seed: &str) -> Output {
+    let data = directory.to_str().unwrap();
+    daybook(&["demo", "--players", "12", "--days", "8", "--seed", seed, "--data", data, "--json"])
+}
+
+#[track_caller]
+fn expect_refusal(output: &Output, words: &str) {
+    assert_eq!(output.status.code(), Some(2), "{} {}", stdout(output), stderr(output));
+    let text = stderr(output);
+    assert_eq!(text.trim_end().lines().count(), 1, "one line: {text}");
+    assert!(text.contains(words), "`{words}` is not in: {text}");
+    assert_eq!(stdout(output), "");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_events_and_another_seed_others() {
+    let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let runs: Vec<Value> = ["7", "7", "8"]
+        .iter()
+        .zip(&directories)
+        .map(|(seed, directory)| json(&demo(directory.path(), seed)))
+        .collect();
+    assert_eq!(runs[0]["head_hash"], runs[1]["head_hash"]);
+    assert_ne!(runs[0]["head_hash"], runs[2]["head_hash"]);
+    assert_eq!(runs[0]["verdict"], "intact");
+    for key in ["players", "seasons", "events", "commands", "seconds", "events_per_second"] {
+        assert!(runs[0][key].is_number(), "{key}");
+    }
+    for key in ["p50", "p95", "p99", "max"] {
+        assert!(runs[0]["latency_us"][key].is_number(), "{key}");
+    }
+    assert!(!runs[0]["leaderboard"].as_array().unwrap().is_empty());
+    assert!(!runs[0]["retention"].as_array().unwrap().is_empty());
+
+    // A demo replaces an earlier demo of its own.
+    let again = json(&demo(directories[2].path(), "7"));
+    assert_eq!(again["head_hash"], runs[0]["head_hash"]);
+}
+
+#[test]
+fn verify_replay_and_tail_agree_on_a_demo() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let played = json(&demo(directory.path(), "7"));
+    let report = json(&daybook(&["verify", "--full", "--json", "--data", data]));
+    for key in ["verdict", "head_seq", "head_hash"] {
+        assert_eq!(report[key], played[key], "{key}");
+    }
+    assert_eq!(report["first_bad_seq"], Value::Null);
+    let world = json(&daybook(&["replay", "--json", "--data", data]));
+    assert_eq!(world["state_hash"], report["state_hash"]);
+    assert_eq!(world["accounts"]["sum_millicoins"], 0);
+
+    let season = played["leaderboard"][0]["season_id"].as_str().unwrap();
+    let page = stdout(&daybook(&["replay", "--season", season, "--data", data]));
+    for expected in ["Day 1 · planting", "Day 28 · harvest", "── Week 4", "final score", "█"]
+    {
+        assert!(page.contains(expected), "`{expected}` is not in:\n{page}");
+    }
+    let replayed = json(&daybook(&["replay", "--season", season, "--json", "--data", data]));
+    let of_season = replayed["season_events"].as_array().unwrap();
+    let tailed = stdout(&daybook(&["tail", "--stream", season, "--data", data]));
+    let own = of_season.iter().filter(|event| event["stream"] == season).count();
+    assert_eq!(tailed.lines().count(), own);
+
+    let all = stdout(&daybook(&["tail", "--data", data]));
+    assert_eq!(all.lines().count() as u64, played["events"].as_u64().unwrap());
+    let starts = stdout(&daybook(&["tail", "--kind", "season_started", "--data", data]));
+    assert_eq!(starts.lines().count() as u64, played["seasons"].as_u64().unwrap());
+    let first: Value = serde_json::from_str(starts.lines().next().unwrap()).unwrap();
+    assert_eq!(first["kind"], "season_started");
+    assert!(first["payload"]["userId"].as_str().unwrap().starts_with("usr_"));
+}
+
+#[test]
+fn verify_tells_what_was_altered_and_exits_with_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let played = json(&demo(directory.path(), "7"));
+    let connection = rusqlite::Connection::open(directory.path().join("ledger.db")).unwrap();
+    connection
+        .execute_batch(
+            "DROP TRIGGER events_refuse_update;
+             UPDATE events SET recorded_at = recorded_at + 1 WHERE seq = 100;",
+        )
+        .unwrap();
+    drop(connection);
+    let output = daybook(&["verify", "--json", "--data", data]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    assert_eq!((&report["verdict"], &report["first_bad_seq"]), (&"altered".into(), &100.into()));
+
+    let head = format!("{}:{}", played["events"], "00".repeat(32));
+    assert!(demo(directory.path(), "7").status.success());
+    let output = daybook(&["verify", "--head", &head, "--data", data]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("head_mismatch"));
+    let head = format!("99999999:{}", "00".repeat(32));
+    let report = json(&daybook(&["verify", "--head", &head, "--json", "--data", data]));
+    assert_eq!(report["verdict"], "truncated");
+    assert_eq!(report["first_bad_seq"].as_u64(), played["events"].as_u64().map(|seq| seq + 1));
+}
+
+#[test]
+fn bad_directories_are_refused_in_one_line_and_left_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "a file").unwrap();
+    let foreign = directory.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letters.txt"), "dear").unwrap();
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::write(empty.join("ledger.db"), "").unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+
+    for command in [&["verify"][..], &["replay"], &["tail"], &["verify", "--full"]] {
+        let run = |data: &Path| daybook(&[command, &["--data", &text(data)]].concat());
+        expect_refusal(&run(&missing), "no ledger at");
+        expect_refusal(&run(&file), "no ledger at");
+        expect_refusal(&run(&foreign), "no ledger at");
+        expect_refusal(&run(&empty), "is not a Daybook ledger");
+    }
+    expect_refusal(&demo(&file, "7"), "is not a directory");
+    expect_refusal(&demo(&foreign, "7"), "is not empty and holds no demo");
+    expect_refusal(&demo(&empty, "7"), "is not a Daybook ledger");
+    assert!(!missing.exists());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "a file");
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+    assert_eq!(std::fs::metadata(empty.join("ledger.db")).unwrap().len(), 0);
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 1);
+}
+
+#[test]
+fn keys_are_made_listed_and_rotated() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    demo(directory.path(), "7");
+    let before = json(&daybook(&["keys", "list", "--json", "--data", data]));
+    let statuses: Vec<&str> = before["season_keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["status"].as_str().unwrap())
+        .collect();
+    assert_eq!(statuses.iter().filter(|status| **status == "in force").count(), 1);
+    let rotated = json(&daybook(&["keys", "rotate", "--compromised", "--json", "--data", data]));
+    assert!(rotated["commitments_renewed"].as_u64().unwrap() > 0);
+    let after = json(&daybook(&["keys", "list", "--json", "--data", data]));
+    let in_force = |list: &Value| {
+        let keys = list["season_keys"].as_array().unwrap().clone();
+        keys.into_iter().find(|key| key["status"] == "in force").unwrap()["key_id"].clone()
+    };
+    assert_eq!(in_force(&after), rotated["key_id"]);
+    let report = json(&daybook(&["verify", "--full", "--json", "--data", data]));
+    assert_eq!((&report["verdict"], &report["head_seq"]), (&"intact".into(), &rotated["head_seq"]));
+
+    let own = directory.path().join("own");
+    let own = own.to_str().unwrap();
+    assert!(daybook(&["keys", "init", "--keys", own]).status.success());
+    expect_refusal(&daybook(&["keys", "init", "--keys", own]), "keys exist at");
+    expect_refusal(&daybook(&["keys", "list", "--keys", "/nowhere/at/all"]), "keys init");
+}
+
+#[test]
+fn odds_prints_all_48_cells() {
+    let odds = json(&daybook(&["odds", "--json"]));
+    assert_eq!(odds["cells"].as_array().unwrap().len(), 48);
+    let text = stdout(&daybook(&["odds"]));
+    assert!(text.lines().count() > 48);
+    assert!(text.contains("1.3862  2.0794   3.4657"), "cloudy, water, call");
+}
+
+#[test]
+fn help_usage_completions_and_closed_pipes() {
+    for command in ["demo", "verify", "replay", "tail", "odds", "keys"] {
+        let help = daybook(&[command, "--help"]);
+        assert_eq!(help.status.code(), Some(0));
+        assert!(stdout(&help).contains("Examples:"), "{command}");
+    }
+    let completions = stdout(&daybook(&["completions", "bash"]));
+    assert!(completions.contains("--players"));
+    for usage in [&[][..], &["demo", "--players", "x"], &["verify", "--head", "1"], &["fly"]] {
+        assert_eq!(daybook(usage).status.code(), Some(2), "{usage:?}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    demo(directory.path(), "7");
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .args(["tail", "--data", directory.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    let output = tail.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
+#[test]
+fn options_come_from_the_environment_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .arg("demo")
+        .env("DAYBOOK_DATA", directory.path())
+        .envs([("DAYBOOK_PLAYERS", "6"), ("DAYBOOK_DAYS", "2"), ("DAYBOOK_JSON", "true")])
+        .output()
+        .unwrap();
+    let report = json(&output);
+    assert_eq!(report["players"], 6);
+    let verified = Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .arg("verify")
+        .env("DAYBOOK_DATA", directory.path())
+        .output()
+        .unwrap();
+    assert!(stdout(&verified).starts_with("verdict     intact"));
+}
