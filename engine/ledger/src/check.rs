@@ -145,7 +145,7 @@ impl ChainCheck {
         }
         let check = Self {
             head: Head { seq: 0, hash: stored.hash },
-            recorded_at: UnixMicros::new(i64::MIN),
+            recorded_at: stored.genesis.created_at,
             last_part: None,
             heads: StreamHeads::default(),
         };
@@ -157,9 +157,9 @@ impl ChainCheck {
         self.head
     }
 
-    /// The time of the newest row, if there was one.
-    pub(crate) fn newest_recorded_at(&self) -> Option<UnixMicros> {
-        (self.head.seq > 0).then_some(self.recorded_at)
+    /// The time of the newest row, or of the genesis.
+    pub(crate) const fn newest_recorded_at(&self) -> UnixMicros {
+        self.recorded_at
     }
 
     pub(crate) fn into_heads(self) -> StreamHeads {

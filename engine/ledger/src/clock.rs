@@ -50,9 +50,9 @@ pub(crate) struct LedgerClock {
 
 impl LedgerClock {
     /// Starts at the later of the wall clock and the newest event.
-    pub(crate) fn start(mut source: Box<dyn TimeSource>, newest: Option<UnixMicros>) -> Self {
+    pub(crate) fn start(mut source: Box<dyn TimeSource>, newest: UnixMicros) -> Self {
         let wall = source.wall();
-        let now = newest.map_or(wall, |newest| newest.max(wall));
+        let now = newest.max(wall);
         let monotonic = source.monotonic();
         let mut clock = Self { source, now, monotonic, slew_remainder: 0, reported: false };
         clock.report(wall);
@@ -133,7 +133,7 @@ mod tests {
         for jump in [YEAR, -YEAR] {
             let hands = Hands::default();
             hands.pass(2 * YEAR, 0);
-            let mut clock = LedgerClock::start(Box::new(hands.clone()), None);
+            let mut clock = LedgerClock::start(Box::new(hands.clone()), UnixMicros::new(0));
             let before = clock.now();
             hands.pass(jump, 0);
             assert_eq!(clock.now(), before);
@@ -148,7 +148,7 @@ mod tests {
     fn a_start_behind_the_newest_event_goes_on_from_it_until_the_clocks_meet() {
         let hands = Hands::default();
         let newest = UnixMicros::new(10_000_000);
-        let mut clock = LedgerClock::start(Box::new(hands.clone()), Some(newest));
+        let mut clock = LedgerClock::start(Box::new(hands.clone()), newest);
         let mut before = clock.now();
         assert_eq!(before, newest);
         for _ in 0..300_000 {
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_stopped_wall_clock_does_not_stop_ledger_time() {
         let hands = Hands::default();
-        let mut clock = LedgerClock::start(Box::new(hands.clone()), None);
+        let mut clock = LedgerClock::start(Box::new(hands.clone()), UnixMicros::new(0));
         hands.pass(0, 10_000_000);
         assert!(clock.now().get() >= 9_500_000);
     }

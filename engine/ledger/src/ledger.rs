@@ -408,9 +408,7 @@ fn recover(connection: &rusqlite::Connection) -> Result<(Fold, CommandIds), Open
         ids.remember(scoped, answer, header.recorded_at);
     })?;
     fold.check.finish().map_err(OpenError::Damaged)?;
-    if let Some(newest) = fold.check.newest_recorded_at() {
-        ids.forget_before_start(newest);
-    }
+    ids.forget_before_start(fold.check.newest_recorded_at());
     Ok((fold, ids))
 }
 

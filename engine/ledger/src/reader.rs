@@ -26,6 +26,36 @@ pub enum ReadError {
 
 /// Reads a ledger, beside a writer or without one. Every event is held to the hash of the one
 /// before it.
+///
+/// ```
+/// # use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission};
+/// # use daybook_schema::{Command, EventKind, Seq, UserId};
+/// # use daybook_simulator::{Keyring, SeasonKey};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let key = SeasonKey::new([7; 32]);
+/// # let key_id = key.key_id();
+/// # let options = Options::new(directory.path(), Keyring::new([key])).create(NewLedger::random());
+/// # let ledger = Ledger::open(options)?;
+/// # ledger.submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?.wait()?;
+/// # let user_id = UserId::random();
+/// # ledger.submit(Submission::new(Command::RegisterUser { user_id }))?.wait()?;
+/// let reader = Reader::open(directory.path())?;
+///
+/// // By range.
+/// let (from, until) = (Seq::new(2)?, Seq::new(3)?);
+/// assert_eq!(reader.events_between(from, until).count(), 2);
+///
+/// // By kind.
+/// let kinds = [EventKind::CommitmentPublished];
+/// assert_eq!(reader.events_of_kinds(&kinds, Seq::MIN).count(), 1);
+///
+/// // By stream.
+/// let head = reader.find_stream_head(user_id.into())?.ok_or("no such stream")?;
+/// assert_eq!(reader.stream_from_head(head)?.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,

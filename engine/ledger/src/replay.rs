@@ -31,8 +31,8 @@ pub enum ReplayError {
 pub struct Replayed {
     /// The point.
     pub head: Head,
-    /// The time of its event, if there is one.
-    pub recorded_at: Option<UnixMicros>,
+    /// The time of its event, or of the genesis.
+    pub recorded_at: UnixMicros,
     /// The state.
     pub state: State,
 }

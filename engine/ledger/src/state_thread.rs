@@ -56,15 +56,16 @@ impl Decider {
         (keys, time): (Box<dyn SeasonKeys + Send>, Time),
     ) -> Self {
         let head = fold.check.head();
-        let newest = fold.check.newest_recorded_at();
+        let newest_recorded_at = fold.check.newest_recorded_at();
         let (state, heads) = fold.into_parts();
-        let newest_recorded_at = newest.unwrap_or(UnixMicros::new(i64::MIN));
         let mut clock = match time {
             Time::System => {
                 let source = Box::new(crate::clock::SystemTimeSource::default());
-                CommandClock::Ledger(LedgerClock::start(source, newest))
+                CommandClock::Ledger(LedgerClock::start(source, newest_recorded_at))
             }
-            Time::Source(source) => CommandClock::Ledger(LedgerClock::start(source, newest)),
+            Time::Source(source) => {
+                CommandClock::Ledger(LedgerClock::start(source, newest_recorded_at))
+            }
             Time::FromSubmissions => CommandClock::Submissions(newest_recorded_at),
         };
         let started_at = match &mut clock {

@@ -16,7 +16,7 @@ use crate::season_page;
 struct WorldJson {
     head_seq: u64,
     head_hash: String,
-    recorded_micros: Option<i64>,
+    recorded_micros: i64,
     users: usize,
     seasons_in_play: usize,
     accounts: AccountsJson,
@@ -108,7 +108,7 @@ fn to_json(replayed: &Replayed, commands: &SeasonCommands) -> Result<WorldJson> 
     Ok(WorldJson {
         head_seq: replayed.head.seq,
         head_hash: replayed.head.hash.to_string(),
-        recorded_micros: replayed.recorded_at.map(|at| at.get()),
+        recorded_micros: replayed.recorded_at.get(),
         users: replayed.state.users.len(),
         seasons_in_play: replayed.state.seasons.len(),
         accounts: AccountsJson {
@@ -131,7 +131,7 @@ fn footer(replayed: &Replayed) -> String {
 
 fn world(replayed: &Replayed, with_accounts: bool) -> String {
     let state = &replayed.state;
-    let at = replayed.recorded_at.map_or_else(|| "before any event".to_owned(), shown_time);
+    let at = shown_time(replayed.recorded_at);
     let mut text = format!(
         "at              {at}\nusers           {}\nseasons in play {}\n{}",
         grouped(state.users.len() as u64),

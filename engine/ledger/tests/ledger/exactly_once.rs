@@ -118,6 +118,28 @@ async fn async_callers_get_answers_that_are_on_disk() {
     assert_eq!(ledger.head().seq, 1 + 200 * 2);
 }
 
+/// A rejection and a query leave after the commit of what they have seen, not before.
+#[test]
+fn rejections_and_queries_leave_after_what_they_have_seen_is_on_disk() {
+    let fixture = Fixture::new();
+    let reader = fixture.ledger().reader().unwrap();
+    for number in 1..=100 {
+        let user_id = user(number);
+        let register = || {
+            let submission = Submission::new(Command::RegisterUser { user_id });
+            fixture.ledger().submit(submission.at(fixture.now)).unwrap()
+        };
+        let (accepted, refused) = (register(), register());
+        let count = fixture.ledger().query(|state| state.users.len()).unwrap();
+        // The first event of the ledger, then two for each user.
+        let on_disk = || (reader.head().unwrap().seq - 1) / 2;
+        assert!(matches!(refused.wait(), Err(SubmitError::Rejected(_))));
+        assert!(on_disk() >= u64::from(number));
+        assert_eq!(count.wait().unwrap(), usize::from(number));
+        drop(accepted);
+    }
+}
+
 fn now() -> UnixMicros {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     UnixMicros::new(i64::try_from(since.as_micros()).unwrap())

@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use daybook_schema::commands::client_digest;
-use daybook_schema::{ClientSeedSource, SeasonNumber};
+use daybook_schema::{
+    AdoptionNumber, ClientSeedSource, DayNumber, Period, Pot, SeasonNumber, Trigger,
+};
 use daybook_simulator::{SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key};
 
-use crate::fixture::{Fixture, hex, season_key, user};
+use crate::fixture::{Fixture, START, hex, season_key, user};
 
 fn example() -> String {
     let mut fixture = Fixture::new();
@@ -42,6 +44,14 @@ fn example() -> String {
     line("commitment", &commitment_of(&key(0)));
     line("day seed 0", &hex(&day_seed(&key(0), &digest, 0)));
     line("day seed 1", &hex(&day_seed(&key(1), &digest, 1)));
+    let at = |second: i64| START.plus_micros(second * 1_000_000);
+    let day = (season_id, DayNumber::MIN);
+    line("day 1", &identity.day_id(at(3), season_id, day.1));
+    line("bet on water", &identity.bet_id(at(4), day, Pot::Water));
+    line("a first_bloom", &identity.trigger_id(at(5), day, Trigger::FirstBloom));
+    line("an adoption", &identity.simulin_id(at(3), user_id, AdoptionNumber::MIN));
+    let week = (Period::Weekly, 20_458);
+    line("a weekly row", &identity.leaderboard_entry_id(at(5), week, user_id));
 
     let connection = rusqlite::Connection::open(fixture.database()).unwrap();
     let genesis = connection
