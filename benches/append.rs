@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use daybook_ledger::{
-    Accepted, Ledger, NewLedger, Options, Pending, Submission, Verdict, VerifyOptions, ledger_path,
-    verify,
+    Accepted, Ledger, NewLedger, Options, Pending, Submission, SystemTimeSource, Time, TimeSource,
+    Verdict, VerifyOptions, ledger_path, verify,
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, UserId, limits,
+    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, UnixMicros, UserId,
+    limits,
 };
 use daybook_simulator::{Keyring, SeasonKey};
 use hdrhistogram::Histogram;
@@ -76,6 +77,26 @@ impl Player {
                 _ => {}
             }
         }
+    }
+}
+
+/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules, however
+/// few seasons are played.
+#[derive(Default)]
+struct HurriedClock {
+    started: Option<UnixMicros>,
+    clock: SystemTimeSource,
+}
+
+impl TimeSource for HurriedClock {
+    fn wall(&mut self) -> UnixMicros {
+        let now = self.clock.wall();
+        let started = *self.started.get_or_insert(now);
+        started.plus_micros(now.micros_since(started).saturating_mul(1_000))
+    }
+
+    fn monotonic(&mut self) -> Duration {
+        self.clock.monotonic().saturating_mul(1_000)
     }
 }
 
@@ -162,7 +183,9 @@ fn set_up(ledger: &Ledger, seasons: usize) -> Result<Vec<Player>> {
 fn append(dir: &Path, seasons: usize, measured: Duration) -> Result<(f64, f64)> {
     let key = SeasonKey::new([7; 32]);
     let key_id = key.key_id();
-    let options = Options::new(dir, Keyring::new([key])).create(NewLedger::random());
+    let options = Options::new(dir, Keyring::new([key]))
+        .create(NewLedger::random())
+        .time(Time::Source(Box::new(HurriedClock::default())));
     let ledger = Ledger::open(options)?;
     ledger.submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?.wait()?;
     let mut players = set_up(&ledger, seasons)?;

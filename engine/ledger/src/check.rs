@@ -180,6 +180,10 @@ impl ChainCheck {
             let detail = format!("event {expected} is missing, the next one is {stored_seq}");
             return Err(Finding::at(Verdict::Gap, expected, detail));
         }
+        if stored_seq < expected {
+            let detail = format!("a row with seq {stored_seq} is in the place of event {expected}");
+            return Err(Finding::at(Verdict::Unreadable, expected, detail));
+        }
         let RowView { header, payload, hash } = seen?;
         let event = Event::decode(header.kind, header.version, payload)
             .map_err(|error| Finding::at(Verdict::Unreadable, expected, error.to_string()))?;

@@ -43,8 +43,18 @@ pub enum DatabaseError {
         /// Its format.
         found: i64,
     },
+    /// A write-ahead log lies there without its ledger.
+    #[error(
+        "`{}-wal` belongs to a ledger that is not there; put that back, or name another directory \
+         with --data",
+        path.display()
+    )]
+    StrayLog {
+        /// Where the ledger should be.
+        path: PathBuf,
+    },
     /// SQLite could not do it.
-    #[error("`{}` cannot be opened", path.display())]
+    #[error("`{}` cannot be opened; `daybook verify` tells more", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -52,7 +62,7 @@ pub enum DatabaseError {
         source: rusqlite::Error,
     },
     /// The file system could not do it.
-    #[error("`{}` cannot be read", path.display())]
+    #[error("`{}` cannot be used; see to its rights, or name another directory with --data", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -151,7 +161,10 @@ fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
 
 fn check_file(path: &Path) -> Result<(), DatabaseError> {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => Ok(()),
+        Ok(found) if found.is_file() => match std::fs::File::open(path) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(DatabaseError::Io { path: path.to_owned(), source }),
+        },
         Ok(_) => Err(DatabaseError::NotALedger { path: path.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(DatabaseError::Missing { path: path.to_owned() })
@@ -179,16 +192,22 @@ fn check_identity(path: &Path, connection: &Connection) -> Result<(), DatabaseEr
         return Err(not_a_ledger());
     }
     let found: i64 = number("user_version")?;
-    if found != i64::from(FORMAT_VERSION) {
-        return Err(DatabaseError::NewerFormat { path: path.to_owned(), found });
+    match found.cmp(&i64::from(FORMAT_VERSION)) {
+        std::cmp::Ordering::Less => Err(not_a_ledger()),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => {
+            Err(DatabaseError::NewerFormat { path: path.to_owned(), found })
+        }
     }
-    Ok(())
 }
 
 /// Creates a ledger in a file of a temporary name, synced, then renamed: there is a whole one or
 /// none.
 pub(crate) fn create(path: &Path, genesis: &Genesis) -> Result<(), DatabaseError> {
     let io_error = |source| DatabaseError::Io { path: path.to_owned(), source };
+    if has_log(path) {
+        return Err(DatabaseError::StrayLog { path: path.to_owned() });
+    }
     let temporary = path.with_extension("db.new");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
@@ -238,7 +257,11 @@ pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<S
                     ledger_id: LedgerId::from_bytes(id),
                     format_version: row.get(1)?,
                     created_at: UnixMicros::new(row.get(2)?),
-                    is_demo: row.get(3)?,
+                    is_demo: match row.get(3)? {
+                        0 => false,
+                        1 => true,
+                        other => return Err(rusqlite::Error::IntegralValueOutOfRange(3, other)),
+                    },
                 };
                 Ok(StoredGenesis { genesis, hash: EventHash::new(hash) })
             },

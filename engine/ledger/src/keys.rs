@@ -24,8 +24,12 @@ pub enum KeysError {
         /// The directory.
         path: PathBuf,
     },
-    /// There are keys already.
-    #[error("keys exist at `{}`; `daybook keys rotate` puts a new season key in force", path.display())]
+    /// The directory holds something already.
+    #[error(
+        "`{}` is not empty; `daybook keys rotate` puts a new season key in force, --keys names another \
+         directory",
+        path.display()
+    )]
     Exists {
         /// The directory.
         path: PathBuf,
@@ -52,7 +56,7 @@ pub enum KeysError {
     #[error("the system gave no random bytes: {0}")]
     Random(getrandom::Error),
     /// The file system could not do it.
-    #[error("`{}` cannot be used", path.display())]
+    #[error("`{}` cannot be used; see to its rights, or name another directory with --keys", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -83,19 +87,53 @@ pub fn random_season_key() -> Result<SeasonKey, KeysError> {
 /// Makes a keys directory (mode 0700) with a season key and a signing key (mode 0600).
 ///
 /// # Errors
-/// [`KeysError::Exists`] when there is one with keys in it; else what the file system says.
+/// [`KeysError::Exists`] when the directory holds anything; [`KeysError::TooOpen`] when it is there
+/// already and others may look into it; else what the file system says.
 pub fn init(directory: &Path, season_key: &SeasonKey) -> Result<(), KeysError> {
     let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
-    if directory.join(SIGNING_KEY_FILE).exists() {
-        return Err(KeysError::Exists { path: directory.to_owned() });
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => return Err(KeysError::Exists { path: directory.to_owned() }),
+            None => check_mode(directory, 0o700)?,
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(directory).map_err(io_error)?;
+        }
+        Err(error) => return Err(io_error(error)),
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_error)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
-        .map_err(io_error)?;
     add_season_key(directory, season_key)?;
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut_slice()).map_err(KeysError::Random)?;
     write_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER, &seed)
+}
+
+/// Removes the keys of a directory and, if nothing else is in it, the directory.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove(directory: &Path) -> Result<(), KeysError> {
+    let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(io_error)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name == SIGNING_KEY_FILE || season_key_named(&name).is_some() {
+            std::fs::remove_file(&path).map_err(io_error)?;
+        }
+    }
+    match std::fs::remove_dir(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(io_error(error)),
+        _ => Ok(()),
+    }
+}
+
+fn season_key_named(file_name: &str) -> Option<&str> {
+    file_name.strip_prefix("season-").and_then(|name| name.strip_suffix(".key"))
 }
 
 /// Adds a season key to a keys directory; synced before it returns.
@@ -132,17 +170,18 @@ fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysErro
 /// [`KeysError`] when there is none, when others may read it, or when a file is not a key.
 pub fn load(directory: &Path) -> Result<Keys, KeysError> {
     let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
-    if !directory.join(SIGNING_KEY_FILE).exists() {
-        return Err(KeysError::Missing { path: directory.to_owned() });
+    match std::fs::metadata(directory.join(SIGNING_KEY_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(KeysError::Missing { path: directory.to_owned() });
+        }
+        Err(error) => return Err(io_error(error)),
+        Ok(_) => check_mode(directory, 0o700)?,
     }
-    check_mode(directory, 0o700)?;
     let mut season_keys = Keyring::default();
     for entry in std::fs::read_dir(directory).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(named) = name.strip_prefix("season-").and_then(|n| n.strip_suffix(".key")) else {
-            continue;
-        };
+        let Some(named) = season_key_named(&name) else { continue };
         let key = SeasonKey::new(*read_key(&path, SEASON_KEY_HEADER)?);
         let named: Result<KeyId, _> = named.parse();
         if named.as_ref() != Ok(&key.key_id()) {

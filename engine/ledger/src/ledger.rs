@@ -64,6 +64,7 @@ pub struct Options {
     keys: Box<dyn SeasonKeys + Send>,
     create: Option<NewLedger>,
     time: Time,
+    lock: Option<WriterLock>,
 }
 
 impl Options {
@@ -71,13 +72,19 @@ impl Options {
     #[must_use]
     pub fn new(data_dir: &Path, keys: impl SeasonKeys + Send + 'static) -> Self {
         let keys = Box::new(keys);
-        Self { data_dir: data_dir.to_owned(), keys, create: None, time: Time::System }
+        Self { data_dir: data_dir.to_owned(), keys, create: None, time: Time::System, lock: None }
     }
 
     /// Creates the ledger where there is none.
     #[must_use]
     pub fn create(self, new: NewLedger) -> Self {
         Self { create: Some(new), ..self }
+    }
+
+    /// Goes on with the writer's lock of the data directory, taken before.
+    #[must_use]
+    pub fn lock(self, lock: WriterLock) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     /// Takes the time from elsewhere than the system's clocks.
@@ -263,7 +270,7 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { data_dir, keys, create, time } = options;
+        let Options { data_dir, keys, create, time, lock } = options;
         let path = database::ledger_path(&data_dir);
         if create.is_some() {
             std::fs::create_dir_all(&data_dir)
@@ -271,7 +278,7 @@ impl Ledger {
         } else if !path.exists() {
             return Err(DatabaseError::Missing { path }.into());
         }
-        let lock = WriterLock::take(&data_dir)?;
+        let lock = lock.map_or_else(|| WriterLock::take(&data_dir), Ok)?;
         if let (Some(new), false) = (create, path.exists()) {
             let created_at = new.created_at.unwrap_or_else(|| SystemTimeSource::default().wall());
             let genesis = Genesis {
@@ -297,7 +304,7 @@ impl Ledger {
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let writer = writer_thread::spawn(connection, (path, Arc::clone(&shared)), to_commit)?;
-        let state = state_thread::spawn(decider, incoming, batches)?;
+        let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
         Ok(Self {
             data_dir,
             shared,
@@ -382,9 +389,8 @@ impl Ledger {
     fn stop(&mut self) {
         self.requests = None;
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                self.shared.fail("a thread of the engine stopped on a broken invariant".to_owned());
-            }
+            // A thread that panicked has told so by its guard.
+            drop(thread.join());
         }
         self.shared.close();
     }
@@ -399,7 +405,7 @@ impl Drop for Ledger {
 /// Rebuilds state, chain and the ids that are remembered.
 fn recover(connection: &rusqlite::Connection) -> Result<(Fold, CommandIds), OpenError> {
     let mut ids = CommandIds::default();
-    let fold = fold_rows(connection, i64::MAX, |state, stored| {
+    let fold = fold_rows(connection, None, |state, stored| {
         let header = &stored.header;
         let Some(mark) = header.command.mark else { return };
         let outcome = Outcome::Applied { first: header.seq, size: header.command.size };
@@ -407,7 +413,6 @@ fn recover(connection: &rusqlite::Connection) -> Result<(Fold, CommandIds), Open
         let answer: (CommandHash, Outcome) = (mark.hash, outcome);
         ids.remember(scoped, answer, header.recorded_at);
     })?;
-    fold.check.finish().map_err(OpenError::Damaged)?;
     ids.forget_before_start(fold.check.newest_recorded_at());
     Ok((fold, ids))
 }

@@ -63,7 +63,7 @@ pub use database::{APPLICATION_ID, DatabaseError, ledger_path};
 pub use ledger::{
     Accepted, Ledger, NewLedger, OpenError, Options, Pending, Submission, SubmitError, Time,
 };
-pub use lock::LockError;
+pub use lock::{LockError, WriterLock};
 pub use reader::{Events, ReadError, Reader};
 pub use replay::{ReplayError, Replayed, replay};
 pub use row::{Head, ParseHeadError, StoredEvent};

@@ -30,12 +30,16 @@ pub enum LockError {
 
 /// The right to write a ledger, given back when it is dropped or the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct WriterLock {
+pub struct WriterLock {
     _file: File,
 }
 
 impl WriterLock {
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, LockError> {
+    /// Takes the lock of a data directory, which must exist.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another process, or this one, has it.
+    pub fn take(data_dir: &Path) -> Result<Self, LockError> {
         let path = data_dir.join("ledger.lock");
         let io_error = |source| LockError::Io { path: path.clone(), source };
         let mut file = OpenOptions::new()
@@ -50,7 +54,10 @@ impl WriterLock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 file.take(200).read_to_string(&mut holder).map_err(io_error)?;
-                let holder = holder.trim().to_owned();
+                let holder = match holder.trim() {
+                    "" => "that has just begun".to_owned(),
+                    named => named.to_owned(),
+                };
                 return Err(LockError::Held { path, holder });
             }
             Err(TryLockError::Error(source)) => return Err(io_error(source)),

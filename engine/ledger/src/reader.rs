@@ -17,11 +17,17 @@ use crate::scan::scan;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A row is damaged; those before and after it may be sound.
-    #[error("ledger is damaged: {0}")]
-    Damaged(#[from] Finding),
+    #[error("ledger is damaged: {0}; `daybook verify` tells more")]
+    Damaged(Finding),
     /// SQLite could not do it.
     #[error("ledger cannot be read")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl From<Finding> for ReadError {
+    fn from(finding: Finding) -> Self {
+        Self::Damaged(finding)
+    }
 }
 
 /// Reads a ledger, beside a writer or without one. Every event is held to the hash of the one

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::check::{ChainCheck, Finding, StreamHeads, Verdict};
 use crate::database::{self, DatabaseError};
 use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
-use crate::scan::{ScanError, scan};
+use crate::scan::{ScanError, Seen, scan, scan_whole};
 
 /// A ledger could not be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +20,16 @@ pub enum ReplayError {
     Open(#[from] DatabaseError),
     /// The ledger is damaged.
     #[error("ledger is damaged: {0}; `daybook verify` tells more")]
-    Damaged(#[from] Finding),
+    Damaged(Finding),
     /// SQLite could not do it.
     #[error("ledger cannot be read")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl From<Finding> for ReplayError {
+    fn from(finding: Finding) -> Self {
+        Self::Damaged(finding)
+    }
 }
 
 /// The state at a point of the ledger.
@@ -91,25 +97,33 @@ impl Fold {
 /// A page that SQLite cannot read is damage at the row after the last that it could.
 pub(crate) fn unreadable_page(error: &ScanError, head: Head) -> Finding {
     let seq = error.last.map_or(head.seq.cast_signed() + 1, |last| last + 1);
-    Finding::at(Verdict::Unreadable, seq, format!("SQLite cannot read it: {}", error.source))
+    Finding::at(Verdict::Unreadable, seq, format!("it cannot be read: {}", error.problem))
 }
 
-/// Replays every row up to `until`; each is handed to `visit` with the state before it.
+/// Replays every row, or those up to `until`; each is handed to `visit` with the state before it.
 pub(crate) fn fold_rows(
     connection: &Connection,
-    until: i64,
+    until: Option<i64>,
     mut visit: impl FnMut(&State, &StoredEvent),
 ) -> Result<Fold, ReplayError> {
     let mut fold = Fold::start(connection)?;
-    let broken = scan(connection, (i64::MIN, until), |seen| match fold.apply(seen, &mut visit) {
+    let step = |seen: Seen<'_>| match fold.apply(seen, &mut visit) {
         Ok(()) => ControlFlow::Continue(()),
         Err(finding) => ControlFlow::Break(finding),
-    });
+    };
+    let broken = match until {
+        None => scan_whole(connection, step),
+        Some(until) => scan(connection, (i64::MIN, until), step),
+    };
     match broken {
-        Ok(None) => Ok(fold),
-        Ok(Some(finding)) => Err(finding.into()),
-        Err(error) => Err(unreadable_page(&error, fold.check.head()).into()),
+        Ok(None) => {}
+        Ok(Some(finding)) => return Err(finding.into()),
+        Err(error) => return Err(unreadable_page(&error, fold.check.head()).into()),
     }
+    if until.is_none() {
+        fold.check.finish()?;
+    }
+    Ok(fold)
 }
 
 /// Rebuilds the state of a ledger as it was after `until`, or as it is now.
@@ -124,20 +138,11 @@ pub fn replay(
     visit: impl FnMut(&State, &StoredEvent),
 ) -> Result<Replayed, ReplayError> {
     let connection = database::open_reader(&database::ledger_path(data_dir))?;
-    let until = match until {
-        Some(seq) => i64::try_from(seq).unwrap_or(i64::MAX),
-        None => newest_seq(&connection)?,
-    };
+    let until = until.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX));
     let fold = fold_rows(&connection, until, visit)?;
     Ok(Replayed {
         head: fold.check.head(),
         recorded_at: fold.check.newest_recorded_at(),
         state: fold.state,
     })
-}
-
-/// The greatest seq there is, 0 in an empty ledger: a bound for a scan beside a writer, always the
-/// end of a whole command.
-pub(crate) fn newest_seq(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
 }

@@ -16,12 +16,67 @@ pub(crate) type Seen<'row> = Result<RowView<'row>, UnreadableRow>;
 /// What SQLite says when a page cannot be read, with the seq of the last row that could.
 pub(crate) fn scan<B>(
     connection: &Connection,
-    (from, until): (i64, i64),
+    bounds: (i64, i64),
     mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
+    scan_counted(connection, bounds, &mut visit).map(|end| match end {
+        End::Broken(value) => Some(value),
+        End::Last(_) => None,
+    })
+}
+
+/// Visits every row there is, and makes sure of it: a damaged page can end SQLite's walk early, and
+/// a seq that was changed in place lies where no bound would look for it.
+///
+/// # Errors
+/// As [`scan`]; also when rows are left that no walk comes to.
+pub(crate) fn scan_whole<B>(
+    connection: &Connection,
+    mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
+) -> Result<Option<B>, ScanError> {
+    let mut reached = None;
+    loop {
+        let from = reached.map_or(i64::MIN, |last| last + 1);
+        match scan_counted(connection, (from, i64::MAX), &mut visit)? {
+            End::Broken(value) => return Ok(Some(value)),
+            End::Last(last) => {
+                let before = reached;
+                reached = last.or(reached);
+                let failed = |problem| ScanError { last: reached, problem };
+                let count: i64 = connection
+                    .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+                    .map_err(|error| failed(error.to_string()))?;
+                let seen = reached.unwrap_or(0);
+                if count == seen {
+                    return Ok(None);
+                }
+                // More rows than were seen: a writer is at work, or no walk comes to them.
+                if count < seen || reached == before {
+                    return Err(failed(format!("{count} rows are there, {seen} can be walked")));
+                }
+            }
+        }
+    }
+}
+
+/// How a walk ended.
+enum End<B> {
+    /// The visitor had seen enough.
+    Broken(B),
+    /// After the last row, whose seq it was.
+    Last(Option<i64>),
+}
+
+fn scan_counted<B>(
+    connection: &Connection,
+    (from, until): (i64, i64),
+    visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<B>,
+) -> Result<End<B>, ScanError> {
     let mut next = from;
     let mut last = None;
-    let failed = |last: Option<i64>| move |source| ScanError { last, source };
+    let failed = |last: Option<i64>| {
+        move |error: rusqlite::Error| ScanError { last, problem: error.to_string() }
+    };
     let mut statement = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq LIMIT ?3"
@@ -37,22 +92,21 @@ pub(crate) fn scan<B>(
             last = Some(row.get(0).map_err(failed(last))?);
             let seen = RowView::read(row).map_err(failed(last))?;
             if let ControlFlow::Break(value) = visit(seen) {
-                return Ok(Some(value));
+                return Ok(End::Broken(value));
             }
         }
         match last {
             Some(last) if count == limits::ROWS_PER_READ && last < until => next = last + 1,
-            _ => return Ok(None),
+            _ => return Ok(End::Last(last)),
         }
     }
 }
 
 /// SQLite could not go on with a scan.
-#[derive(Debug, thiserror::Error)]
-#[error("rows after {} cannot be read", last.map_or("the start".to_owned(), |seq| seq.to_string()))]
+#[derive(Debug)]
 pub(crate) struct ScanError {
     /// The last row that could be read.
     pub(crate) last: Option<i64>,
-    /// What SQLite said.
-    pub(crate) source: rusqlite::Error,
+    /// What SQLite said, or what does not fit.
+    pub(crate) problem: String,
 }

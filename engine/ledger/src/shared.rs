@@ -1,6 +1,6 @@
 //! What the threads of a ledger share: the newest committed head, and whether it still runs.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::row::Head;
@@ -50,6 +50,11 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Fails the ledger if the thread that holds what comes back panics.
+    pub(crate) fn guard(self: &Arc<Self>) -> PanicGuard {
+        PanicGuard(Arc::clone(self))
+    }
+
     pub(crate) fn close(&self) {
         self.with(|published| published.closed = true);
         self.changed.notify_all();
@@ -72,6 +77,17 @@ impl Shared {
                 .wait_timeout(published, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+        }
+    }
+}
+
+/// Tells everybody when its thread stopped on a broken invariant.
+pub(crate) struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a thread of the engine stopped on a broken invariant".to_owned());
         }
     }
 }

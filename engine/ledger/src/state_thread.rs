@@ -1,5 +1,6 @@
 //! The thread that owns the game's state: decides, encodes and chains, a batch at a time.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
@@ -16,6 +17,7 @@ use crate::command_ids::{CommandIds, Lookup, Outcome};
 use crate::ledger::{Accepted, Submission, SubmitError, Time};
 use crate::replay::Fold;
 use crate::row::{Head, NewRow};
+use crate::shared::Shared;
 use crate::writer_thread::{Answer, Batch};
 
 /// Sends an answer that was found.
@@ -220,11 +222,12 @@ fn made_id(now: UnixMicros) -> Result<CommandId, SubmitError> {
 
 /// Starts the thread; it ends when all senders are gone or the writer stopped.
 pub(crate) fn spawn(
-    mut decider: Decider,
+    (mut decider, shared): (Decider, Arc<Shared>),
     requests: Receiver<Request>,
     batches: SyncSender<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
+        let _guard = shared.guard();
         while let Ok(first) = requests.recv() {
             let mut batch = Batch::new(decider.head);
             decider.take(first, &mut batch);

@@ -10,9 +10,9 @@ use rusqlite::Connection;
 
 use crate::check::{ChainCheck, Finding, Verdict};
 use crate::database::{self, DatabaseError};
-use crate::replay::{Fold, ReplayError, newest_seq, unreadable_page};
+use crate::replay::{Fold, ReplayError, unreadable_page};
 use crate::row::{Head, StoredEvent};
-use crate::scan::scan;
+use crate::scan::scan_whole;
 
 /// How thoroughly a ledger is verified.
 #[derive(Clone, Debug, Default)]
@@ -61,9 +61,6 @@ pub enum VerifyError {
     /// The file is not there, or is not a ledger of this format.
     #[error(transparent)]
     Open(#[from] DatabaseError),
-    /// SQLite could not do it.
-    #[error("ledger cannot be read")]
-    Sqlite(#[from] rusqlite::Error),
 }
 
 const UNREVEALED_LISTED_MAX: usize = 100;
@@ -82,7 +79,6 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, VerifyError> {
     let started = Instant::now();
-    let connection = database::open_reader(&database::ledger_path(data_dir))?;
     let mut report = Report {
         verdict: Verdict::Intact,
         events: 0,
@@ -94,7 +90,12 @@ pub fn verify(
         unrevealed_count: 0,
         duration: Duration::ZERO,
     };
-    if let Err(finding) = examine(&connection, options, (&mut report, progress))? {
+    let examined = match database::open_reader(&database::ledger_path(data_dir)) {
+        Ok(connection) => examine(&connection, options, (&mut report, progress)),
+        Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => Err(unreadable(&source)),
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(finding) = examined {
         report.verdict = finding.verdict;
         report.first_bad_seq = finding.first_bad_seq;
         report.detail = finding.detail;
@@ -104,48 +105,52 @@ pub fn verify(
     Ok(report)
 }
 
-/// `Err` for what SQLite cannot do, `Ok(Err)` for what does not hold.
+/// Whether SQLite says that the file itself is damaged.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
+}
+
+/// Damage that concerns no one row.
+fn unreadable(error: &rusqlite::Error) -> Finding {
+    let detail = format!("SQLite cannot read the file: {error}");
+    Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail }
+}
+
 fn examine(
     connection: &Connection,
     options: &VerifyOptions,
     (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
-) -> Result<Result<(), Finding>, VerifyError> {
-    let until = match newest_seq(connection) {
-        Ok(until) => until,
+) -> Result<(), Finding> {
+    let check = match RowCheck::start(connection, options.full) {
+        Ok(check) => check,
+        Err(ReplayError::Damaged(finding)) => return Err(finding),
         Err(error) => {
-            let detail = format!("SQLite cannot read the newest event: {error}");
-            return Ok(Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail }));
+            let detail = format!("the genesis cannot be read: {error}");
+            return Err(Finding::at(Verdict::Unreadable, 0, detail));
         }
     };
-    let rows = match RowCheck::start(connection, options.full) {
-        Ok(check) => check_rows(connection, until, (check, &mut *report, progress))?,
-        Err(ReplayError::Damaged(finding)) => Err(finding),
-        Err(ReplayError::Open(error)) => return Err(error.into()),
-        Err(ReplayError::Sqlite(error)) => return Err(error.into()),
-    };
-    if let Err(finding) = rows {
-        return Ok(Err(finding));
-    }
-    for head in &options.heads {
-        if let Err(finding) = check_head(connection, *head, report.head)? {
-            return Ok(Err(finding));
+    check_rows(connection, check, (&mut *report, progress))?;
+    check_heads(connection, &options.heads, report.head)?;
+    match database::guard_difference(connection).map_err(|error| unreadable(&error))? {
+        None => Ok(()),
+        Some(detail) => {
+            Err(Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail })
         }
     }
-    if let Some(detail) = database::guard_difference(connection)? {
-        let finding = Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail };
-        return Ok(Err(finding));
-    }
-    Ok(Ok(()))
 }
 
 fn check_rows(
     connection: &Connection,
-    until: i64,
-    (mut check, report, progress): (RowCheck, &mut Report, &mut dyn FnMut(u64, u64)),
-) -> Result<Result<(), Finding>, VerifyError> {
+    mut check: RowCheck,
+    (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
+) -> Result<(), Finding> {
     report.head = check.chain().head();
-    let total = u64::try_from(until).unwrap_or(0);
-    let outcome = scan(connection, (i64::MIN, until), |seen| {
+    // An estimate for the progress alone: a writer may be at work.
+    let total: i64 = connection
+        .query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
+        .unwrap_or(0);
+    let total = u64::try_from(total).unwrap_or(0);
+    let outcome = scan_whole(connection, |seen| {
         let stored = match check.chain_mut().next(seen) {
             Ok(stored) => stored,
             Err(finding) => return ControlFlow::Break(finding),
@@ -162,16 +167,13 @@ fn check_rows(
         }
     });
     progress(report.events, total);
-    let finding = match outcome {
-        Ok(None) => check.chain().finish().err(),
-        Ok(Some(finding)) => Some(finding),
-        Err(error) => Some(unreadable_page(&error, report.head)),
-    };
-    if let Some(finding) = finding {
-        return Ok(Err(finding));
+    match outcome {
+        Ok(None) => check.chain().finish()?,
+        Ok(Some(finding)) => return Err(finding),
+        Err(error) => return Err(unreadable_page(&error, report.head)),
     }
     report.state_hash = check.state_hash();
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
@@ -190,31 +192,33 @@ fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
     }
 }
 
-fn check_head(
-    connection: &Connection,
-    expected: Head,
-    newest: Head,
-) -> Result<Result<(), Finding>, VerifyError> {
-    if expected.seq > newest.seq {
-        let detail = format!("the ledger ends at {}, the head {expected} was given", newest.seq);
-        return Ok(Err(Finding::at(Verdict::Truncated, newest.seq.cast_signed() + 1, detail)));
+/// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.
+fn check_heads(connection: &Connection, heads: &[Head], newest: Head) -> Result<(), Finding> {
+    if let Some(beyond) = heads.iter().find(|head| head.seq > newest.seq) {
+        let detail = format!("the ledger ends at {}, the head {beyond} was given", newest.seq);
+        return Err(Finding::at(Verdict::Truncated, newest.seq.cast_signed() + 1, detail));
     }
-    let found = if expected.seq == 0 {
-        database::read_genesis(connection)?.map(|stored| stored.hash)
-    } else {
-        let hash: [u8; 32] = connection.query_row(
-            "SELECT hash FROM events WHERE seq = ?1",
+    let mut heads = heads.to_vec();
+    heads.sort_by_key(|head| head.seq);
+    heads.iter().try_for_each(|head| check_head(connection, *head))
+}
+
+fn check_head(connection: &Connection, expected: Head) -> Result<(), Finding> {
+    // Seq 0 is the genesis, whose row no event has.
+    let hash: [u8; 32] = connection
+        .query_row(
+            "SELECT hash FROM events WHERE seq = ?1 \
+             UNION ALL SELECT hash FROM genesis WHERE ?1 = 0",
             [expected.seq.cast_signed()],
             |row| row.get(0),
-        )?;
-        Some(EventHash::new(hash))
-    };
-    if found == Some(expected.hash) {
-        return Ok(Ok(()));
+        )
+        .map_err(|error| unreadable(&error))?;
+    let found = EventHash::new(hash);
+    if found == expected.hash {
+        return Ok(());
     }
-    let found = found.map_or_else(|| "nothing".to_owned(), |hash| hash.to_string());
     let detail = format!("expected {}, found {found}", expected.hash);
-    Ok(Err(Finding::at(Verdict::HeadMismatch, expected.seq.cast_signed(), detail)))
+    Err(Finding::at(Verdict::HeadMismatch, expected.seq.cast_signed(), detail))
 }
 
 /// The check of rows: of the chain alone, or of every outcome too.

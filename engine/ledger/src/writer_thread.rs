@@ -81,6 +81,7 @@ pub(crate) fn spawn(
         .spawn(move || checkpoint_beside(path, &wanted))?;
     let mut writer = Writer { connection, shared, checkpoints, restart_at_pages: RESTART_PAGES };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
+        let _guard = writer.shared.guard();
         while let Ok(batch) = batches.recv() {
             if !writer.take(batch) {
                 break;
@@ -106,9 +107,14 @@ impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
     fn take(&mut self, batch: Batch) -> bool {
         if let Err(error) = self.commit(&batch) {
-            let reason = format!("a commit failed, restart to recover: {error}");
-            tracing::error!(%error, seq = batch.head.seq, "a commit failed; the engine stops");
-            self.shared.fail(reason);
+            self.shared.fail(match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => {
+                    "the disk is full; make room and start again, \
+                     everything that was acknowledged is kept"
+                        .to_owned()
+                }
+                _ => format!("a commit failed ({error}); start again to recover"),
+            });
             return false;
         }
         if !batch.rows.is_empty() {

@@ -5,6 +5,7 @@ mod directory;
 mod driver;
 mod summary;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::DemoArguments;
-use crate::output::{grouped, note, progress_bar, shown_day, table, write_json, write_line};
+use crate::output::{grouped, progress_bar, shown_day, table, write_json, write_line};
 use driver::{Driver, Played};
 use summary::{LeaderboardRow, RetentionRow, Summary};
 
@@ -74,6 +75,28 @@ impl Simulated {
     }
 }
 
+impl Simulated {
+    /// Whether a keys directory that was named holds this demo's keys already; refuses any other that
+    /// is not empty.
+    fn keys_kept(&self, named: Option<&Path>) -> Result<bool> {
+        let Some(directory) = named else { return Ok(false) };
+        if !directory.exists() || directory.is_dir() && directory::is_empty(directory)? {
+            return Ok(false);
+        }
+        let kept = keys::load(directory).is_ok_and(|keys| {
+            let own = [self.first_key.key_id(), self.second_key.key_id()];
+            own.iter().all(|key_id| keys.season_keys.contains(key_id))
+        });
+        if !kept {
+            let shown = directory.display();
+            bail!(
+                "`{shown}` holds other things than this demo's keys; name another directory with --keys"
+            );
+        }
+        Ok(true)
+    }
+}
+
 /// A generator of the demo's own, one for each bot and for the ledger.
 fn generator(seed: u64, stream: u64) -> Generator {
     let mut bytes = [0x5a; 32];
@@ -91,19 +114,17 @@ fn generator(seed: u64, stream: u64) -> Generator {
 pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let data = &arguments.data.data;
     let keys_dir = arguments.keys.directory(data);
-    directory::prepare(data)?;
-    if arguments.keys.keys.is_some() && keys_dir.exists() && !directory::is_empty(&keys_dir)? {
-        bail!(
-            "`{}` holds something; a demo makes keys of its own, name another directory with --keys",
-            keys_dir.display()
-        );
-    }
     let simulated = Simulated::from_seed(arguments.seed);
+    let keys_kept = simulated.keys_kept(arguments.keys.keys.as_deref())?;
+    let lock = directory::prepare(data)?;
     let keyring = Keyring::new([simulated.first_key.clone(), simulated.second_key.clone()]);
-    let options = Options::new(data, keyring).create(simulated.new).time(Time::FromSubmissions);
+    let options =
+        Options::new(data, keyring).create(simulated.new).time(Time::FromSubmissions).lock(lock);
     let ledger = Ledger::open(options)?;
-    keys::init(&keys_dir, &simulated.first_key)?;
-    keys::add_season_key(&keys_dir, &simulated.second_key)?;
+    if !keys_kept {
+        keys::init(&keys_dir, &simulated.first_key)?;
+        keys::add_season_key(&keys_dir, &simulated.second_key)?;
+    }
 
     let started = Instant::now();
     let played = play(arguments, &ledger, &simulated)?;
@@ -139,8 +160,7 @@ fn play(arguments: &DemoArguments, ledger: &Ledger, simulated: &Simulated) -> Re
     });
     bar.finish_and_clear();
     played.with_context(|| {
-        note(&format!("daybook: what was played stays in `{}`", arguments.data.data.display()));
-        "the demo could not be played to its end"
+        format!("the demo in `{}` could not be played to its end", arguments.data.data.display())
     })
 }
 

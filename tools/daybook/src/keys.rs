@@ -45,24 +45,29 @@ pub(crate) fn run(arguments: &KeysArguments) -> Result<Outcome> {
 
 fn initialise(common: &KeysCommonArguments) -> Result<()> {
     let directory = common.keys.directory(&common.data.data);
+    init(&directory, &random_season_key()?)?;
     if common.keys.keys.is_none() {
         note("daybook: the keys lie in the data directory; --keys keeps them elsewhere");
     }
-    init(&directory, &random_season_key()?)?;
-    list(common)
+    report(common, None)
 }
 
 fn list(common: &KeysCommonArguments) -> Result<()> {
-    let directory = common.keys.directory(&common.data.data);
-    let keys = load(&directory)?;
+    load(&common.keys.directory(&common.data.data))?;
     let state = match ledger_path(&common.data.data).exists() {
         true => Some(replay(&common.data.data, None, |_, _| {})?.state),
         false => None,
     };
+    report(common, state.as_ref())
+}
+
+fn report(common: &KeysCommonArguments, state: Option<&State>) -> Result<()> {
+    let directory = common.keys.directory(&common.data.data);
+    let keys = load(&directory)?;
     let season_keys = keys
         .season_keys
         .key_ids()
-        .map(|key_id| SeasonKeyJson { key_id: *key_id, status: status(state.as_ref(), key_id) })
+        .map(|key_id| SeasonKeyJson { key_id: *key_id, status: status(state, key_id) })
         .collect::<Vec<_>>();
     let verifying_key: String =
         keys.verifying_key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -99,7 +104,8 @@ fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
     // Written before it is put in force: a key that the ledger knows is never only in memory.
     add_season_key(&directory, &key)?;
     submit(&ledger, Command::RotateKey { key_id, compromised })?;
-    let withdrawn = if compromised { withdrawn_seasons(&ledger)? } else { Vec::new() };
+    // Those too that an interrupted rotation left.
+    let withdrawn = withdrawn_seasons(&ledger)?;
     for &(user_id, season_id) in &withdrawn {
         submit(&ledger, Command::ExpireSeason { user_id, season_id })?;
     }

@@ -33,7 +33,10 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
     match run(arguments) {
         Ok(Outcome::Holds) => ExitCode::SUCCESS,
@@ -47,6 +50,21 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints help as it is, and what is wrong with the command line in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nothing is left to be done where stdout is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let wrong: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+    let wrong = wrong.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let wrong = wrong.trim_start_matches("error: ").trim_end_matches('.');
+    let _ = writeln!(std::io::stderr(), "daybook: {wrong}; `daybook --help` tells more");
+    ExitCode::from(2)
 }
 
 fn run(arguments: Arguments) -> Result<Outcome> {

@@ -9,10 +9,13 @@ use daybook_schema::UnixMicros;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Writes bytes to stdout.
+/// Writes bytes to stdout. A reader that has gone away has seen enough: what was found still counts.
 pub(crate) fn write_stdout(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).context("stdout cannot be written")
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("stdout cannot be written"),
+    }
 }
 
 /// Writes a line to stdout.

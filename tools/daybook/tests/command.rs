@@ -121,6 +121,15 @@ fn verify_tells_what_was_altered_and_exits_with_1() {
     let report = json(&output);
     assert_eq!((&report["verdict"], &report["first_bad_seq"]), (&"altered".into(), &100.into()));
 
+    // Whoever closes the pipe early still gets the verdict, by the exit status.
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .args(["verify", "--data", data])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(verify.stdout.take());
+    assert_eq!(verify.wait().unwrap().code(), Some(1));
+
     let head = format!("{}:{}", played["events"], "00".repeat(32));
     assert!(demo(directory.path(), "7").status.success());
     let output = daybook(&["verify", "--head", &head, "--data", data]);
@@ -163,6 +172,25 @@ fn bad_directories_are_refused_in_one_line_and_left_as_they_were() {
     assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 1);
 }
 
+/// A demo that is refused leaves the earlier one as it was; one with keys of its own elsewhere can be
+/// repeated.
+#[test]
+fn a_refused_demo_leaves_the_earlier_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, keys) = (directory.path().join("data"), directory.path().join("keys"));
+    let run = |seed: &str| {
+        let (data, keys) = (data.to_str().unwrap(), keys.to_str().unwrap());
+        let size = ["--players", "6", "--days", "2", "--json"];
+        let places = ["--seed", seed, "--data", data, "--keys", keys];
+        daybook(&[&["demo"][..], &size, &places].concat())
+    };
+    let first = json(&run("7"));
+    assert_eq!(json(&run("7"))["head_hash"], first["head_hash"]);
+    expect_refusal(&run("8"), "name another directory with --keys");
+    let kept = json(&daybook(&["verify", "--json", "--data", data.to_str().unwrap()]));
+    assert_eq!(kept["head_hash"], first["head_hash"]);
+}
+
 #[test]
 fn keys_are_made_listed_and_rotated() {
     let directory = tempfile::tempdir().unwrap();
@@ -190,7 +218,7 @@ fn keys_are_made_listed_and_rotated() {
     let own = directory.path().join("own");
     let own = own.to_str().unwrap();
     assert!(daybook(&["keys", "init", "--keys", own]).status.success());
-    expect_refusal(&daybook(&["keys", "init", "--keys", own]), "keys exist at");
+    expect_refusal(&daybook(&["keys", "init", "--keys", own]), "is not empty");
     expect_refusal(&daybook(&["keys", "list", "--keys", "/nowhere/at/all"]), "keys init");
 }
 
@@ -213,7 +241,7 @@ fn help_usage_completions_and_closed_pipes() {
     let completions = stdout(&daybook(&["completions", "bash"]));
     assert!(completions.contains("--players"));
     for usage in [&[][..], &["demo", "--players", "x"], &["verify", "--head", "1"], &["fly"]] {
-        assert_eq!(daybook(usage).status.code(), Some(2), "{usage:?}");
+        expect_refusal(&daybook(usage), "--help");
     }
     let directory = tempfile::tempdir().unwrap();
     demo(directory.path(), "7");

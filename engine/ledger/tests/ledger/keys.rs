@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use daybook_ledger::keys::{KeysError, add_season_key, init, load, random_season_key};
+use daybook_ledger::keys::{KeysError, add_season_key, init, load, random_season_key, remove};
 
 #[test]
 fn keys_are_made_with_modes_of_their_own_and_read_back() {
@@ -37,4 +37,24 @@ fn keys_that_others_may_read_or_that_were_swapped_are_refused() {
     std::fs::rename(&file, path.join("season-0000000000000000.key")).unwrap();
     let error = load(&path).unwrap_err().to_string();
     assert!(error.contains(&format!("it holds key {}", key.key_id())), "{error}");
+}
+
+#[test]
+fn a_directory_that_holds_something_is_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = random_season_key().unwrap();
+    let foreign = directory.path().join("letters.txt");
+    std::fs::write(&foreign, "dear").unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(matches!(init(directory.path(), &key), Err(KeysError::Exists { .. })));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let mode = std::fs::metadata(directory.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+
+    let path = directory.path().join("keys");
+    init(&path, &key).unwrap();
+    std::fs::write(path.join("mine.txt"), "mine").unwrap();
+    remove(&path).unwrap();
+    let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine.txt"], "only keys are removed");
 }

@@ -134,6 +134,34 @@ fn a_failed_commit_stops_the_ledger_and_loses_nothing_acknowledged() {
     assert_eq!(fixture.send(id, command).unwrap().first_seq.get(), head.seq + 1);
 }
 
+/// A question that panics stops the ledger as a failed commit does: nobody waits for ever.
+#[test]
+fn a_question_that_panics_stops_the_ledger() {
+    let fixture = Fixture::new();
+    let mut subscription = fixture.ledger().subscribe(Seq::new(2).unwrap()).unwrap();
+    let follower = std::thread::spawn(move || {
+        subscription.next_events(std::time::Duration::from_secs(600)).unwrap()
+    });
+    let asked = fixture.ledger().query(|state| state.users[&crate::fixture::user(9)].clone());
+    assert!(matches!(asked.unwrap().wait(), Err(SubmitError::Unavailable { .. })));
+    assert!(follower.join().unwrap().is_empty());
+    let later = fixture.ledger().query(|state| state.hash());
+    assert!(later.and_then(daybook_ledger::Pending::wait).is_err());
+}
+
+/// A log without its ledger may be all that is left of one: no new ledger takes its place.
+#[test]
+fn a_stray_write_ahead_log_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("ledger.db-wal");
+    std::fs::write(&log, "the newest events").unwrap();
+    let keys = Keyring::new([season_key()]);
+    let options = Options::new(directory.path(), keys).create(NewLedger::random());
+    let error = Ledger::open(options).unwrap_err();
+    assert!(matches!(error, OpenError::Database(DatabaseError::StrayLog { .. })), "{error}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "the newest events");
+}
+
 /// More commands than may wait are answered `overloaded`; those that were taken are all answered.
 #[test]
 fn too_many_commands_are_answered_overloaded() {

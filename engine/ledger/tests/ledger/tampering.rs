@@ -182,7 +182,7 @@ fn rows_removed_added_swapped_and_replaced_are_found() {
     victim.expect(&added, (Verdict::Altered, Some(next)));
     let mut before = victim.rows.clone();
     before.insert(0, Row { seq: -5, ..victim.rows[3].clone() });
-    victim.expect(&before, (Verdict::Unreadable, Some(-5)));
+    victim.expect(&before, (Verdict::Unreadable, Some(1)));
 }
 
 #[test]
@@ -208,6 +208,14 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
     assert_eq!(held_to(head), (Verdict::Intact, None));
     let other = Head { seq: 10, hash: EventHash::new([1; 32]) };
     assert_eq!(held_to(other), (Verdict::HeadMismatch, Some(10)));
+    // Of several heads, in any order, one that is not there counts first.
+    let beyond = Head { seq: head.seq + 5, hash: other.hash };
+    for heads in [vec![other, beyond], vec![beyond, other]] {
+        let options = VerifyOptions { full: false, heads };
+        let report = verify(victim.fixture.path(), &options, &mut |_, _| {}).unwrap();
+        assert_eq!(report.verdict, Verdict::Truncated);
+        assert_eq!(report.first_bad_seq, Some(head.seq.cast_signed() + 1));
+    }
 }
 
 /// Computes the hashes of all rows again, as a forger who owns the file would.
@@ -346,6 +354,16 @@ fn a_changed_genesis_and_missing_guards_are_found() {
         .unwrap();
     victim.expect(&victim.rows, (Verdict::BrokenLink, Some(0)));
 
+    // Whatever is not 0 or 1 is not a truth value.
+    let victim = Victim::new();
+    victim
+        .connection
+        .execute_batch("DROP TRIGGER genesis_refuse_update; UPDATE genesis SET is_demo = 3;")
+        .unwrap();
+    victim.expect(&victim.rows, (Verdict::BrokenLink, Some(0)));
+    victim.connection.execute_batch("DROP TABLE genesis").unwrap();
+    victim.expect(&victim.rows, (Verdict::Unreadable, Some(0)));
+
     for fault in [
         "DROP TRIGGER events_refuse_update",
         "DROP TRIGGER events_refuse_delete; CREATE TRIGGER events_refuse_delete BEFORE DELETE ON \
@@ -359,4 +377,44 @@ fn a_changed_genesis_and_missing_guards_are_found() {
         let found = (report.verdict, report.first_bad_seq);
         assert_eq!(found, (Verdict::GuardsMissing, None), "{fault}");
     }
+}
+
+/// Bits of the file itself are flipped, under SQLite: a ledger is called intact only if a walk over
+/// the whole table still gives every row as it was.
+#[test]
+fn a_flipped_bit_of_the_file_is_found_or_changed_nothing() {
+    let fixture = Fixture::played();
+    let path = fixture.database();
+    let sound = std::fs::read(&path).unwrap();
+    let rows = |path: &std::path::Path| {
+        let connection = Connection::open(path).unwrap();
+        let mut statement = connection.prepare("SELECT * FROM events NOT INDEXED").ok()?;
+        let rows = statement.query_map([], |row| {
+            let values: Vec<rusqlite::types::Value> =
+                (0..9).map(|index| row.get(index)).collect::<rusqlite::Result<_>>()?;
+            Ok(values)
+        });
+        rows.ok()?.collect::<rusqlite::Result<Vec<_>>>().ok()
+    };
+    let expected = rows(&path).unwrap();
+    let mut found = 0;
+    for (number, position) in (0..sound.len()).step_by(37).enumerate() {
+        let mut damaged = sound.clone();
+        damaged[position] ^= 1 << (number % 8);
+        // A new file each time: SQLite must not find pages of an earlier one.
+        let directory = tempfile::tempdir().unwrap();
+        let path = daybook_ledger::ledger_path(directory.path());
+        std::fs::write(&path, &damaged).unwrap();
+        let Ok(report) = verify(directory.path(), &VerifyOptions::default(), &mut |_, _| {}) else {
+            // No ledger any more, by its own header.
+            assert!(position < 100, "byte {position}");
+            continue;
+        };
+        if report.verdict == Verdict::Intact {
+            assert_eq!(rows(&path).as_ref(), Some(&expected), "byte {position}");
+        } else {
+            found += 1;
+        }
+    }
+    assert!(found > 500, "{found} flips were found");
 }

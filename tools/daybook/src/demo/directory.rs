@@ -3,18 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{DatabaseError, Reader, ledger_path};
+use daybook_ledger::{DatabaseError, Reader, WriterLock, keys};
 
-/// What a demo leaves in its directory: all that a later one may remove.
-const FILES: [&str; 7] = [
-    "ledger.db",
-    "ledger.db-wal",
-    "ledger.db-shm",
-    "ledger.db.new",
-    "ledger.db.new-journal",
-    "ledger.db.new-wal",
-    "ledger.db.new-shm",
-];
+/// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
+/// because it is what tells that the directory is a demo's.
+const FILES: [&str; 3] = ["ledger.db-wal", "ledger.db-shm", "ledger.db"];
 const LOCK: &str = "ledger.lock";
 const KEYS: &str = "keys";
 
@@ -25,18 +18,33 @@ pub(super) fn is_empty(directory: &Path) -> Result<bool> {
     Ok(entries.next().is_none())
 }
 
-/// Makes the directory, or empties it of an earlier demo; refuses any other.
-pub(super) fn prepare(data: &Path) -> Result<()> {
+/// Makes the directory, or empties it of an earlier demo, and takes its writer's lock; refuses any
+/// other, and leaves it as it was.
+pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
     let shown = data.display();
     if data.exists() && !data.is_dir() {
         bail!("`{shown}` is not a directory; name another with --data");
     }
-    std::fs::create_dir_all(data).with_context(|| format!("`{shown}` cannot be made"))?;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("`{shown}` cannot be made; name another directory with --data"))?;
+    check(data)?;
+    let lock = WriterLock::take(data)?;
+    // Once more, now that nobody else can change it.
+    if check(data)? {
+        keys::remove(&data.join(KEYS))?;
+        FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
+    }
+    Ok(lock)
+}
+
+/// Whether the directory holds an earlier demo; refuses one that holds anything else.
+fn check(data: &Path) -> Result<bool> {
+    let shown = data.display();
     if only_leftovers(data)? {
-        return Ok(());
+        return Ok(false);
     }
     match Reader::open(data) {
-        Ok(reader) if reader.genesis().is_demo => {}
+        Ok(reader) if reader.genesis().is_demo => Ok(true),
         Ok(_) => bail!(
             "`{shown}` holds a ledger that is not a demo's; name another directory with --data"
         ),
@@ -44,20 +52,9 @@ pub(super) fn prepare(data: &Path) -> Result<()> {
             bail!("`{shown}` is not empty and holds no demo; name another directory with --data")
         }
         Err(error) => {
-            return Err(error)
-                .with_context(|| format!("`{shown}` holds no demo that could be replaced"));
+            Err(error).with_context(|| format!("`{shown}` holds no demo that could be replaced"))
         }
     }
-    refuse_if_written(data)?;
-    for name in FILES {
-        remove(&data.join(name))?;
-    }
-    let keys = data.join(KEYS);
-    if keys.exists() {
-        std::fs::remove_dir_all(&keys)
-            .with_context(|| format!("`{}` cannot be removed", keys.display()))?;
-    }
-    Ok(())
 }
 
 /// Whether there is nothing but what a start that failed may have left.
@@ -71,19 +68,6 @@ fn only_leftovers(data: &Path) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// An earlier demo that is still played must not be pulled away from under itself.
-fn refuse_if_written(data: &Path) -> Result<()> {
-    let lock = data.join(LOCK);
-    let Ok(file) = std::fs::File::open(&lock) else { return Ok(()) };
-    if matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
-        bail!(
-            "`{}` is being written by another process; wait for it, or name another directory with --data",
-            ledger_path(data).display()
-        );
-    }
-    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {
