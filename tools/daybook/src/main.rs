@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::arguments::{Arguments, Command};
 
@@ -59,8 +60,13 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
-    let wrong: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+    let text = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        _ => error.render().to_string(),
+    };
+    // The paragraph that says what is wrong; usage and a hint at the help follow it.
+    let ends = |line: &str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let wrong: Vec<&str> = text.lines().take_while(|line| !ends(line)).collect();
     let wrong = wrong.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
     let wrong = wrong.trim_start_matches("error: ").trim_end_matches('.');
     let _ = writeln!(std::io::stderr(), "daybook: {wrong}; `daybook --help` tells more");

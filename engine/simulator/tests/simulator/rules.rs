@@ -326,3 +326,20 @@ fn the_first_line_of_the_hands_that_fits_counts() {
     let multipliers: Vec<u16> = Hand::ALL.iter().map(|hand| hand_multiplier(*hand).get()).collect();
     assert_eq!(multipliers, [100, 50, 25, 20, 15, 10, 5, 3, 2, 1]);
 }
+
+/// The rulebook's table of refusals and the code say the same.
+#[test]
+fn the_refusals_are_those_of_the_rulebook() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("RULEBOOK.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.split("## Refusals").nth(1).unwrap();
+    let documented: Vec<(u16, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            let number = cells.next()?.parse().ok()?;
+            Some((number, cells.next()?.trim_matches('`')))
+        })
+        .collect();
+    assert_eq!(documented, Rejection::CODES);
+}
