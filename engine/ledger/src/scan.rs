@@ -19,7 +19,7 @@ pub(crate) fn scan<B>(
     bounds: (i64, i64),
     mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
-    scan_counted(connection, bounds, &mut visit).map(|end| match end {
+    walk(connection, bounds, &mut visit).map(|end| match end {
         End::Broken(value) => Some(value),
         End::Last(_) => None,
     })
@@ -37,7 +37,7 @@ pub(crate) fn scan_whole<B>(
     let mut reached = None;
     loop {
         let from = reached.map_or(i64::MIN, |last| last + 1);
-        match scan_counted(connection, (from, i64::MAX), &mut visit)? {
+        match walk(connection, (from, i64::MAX), &mut visit)? {
             End::Broken(value) => return Ok(Some(value)),
             End::Last(last) => {
                 let before = reached;
@@ -67,7 +67,7 @@ enum End<B> {
     Last(Option<i64>),
 }
 
-fn scan_counted<B>(
+fn walk<B>(
     connection: &Connection,
     (from, until): (i64, i64),
     visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<B>,
