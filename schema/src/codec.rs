@@ -6,7 +6,7 @@
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;
-use bincode::error::EncodeError;
+use bincode::error::{DecodeError, EncodeError};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::limits;
@@ -125,8 +125,13 @@ pub fn decode_exact<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, 
     if bytes.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(PayloadProblem::TooLong { length: bytes.len() });
     }
-    let (value, taken) = bincode::serde::decode_from_slice(bytes, CONFIGURATION)
-        .map_err(|error| PayloadProblem::Malformed(error.to_string()))?;
+    let (value, taken) =
+        bincode::serde::decode_from_slice(bytes, CONFIGURATION).map_err(|error| {
+            PayloadProblem::Malformed(match error {
+                DecodeError::OtherString(problem) => problem,
+                other => other.to_string(),
+            })
+        })?;
     if taken != bytes.len() {
         return Err(PayloadProblem::Trailing { left: bytes.len() - taken });
     }

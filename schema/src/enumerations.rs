@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quantities::words;
+
 /// A text is not one of an enumeration's names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} `{given}`, expected one of {}", known.join(", "))]
+#[error("unknown {} `{given}`, expected one of {}", words(what), known.join(", "))]
 pub struct UnknownName {
     /// The enumeration.
     pub what: &'static str,

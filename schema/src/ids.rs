@@ -25,7 +25,10 @@ use crate::UnixMicros;
 
 /// A text was not an id of the kind that was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} must be `{prefix}` and a UUID in lower case with hyphens, got `{given}`")]
+#[error(
+    "a {} must be `{prefix}` and a UUID in lower case with hyphens, got `{given}`",
+    crate::quantities::words(kind)
+)]
 pub struct ParseIdError {
     /// The id's type.
     pub kind: &'static str,
@@ -151,6 +154,13 @@ pub struct ParseCommandIdError {
 }
 
 impl CommandId {
+    /// A new id: the time of now and 74 random bits. Make it when the command is made, and keep it for
+    /// every retry.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+
     /// The id with these bytes.
     ///
     /// # Errors

@@ -52,6 +52,11 @@ pub const ROWS_PER_READ: usize = 4_096;
 pub const WAL_BYTES_CHECKPOINT: u64 = 16 * 1024 * 1024;
 /// From this size on the writer waits for a checkpoint that starts the log anew, in bytes.
 pub const WAL_BYTES_RESTART: u64 = 128 * 1024 * 1024;
+/// How long a checkpoint that starts the log anew waits for readers, in milliseconds; play waits as
+/// long.
+pub const WAL_RESTART_WAIT_MS: u64 = 100;
+/// Seasons without a reveal that a verification lists; it counts them all.
+pub const UNREVEALED_LISTED_MAX: usize = 100;
 /// A page of `ledger.db`, in bytes.
 pub const LEDGER_PAGE_BYTES: u32 = 16_384;
 /// SQLite's page cache of a connection, in KiB.

@@ -8,7 +8,7 @@ use crate::limits;
 
 /// A number lay outside the bounds of its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be {min} to {max}, got `{value}`")]
+#[error("{} must be {min} to {max}, got `{value}`", words(what))]
 pub struct OutOfRange {
     /// The type's name.
     pub what: &'static str,
@@ -24,7 +24,7 @@ pub struct OutOfRange {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseQuantityError {
     /// Not a whole number at all.
-    #[error("{what} must be a whole number, got `{given}`")]
+    #[error("{} must be a whole number, got `{given}`", words(what))]
     NotANumber {
         /// The type's name.
         what: &'static str,
@@ -40,7 +40,7 @@ pub enum ParseQuantityError {
 
 /// A text was not the hex form of a fixed number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be {expected} hex digits, got `{given}`")]
+#[error("{} must be {expected} hex digits, got `{given}`", words(what))]
 pub struct ParseHexError {
     /// The type's name.
     pub what: &'static str,
@@ -48,6 +48,18 @@ pub struct ParseHexError {
     pub expected: usize,
     /// The text.
     pub given: String,
+}
+
+/// A type's name as a person writes it: `DayNumber` is a day number.
+pub(crate) fn words(type_name: &str) -> String {
+    let mut words = String::with_capacity(type_name.len() + 4);
+    for letter in type_name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{CommandHash, Event, EventHash, SeasonId, Seq, StreamId, StreamKind};
+use daybook_schema::{CommandHash, Event, EventHash, SeasonId, Seq, StreamId, StreamKind, limits};
 use daybook_simulator::{AuditKeys, Context, NewEvent, RULESET_1, decide, reconstruct};
 use rusqlite::Connection;
 
@@ -47,7 +47,7 @@ pub struct Report {
     pub detail: String,
     /// The state's hash, after a full verification in which everything holds.
     pub state_hash: Option<EventHash>,
-    /// Seasons that ended without a reveal: the first hundred, in order.
+    /// Seasons that ended without a reveal: the first of them, in order.
     pub unrevealed: Vec<UnrevealedSeason>,
     /// How many ended without a reveal.
     pub unrevealed_count: u64,
@@ -63,7 +63,6 @@ pub enum VerifyError {
     Open(#[from] DatabaseError),
 }
 
-const UNREVEALED_LISTED_MAX: usize = 100;
 const PROGRESS_EVENTS: u64 = 65_536;
 
 /// Verifies the ledger of a data directory, beside a writer or without one. It reads only, and its
@@ -186,7 +185,7 @@ fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
         return;
     }
     report.unrevealed_count += 1;
-    if report.unrevealed.len() < UNREVEALED_LISTED_MAX {
+    if report.unrevealed.len() < limits::UNREVEALED_LISTED_MAX {
         let season_id = stored.header.stream.as_season();
         report.unrevealed.push(UnrevealedSeason { season_id, seq: stored.header.seq });
     }

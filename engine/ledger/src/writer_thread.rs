@@ -66,8 +66,6 @@ struct LogPages {
 
 const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
 const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE_BYTES as u64;
-/// How long a checkpoint between batches waits for readers: play waits as long.
-const RESTART_WAIT: Duration = Duration::from_millis(100);
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
 pub(crate) fn spawn(
@@ -202,7 +200,7 @@ impl Writer {
         }
         let restarted = self
             .connection
-            .busy_timeout(RESTART_WAIT)
+            .busy_timeout(Duration::from_millis(limits::WAL_RESTART_WAIT_MS))
             .and_then(|()| checkpoint(&self.connection, "RESTART"));
         drop(self.connection.busy_timeout(Duration::from_millis(limits::BUSY_TIMEOUT_MS)));
         let (busy, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));

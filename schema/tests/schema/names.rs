@@ -24,7 +24,7 @@ fn enumerations_have_the_names_of_the_tables() {
     assert_eq!(names(SimulinPath::ALL), ["tender", "watcher", "lucky"]);
     assert_eq!(names(Period::ALL), ["weekly", "seasonal", "all_time"]);
     let unknown = "allin".parse::<BetType>().unwrap_err().to_string();
-    assert_eq!(unknown, "unknown BetType `allin`, expected one of fold, call, raise, all-in");
+    assert_eq!(unknown, "unknown bet type `allin`, expected one of fold, call, raise, all-in");
 }
 
 #[test]
@@ -37,7 +37,10 @@ fn ids_are_parsed_in_the_form_that_they_are_printed_in() {
     assert!(text.to_uppercase().parse::<UserId>().is_err());
     assert!(text.replace('-', "").parse::<UserId>().is_err());
     let refused = "usr_1".parse::<UserId>().unwrap_err().to_string();
-    assert_eq!(refused, "UserId must be `usr_` and a UUID in lower case with hyphens, got `usr_1`");
+    assert_eq!(
+        refused,
+        "a user id must be `usr_` and a UUID in lower case with hyphens, got `usr_1`"
+    );
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn a_command_id_is_a_uuid_of_version_7_that_tells_its_time() {
 #[test]
 fn bounded_numbers_refuse_what_lies_outside() {
     assert!(DayNumber::new(0).is_err());
-    assert_eq!(DayNumber::new(29).unwrap_err().to_string(), "DayNumber must be 1 to 28, got `29`");
+    assert_eq!(DayNumber::new(29).unwrap_err().to_string(), "day number must be 1 to 28, got `29`");
     assert!("12x".parse::<Coins>().is_err());
     assert!(serde_json::from_str::<DayNumber>("29").is_err());
     let weeks: Vec<u8> = DayNumber::all().map(|day| day.week().get()).collect();

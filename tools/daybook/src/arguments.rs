@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use daybook_ledger::Head;
-use daybook_schema::{EventKind, LedgerId, SeasonId, StreamId, UserId};
+use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UserId};
 
 use crate::Outcome;
 
@@ -54,7 +54,7 @@ pub(crate) struct DataArguments {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct JsonArgument {
     /// Print one JSON object
-    #[arg(long, env = "DAYBOOK_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DAYBOOK_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) json: bool,
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(crate) json: JsonArgument,
     /// Decide every command again and balance the accounts
-    #[arg(long, env = "DAYBOOK_FULL", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DAYBOOK_FULL", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) full: bool,
     /// Hold the ledger to a head noted earlier; may be given more than once
     #[arg(long, env = "DAYBOOK_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
@@ -140,7 +140,7 @@ pub(crate) struct ReplayArguments {
     #[arg(long, env = "DAYBOOK_UNTIL", value_name = "SEQ")]
     pub(crate) until: Option<u64>,
     /// Print the trial balance
-    #[arg(long, env = "DAYBOOK_ACCOUNTS", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DAYBOOK_ACCOUNTS", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) accounts: bool,
 }
 
@@ -154,11 +154,10 @@ pub(crate) struct TailArguments {
     #[command(flatten)]
     pub(crate) data: DataArguments,
     /// The first event to print
-    #[arg(long, env = "DAYBOOK_FROM", value_name = "SEQ", default_value_t = 1,
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) from: u64,
+    #[arg(long, env = "DAYBOOK_FROM", value_name = "SEQ", default_value_t = Seq::MIN)]
+    pub(crate) from: Seq,
     /// Wait for more
-    #[arg(long, env = "DAYBOOK_FOLLOW", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DAYBOOK_FOLLOW", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) follow: bool,
     /// Only events of these kinds
     #[arg(long, env = "DAYBOOK_KIND", value_name = "KIND", value_delimiter = ',')]
@@ -201,17 +200,22 @@ pub(crate) struct KeysArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a keys directory with a season key and a signing key
+    #[command(after_help = "Examples:\n  daybook keys init --keys /etc/daybook/keys")]
     Init(KeysCommonArguments),
     /// Put a new season key in force and publish every waiting player's commitment anew
+    ///
+    /// A key of the directory that was never in force is taken before another is made.
+    #[command(after_help = "Examples:\n  daybook keys rotate\n  daybook keys rotate --compromised")]
     Rotate {
         #[command(flatten)]
         common: KeysCommonArguments,
         /// The keys before are known to others: expire the seasons under them
         #[arg(long, env = "DAYBOOK_COMPROMISED",
-              value_parser = clap::builder::FalseyValueParser::new())]
+              value_parser = clap::builder::BoolishValueParser::new())]
         compromised: bool,
     },
     /// List the keys by their public names
+    #[command(after_help = "Examples:\n  daybook keys list --keys /etc/daybook/keys --json")]
     List(KeysCommonArguments),
 }
 

@@ -206,18 +206,19 @@ impl Told<'_> {
         let data = self.arguments.data.data.display();
         let seasons = self.summary.seasons_started;
         format!(
-            "Played {} seasons ({} completed) of {} players over {} days: {} events of {} commands.\n\
+            "Played {} seasons ({} completed) of {} players over {} UTC {}: {} events of {} commands.\n\
              {} events/s in {play_seconds:.1} s, every answer synced to disk (SQLite FULL); \
              latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms.\n\
              {}\n\n\
              Leaderboard, all time\n{}\n\n\
-             Retention, percent of the players first seen on a day that came back n days later\n{}\n\n\
+             Retention, percent of the players first seen on a day (the first 10 are shown) that came back n days later\n{}\n\n\
              Audit\n{}\n\n\
              Next: daybook replay --data {data} --season {}",
             grouped(seasons),
             grouped(self.summary.seasons_completed),
             grouped(self.arguments.players),
             self.arguments.days,
+            if self.arguments.days == 1 { "day" } else { "days" },
             grouped(self.head.seq),
             grouped(self.played.commands),
             grouped(self.events_per_second(play_seconds) as u64),
@@ -234,11 +235,10 @@ impl Told<'_> {
     }
 
     fn kinds(&self) -> String {
-        let missing = self.summary.kinds_missing().join(", ");
-        if missing.is_empty() {
-            "Every kind of event occurred.".to_owned()
-        } else {
-            format!("Every kind of event occurred but the rarest: {missing}.")
+        let missing = self.summary.kinds_missing();
+        match missing.as_slice() {
+            [] => "Every kind of event occurred.".to_owned(),
+            missing => format!("Kinds of events that did not occur: {}.", missing.join(", ")),
         }
     }
 

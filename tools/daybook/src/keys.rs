@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
 use daybook_schema::{Command, KeyId, SeasonId, UserId};
-use daybook_simulator::State;
+use daybook_simulator::{Keyring, State};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -21,7 +21,7 @@ struct KeysJson {
 #[derive(Serialize)]
 struct SeasonKeyJson {
     key_id: KeyId,
-    status: &'static str,
+    status: String,
 }
 
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ fn initialise(common: &KeysCommonArguments) -> Result<()> {
     let directory = common.keys.directory(&common.data.data);
     init(&directory, &random_season_key()?)?;
     if common.keys.keys.is_none() {
-        note("daybook: the keys lie in the data directory; --keys keeps them elsewhere");
+        note("warning: the keys lie in the data directory; --keys keeps them elsewhere");
     }
     report(common, None)
 }
@@ -64,18 +64,14 @@ fn list(common: &KeysCommonArguments) -> Result<()> {
 fn report(common: &KeysCommonArguments, state: Option<&State>) -> Result<()> {
     let directory = common.keys.directory(&common.data.data);
     let keys = load(&directory)?;
-    let season_keys = keys
-        .season_keys
-        .key_ids()
-        .map(|key_id| SeasonKeyJson { key_id: *key_id, status: status(state, key_id) })
-        .collect::<Vec<_>>();
+    let season_keys = season_keys(&keys.season_keys, state);
     let verifying_key: String =
         keys.verifying_key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     if common.json.json {
         let directory = directory.display().to_string();
         return write_json(&KeysJson { directory, verifying_key, season_keys });
     }
-    let rows = season_keys.iter().map(|key| vec![key.key_id.to_string(), key.status.to_owned()]);
+    let rows = season_keys.iter().map(|key| vec![key.key_id.to_string(), key.status.clone()]);
     write_line(&format!(
         "directory      {}\nverifying key  {verifying_key}\n\n{}",
         directory.display(),
@@ -83,34 +79,68 @@ fn report(common: &KeysCommonArguments, state: Option<&State>) -> Result<()> {
     ))
 }
 
-fn status(state: Option<&State>, key_id: &KeyId) -> &'static str {
-    let Some(state) = state else { return "not in force yet" };
-    let known = state.season_keys.iter().find(|status| status.key_id == *key_id);
-    match known {
-        None => "not in force yet",
-        Some(status) if status.compromised => "compromised",
-        Some(_) if state.current_key() == Some(*key_id) => "in force",
-        Some(_) => "earlier, needed until its seasons have ended",
+/// The keys of the directory, and those that the ledger needs but the directory lacks.
+fn season_keys(keyring: &Keyring, state: Option<&State>) -> Vec<SeasonKeyJson> {
+    let own = keyring.key_ids().map(|key_id| (*key_id, true));
+    let known = state.into_iter().flat_map(|state| &state.season_keys);
+    let lacking =
+        known.filter(|known| !keyring.contains(&known.key_id)).map(|known| (known.key_id, false));
+    own.chain(lacking)
+        .map(|(key_id, is_here)| {
+            let status = status(state, key_id);
+            let status = if is_here { status } else { format!("{status}, not in this directory") };
+            SeasonKeyJson { key_id, status }
+        })
+        .collect()
+}
+
+fn status(state: Option<&State>, key_id: KeyId) -> String {
+    let known = state.and_then(|state| {
+        let known = state.season_keys.iter().find(|status| status.key_id == key_id)?;
+        Some((state, known))
+    });
+    let Some((state, known)) = known else { return "not in force yet".to_owned() };
+    if state.current_key() == Some(key_id) {
+        return "in force".to_owned();
+    }
+    let open = state.seasons.values().filter(|season| season.key_id == key_id).count();
+    let when = if known.compromised { "compromised" } else { "earlier" };
+    match open {
+        0 => format!("{when}, no longer needed"),
+        open => format!("{when}, needed by {open} open seasons"),
     }
 }
 
 fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
     let directory = common.keys.directory(&common.data.data);
     let mut keyring = load(&directory)?.season_keys;
-    let key = random_season_key()?;
-    let key_id = key.key_id();
-    keyring.insert(key.clone());
-    let ledger = Ledger::open(Options::new(&common.data.data, keyring))?;
-    // Written before it is put in force: a key that the ledger knows is never only in memory.
-    add_season_key(&directory, &key)?;
+    let fresh = random_season_key()?;
+    keyring.insert(fresh.clone());
+    let ledger = Ledger::open(Options::new(&common.data.data, keyring.clone()))?;
+    let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
+    // A key that was never in force: one that `init` made, or that an interrupted rotation left. Where
+    // the directory was read by others, they have that one too.
+    let waiting = keyring.key_ids().copied().find(|key_id| {
+        !compromised
+            && *key_id != fresh.key_id()
+            && used.iter().all(|status| status.key_id != *key_id)
+    });
+    let key_id = match waiting {
+        Some(key_id) => key_id,
+        None => {
+            // Written before it is put in force: a key that the ledger knows is never only in memory.
+            add_season_key(&directory, &fresh)?;
+            fresh.key_id()
+        }
+    };
     submit(&ledger, Command::RotateKey { key_id, compromised })?;
     // Those too that an interrupted rotation left.
     let withdrawn = withdrawn_seasons(&ledger)?;
     for &(user_id, season_id) in &withdrawn {
         submit(&ledger, Command::ExpireSeason { user_id, season_id })?;
     }
-    let waiting = ledger.query(users_to_renew)?.wait()?;
-    for &user_id in &waiting {
+    let outdated = ledger.query(users_to_renew)?.wait()?;
+    for &user_id in &outdated {
         submit(&ledger, Command::RenewCommitment { user_id })?;
     }
     let head = ledger.close()?;
@@ -118,7 +148,7 @@ fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
         key_id,
         compromised,
         seasons_expired: withdrawn.len(),
-        commitments_renewed: waiting.len(),
+        commitments_renewed: outdated.len(),
         head_seq: head.seq,
         head_hash: head.hash.to_string(),
     };

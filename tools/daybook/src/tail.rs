@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use daybook_ledger::{StoredEvent, Subscription};
-use daybook_schema::Seq;
 
 use crate::Outcome;
 use crate::arguments::TailArguments;
 use crate::event_json::EventJson;
 
 pub(crate) fn run(arguments: &TailArguments) -> Result<Outcome> {
-    let from = Seq::new(arguments.from).context("--from")?;
-    let mut subscription = Subscription::open(&arguments.data.data, from)?;
+    let mut subscription = Subscription::open(&arguments.data.data, arguments.from)?;
     let wanted = |stored: &StoredEvent| {
         (arguments.kind.is_empty() || arguments.kind.contains(&stored.event.kind()))
             && arguments.stream.is_none_or(|stream| stream == stored.header.stream)
