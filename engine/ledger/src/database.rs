@@ -248,7 +248,8 @@ fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
 pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<StoredGenesis>> {
     let row = connection
         .query_row(
-            "SELECT ledger_id, format_version, created_at, is_demo, hash FROM genesis WHERE id = 1",
+            "SELECT ledger_id, format_version, created_at, is_demo, hash FROM genesis \
+             WHERE id = 1 AND (SELECT count(*) FROM genesis) = 1",
             [],
             |row| {
                 let id: [u8; 16] = row.get(0)?;
@@ -281,8 +282,9 @@ pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<S
 pub(crate) fn guard_difference(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let objects = |connection: &Connection| -> rusqlite::Result<Vec<(String, String)>> {
         let mut statement = connection.prepare(
+            // What ANALYZE leaves does no harm; no other object can have such a name.
             "SELECT name, coalesce(sql, '') FROM sqlite_schema \
-             WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name",
+             WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4') ORDER BY type, name",
         )?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect()

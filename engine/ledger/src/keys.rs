@@ -14,6 +14,8 @@ use crate::database::sync_directory;
 const SEASON_KEY_HEADER: &str = "daybook season key v1";
 const SIGNING_KEY_HEADER: &str = "daybook signing key v1";
 const SIGNING_KEY_FILE: &str = "signing.key";
+/// What is appended to a key file's name until it is whole.
+const UNFINISHED: &str = ".new";
 
 /// The keys directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +28,8 @@ pub enum KeysError {
     },
     /// The directory holds something already.
     #[error(
-        "`{}` is not empty; `daybook keys rotate` puts a new season key in force, --keys names another \
-         directory",
+        "`{}` holds keys or other things; `daybook keys rotate` puts a new season key in force, --keys \
+         names another directory",
         path.display()
     )]
     Exists {
@@ -56,7 +58,7 @@ pub enum KeysError {
     #[error("the system gave no random bytes: {0}")]
     Random(getrandom::Error),
     /// The file system could not do it.
-    #[error("`{}` cannot be used; see to its rights, or name another directory with --keys", path.display())]
+    #[error("`{}` cannot be used; see to its rights and the room on the disk, or name another directory with --keys", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -84,28 +86,53 @@ pub fn random_season_key() -> Result<SeasonKey, KeysError> {
     Ok(SeasonKey::new(*bytes))
 }
 
-/// Makes a keys directory (mode 0700) with a season key and a signing key (mode 0600).
+/// Makes a keys directory (mode 0700) with a season key and a signing key (mode 0600). What an
+/// interrupted call left is completed by the next.
 ///
 /// # Errors
-/// [`KeysError::Exists`] when the directory holds anything; [`KeysError::TooOpen`] when it is there
-/// already and others may look into it; else what the file system says.
+/// As [`prepare`]; else what the file system says.
 pub fn init(directory: &Path, season_key: &SeasonKey) -> Result<(), KeysError> {
-    let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
-    match std::fs::read_dir(directory) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => return Err(KeysError::Exists { path: directory.to_owned() }),
-            None => check_mode(directory, 0o700)?,
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700).create(directory).map_err(io_error)?;
-        }
-        Err(error) => return Err(io_error(error)),
-    }
+    prepare(directory)?;
     add_season_key(directory, season_key)?;
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut_slice()).map_err(KeysError::Random)?;
+    // The signing key comes last: with it the directory is complete.
     write_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER, &seed)
+}
+
+/// Makes a keys directory without keys, or makes sure that one is there that [`init`] can fill.
+///
+/// # Errors
+/// [`KeysError::Exists`] when the directory holds a signing key or anything that is not a key's;
+/// [`KeysError::TooOpen`] when others may look into it; else what the file system says.
+pub fn prepare(directory: &Path) -> Result<(), KeysError> {
+    let io_error = |source| KeysError::Io { path: directory.to_owned(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut builder = std::fs::DirBuilder::new();
+            return builder.recursive(true).mode(0o700).create(directory).map_err(io_error);
+        }
+        Err(error) => return Err(io_error(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(io_error)?.file_name().to_string_lossy().into_owned();
+        if !is_key_file(&name) || name == SIGNING_KEY_FILE {
+            return Err(KeysError::Exists { path: directory.to_owned() });
+        }
+    }
+    check_mode(directory, 0o700)
+}
+
+/// Whether a directory is one of its own that holds nothing but keys, or is not there at all: one that
+/// [`remove`] would remove whole.
+#[must_use]
+pub fn holds_only_keys(directory: &Path) -> bool {
+    let Ok(found) = std::fs::symlink_metadata(directory) else { return true };
+    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
+    found.is_dir()
+        && entries
+            .all(|entry| entry.is_ok_and(|entry| is_key_file(&entry.file_name().to_string_lossy())))
 }
 
 /// Removes the keys of a directory and, if nothing else is in it, the directory.
@@ -122,7 +149,7 @@ pub fn remove(directory: &Path) -> Result<(), KeysError> {
     for entry in entries {
         let path = entry.map_err(io_error)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name == SIGNING_KEY_FILE || season_key_named(&name).is_some() {
+        if is_key_file(&name) {
             std::fs::remove_file(&path).map_err(io_error)?;
         }
     }
@@ -132,8 +159,15 @@ pub fn remove(directory: &Path) -> Result<(), KeysError> {
     }
 }
 
-fn season_key_named(file_name: &str) -> Option<&str> {
-    file_name.strip_prefix("season-").and_then(|name| name.strip_suffix(".key"))
+/// The id that a season key's file is named by.
+fn season_key_named(file_name: &str) -> Option<KeyId> {
+    file_name.strip_prefix("season-")?.strip_suffix(".key")?.parse().ok()
+}
+
+/// Whether a file of this name is a key, or what an interrupted write left of one.
+fn is_key_file(file_name: &str) -> bool {
+    let name = file_name.strip_suffix(UNFINISHED).unwrap_or(file_name);
+    name == SIGNING_KEY_FILE || season_key_named(name).is_some()
 }
 
 /// Adds a season key to a keys directory; synced before it returns.
@@ -151,17 +185,30 @@ fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysErro
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');
+    let io_error = |source| KeysError::Io { path: path.to_owned(), source };
+    if path.exists() {
+        return Err(io_error(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    // Whole or not at all: written under another name, synced, renamed.
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
+        _ => {}
+    }
     let written = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .open(&unfinished)
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         })
+        .and_then(|()| std::fs::rename(&unfinished, path))
         .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
-    written.map_err(|source| KeysError::Io { path: path.to_owned(), source })
+    written.map_err(io_error)
 }
 
 /// Reads the keys of a directory.
@@ -183,8 +230,7 @@ pub fn load(directory: &Path) -> Result<Keys, KeysError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(named) = season_key_named(&name) else { continue };
         let key = SeasonKey::new(*read_key(&path, SEASON_KEY_HEADER)?);
-        let named: Result<KeyId, _> = named.parse();
-        if named.as_ref() != Ok(&key.key_id()) {
+        if named != key.key_id() {
             let problem = format!("it holds key {}", key.key_id());
             return Err(KeysError::NotAKey { path, problem });
         }

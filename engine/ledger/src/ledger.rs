@@ -16,7 +16,7 @@ use daybook_schema::{
 use daybook_simulator::{NewEvent, Rejections, SeasonKeys, State};
 use tokio::sync::oneshot;
 
-use crate::check::Finding;
+use crate::check::{Finding, Verdict};
 use crate::clock::{SystemTimeSource, TimeSource};
 use crate::command_ids::{CommandIds, Outcome};
 use crate::database::{self, DatabaseError};
@@ -293,6 +293,7 @@ impl Ledger {
         writer_thread::checkpoint_whole(&connection)?;
         std::fs::File::open(&path)?.sync_all()?;
         let (fold, ids) = recover(&connection)?;
+        check_appendable(&connection, fold.check.head())?;
         let genesis = database::read_genesis(&connection)?;
         let is_demo = genesis.is_some_and(|stored| stored.genesis.is_demo);
         if matches!(time, Time::FromSubmissions) && !is_demo {
@@ -400,6 +401,28 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What a writer relies on beyond what it has read: that tables and triggers are the format's own, and
+/// that an event after the newest goes after the newest.
+fn check_appendable(connection: &rusqlite::Connection, head: Head) -> Result<(), OpenError> {
+    if let Some(detail) = database::guard_difference(connection)? {
+        let finding = Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail };
+        return Err(OpenError::Damaged(finding));
+    }
+    // In a damaged tree a search from beyond the end comes out among earlier rows.
+    let beyond: i64 = connection.query_row(
+        "SELECT count(*) FROM (SELECT 1 FROM events WHERE seq > ?1 LIMIT 1)",
+        [head.seq.cast_signed()],
+        |row| row.get(0),
+    )?;
+    if beyond == 0 {
+        return Ok(());
+    }
+    let detail =
+        "a search for the next event comes out among earlier ones: the file's tree is damaged";
+    let finding = Finding::at(Verdict::Unreadable, head.seq.cast_signed() + 1, detail);
+    Err(OpenError::Damaged(finding))
 }
 
 /// Rebuilds state, chain and the ids that are remembered.

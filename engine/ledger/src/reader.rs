@@ -111,6 +111,22 @@ impl Reader {
     /// [`ReadError::Damaged`] at the first row that is damaged, unless sound ones come before it:
     /// then these are given, and the next read meets the damage.
     pub fn range(&self, from: Seq, until: Seq) -> Result<Vec<StoredEvent>, ReadError> {
+        let events = self.walk(from, until)?;
+        let is_due = |head: Head| head.seq >= from.get() && from <= until;
+        if !events.is_empty() || !is_due(self.head()?) {
+            return Ok(events);
+        }
+        // There are newer events, but none was found: they came meanwhile, or no walk leads to them.
+        let events = self.walk(from, until)?;
+        if events.is_empty() {
+            let at = from.get().cast_signed();
+            let detail = format!("event {from} cannot be reached, though later ones are there");
+            return Err(Finding::at(crate::Verdict::Unreadable, at, detail).into());
+        }
+        Ok(events)
+    }
+
+    fn walk(&self, from: Seq, until: Seq) -> Result<Vec<StoredEvent>, ReadError> {
         let mut events = Vec::new();
         let mut previous = self.hash_before(from)?;
         let mut expected = from.get().cast_signed();

@@ -170,7 +170,7 @@ pub(crate) fn insert(
 ) -> rusqlite::Result<()> {
     let header = &row.header;
     let (command, command_bytes) = header.command.to_bytes();
-    statement.execute((
+    let changed = statement.execute((
         header.seq.get().cast_signed(),
         header.recorded_at.get(),
         header.stream.as_bytes(),
@@ -181,5 +181,6 @@ pub(crate) fn insert(
         payloads.get(row.payload.clone()).unwrap_or_default(),
         row.hash.as_bytes(),
     ))?;
-    Ok(())
+    // A foreign trigger can make an insert vanish without an error.
+    if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
 }

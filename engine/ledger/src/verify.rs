@@ -17,7 +17,7 @@ use crate::scan::scan_whole;
 /// How thoroughly a ledger is verified.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
-    /// Decide every command again and balance the accounts.
+    /// Decide every command again, balance the accounts, and let SQLite check the file's structure.
     pub full: bool,
     /// Heads that were noted elsewhere and that the ledger must still have.
     pub heads: Vec<Head>,
@@ -123,13 +123,20 @@ fn examine(
     let check = match RowCheck::start(connection, options.full) {
         Ok(check) => check,
         Err(ReplayError::Damaged(finding)) => return Err(finding),
-        Err(error) => {
+        Err(ReplayError::Open(error)) => {
+            let detail = format!("the genesis cannot be read: {error}");
+            return Err(Finding::at(Verdict::Unreadable, 0, detail));
+        }
+        Err(ReplayError::Sqlite(error)) => {
             let detail = format!("the genesis cannot be read: {error}");
             return Err(Finding::at(Verdict::Unreadable, 0, detail));
         }
     };
     check_rows(connection, check, (&mut *report, progress))?;
     check_heads(connection, &options.heads, report.head)?;
+    if options.full {
+        check_structure(connection)?;
+    }
     match database::guard_difference(connection).map_err(|error| unreadable(&error))? {
         None => Ok(()),
         Some(detail) => {
@@ -189,6 +196,18 @@ fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
         let season_id = stored.header.stream.as_season();
         report.unrevealed.push(UnrevealedSeason { season_id, seq: stored.header.seq });
     }
+}
+
+/// SQLite's own check of the file: a walk can be whole where a search would go astray.
+fn check_structure(connection: &Connection) -> Result<(), Finding> {
+    let found: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(|error| unreadable(&error))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    let detail = format!("SQLite's integrity check says: {found}");
+    Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail })
 }
 
 /// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.

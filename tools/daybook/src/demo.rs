@@ -8,7 +8,7 @@ mod summary;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use daybook_ledger::{
     Head, Ledger, NewLedger, Options, Reader, Report, Time, Verdict, VerifyOptions, keys, verify,
 };
@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::arguments::DemoArguments;
 use crate::output::{grouped, progress_bar, shown_day, table, write_json, write_line};
+use directory::KeysPlace;
 use driver::{Driver, Played};
 use summary::{LeaderboardRow, RetentionRow, Summary};
 
@@ -76,24 +77,17 @@ impl Simulated {
 }
 
 impl Simulated {
-    /// Whether a keys directory that was named holds this demo's keys already; refuses any other that
-    /// is not empty.
-    fn keys_kept(&self, named: Option<&Path>) -> Result<bool> {
-        let Some(directory) = named else { return Ok(false) };
-        if !directory.exists() || directory.is_dir() && directory::is_empty(directory)? {
-            return Ok(false);
-        }
+    /// Whether a keys directory beside the data holds this demo's keys already; else one that keys can
+    /// be put into is there afterwards.
+    fn keys_kept(&self, directory: &Path) -> Result<bool> {
         let kept = keys::load(directory).is_ok_and(|keys| {
             let own = [self.first_key.key_id(), self.second_key.key_id()];
             own.iter().all(|key_id| keys.season_keys.contains(key_id))
         });
         if !kept {
-            let shown = directory.display();
-            bail!(
-                "`{shown}` holds other things than this demo's keys; name another directory with --keys"
-            );
+            keys::prepare(directory).context("the demo's keys have no place")?;
         }
-        Ok(true)
+        Ok(kept)
     }
 }
 
@@ -115,7 +109,9 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let data = &arguments.data.data;
     let keys_dir = arguments.keys.directory(data);
     let simulated = Simulated::from_seed(arguments.seed);
-    let keys_kept = simulated.keys_kept(arguments.keys.keys.as_deref())?;
+    // Everything that can be refused is refused before anything is removed.
+    let keys_kept = directory::check(data, &keys_dir)? == KeysPlace::Elsewhere
+        && simulated.keys_kept(&keys_dir)?;
     let lock = directory::prepare(data)?;
     let keyring = Keyring::new([simulated.first_key.clone(), simulated.second_key.clone()]);
     let options =

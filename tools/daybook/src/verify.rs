@@ -77,7 +77,7 @@ pub(crate) fn to_text(report: &Report, full: bool) -> String {
         lines.push(format!("detail      {}", report.detail));
     }
     let checked = if full {
-        "chain, links, guards, every outcome decided again, accounts balanced"
+        "chain, links, guards, every outcome decided again, accounts balanced, file structure"
     } else {
         "chain, links, guards; --full decides every outcome again"
     };

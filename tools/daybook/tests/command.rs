@@ -186,9 +186,33 @@ fn a_refused_demo_leaves_the_earlier_one() {
     };
     let first = json(&run("7"));
     assert_eq!(json(&run("7"))["head_hash"], first["head_hash"]);
-    expect_refusal(&run("8"), "name another directory with --keys");
-    let kept = json(&daybook(&["verify", "--json", "--data", data.to_str().unwrap()]));
-    assert_eq!(kept["head_hash"], first["head_hash"]);
+    expect_refusal(&run("8"), "--keys names another directory");
+    let still_there = || {
+        let kept = json(&daybook(&["verify", "--json", "--data", data.to_str().unwrap()]));
+        assert_eq!(kept["head_hash"], first["head_hash"]);
+    };
+    still_there();
+
+    // What lies beside keys, or behind a link, is not removed with them.
+    let own = data.join("keys");
+    std::os::unix::fs::symlink(&keys, &own).unwrap();
+    expect_refusal(&run("7"), "is a link or holds other things");
+    assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 3);
+    std::fs::remove_file(&own).unwrap();
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("note.txt"), "mine").unwrap();
+    expect_refusal(&run("7"), "is a link or holds other things");
+    still_there();
+    std::fs::remove_dir_all(&own).unwrap();
+
+    // The data directory's own keys, named: replaced with the demo, and there afterwards.
+    let named = own.to_str().unwrap();
+    let data = data.to_str().unwrap();
+    for _ in 0..2 {
+        let size = ["--players", "6", "--days", "2", "--data", data, "--keys", named];
+        assert!(daybook(&[&["demo"][..], &size].concat()).status.success());
+        assert!(daybook(&["keys", "list", "--data", data]).status.success());
+    }
 }
 
 #[test]
@@ -218,7 +242,7 @@ fn keys_are_made_listed_and_rotated() {
     let own = directory.path().join("own");
     let own = own.to_str().unwrap();
     assert!(daybook(&["keys", "init", "--keys", own]).status.success());
-    expect_refusal(&daybook(&["keys", "init", "--keys", own]), "is not empty");
+    expect_refusal(&daybook(&["keys", "init", "--keys", own]), "holds keys or other things");
     expect_refusal(&daybook(&["keys", "list", "--keys", "/nowhere/at/all"]), "keys init");
 }
 

@@ -58,3 +58,19 @@ fn a_directory_that_holds_something_is_left_as_it_is() {
     let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["mine.txt"], "only keys are removed");
 }
+
+/// What an interrupted call leaves is completed by the next.
+#[test]
+fn an_interrupted_init_is_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let key = random_season_key().unwrap();
+    init(&path, &key).unwrap();
+    std::fs::remove_file(path.join("signing.key")).unwrap();
+    std::fs::write(path.join("signing.key.new"), "").unwrap();
+    assert!(matches!(load(&path), Err(KeysError::Missing { .. })));
+    let other = random_season_key().unwrap();
+    init(&path, &other).unwrap();
+    let keys = load(&path).unwrap();
+    assert!([&key, &other].iter().all(|key| keys.season_keys.contains(&key.key_id())));
+}

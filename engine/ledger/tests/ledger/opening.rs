@@ -134,6 +134,22 @@ fn a_failed_commit_stops_the_ledger_and_loses_nothing_acknowledged() {
     assert_eq!(fixture.send(id, command).unwrap().first_seq.get(), head.seq + 1);
 }
 
+/// A trigger that makes inserts vanish is noticed by the writer: nothing is acknowledged.
+#[test]
+fn an_insert_that_vanishes_is_a_failed_commit() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let connection = rusqlite::Connection::open(fixture.database()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TRIGGER fault BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END;",
+        )
+        .unwrap();
+    let id = fixture.next_id();
+    let error = fixture.send(id, Command::StartSession { user_id }).unwrap_err();
+    assert!(matches!(error, SubmitError::Unavailable { .. }), "{error}");
+}
+
 /// A question that panics stops the ledger as a failed commit does: nobody waits for ever.
 #[test]
 fn a_question_that_panics_stops_the_ledger() {

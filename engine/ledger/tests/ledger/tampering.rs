@@ -369,6 +369,7 @@ fn a_changed_genesis_and_missing_guards_are_found() {
         "DROP TRIGGER events_refuse_delete; CREATE TRIGGER events_refuse_delete BEFORE DELETE ON \
          events BEGIN SELECT 1; END",
         "CREATE TABLE notes (text TEXT)",
+        "CREATE TRIGGER \"sqlite-stat\" BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END",
         "CREATE TRIGGER more AFTER INSERT ON events BEGIN SELECT 1; END",
     ] {
         let victim = Victim::new();
@@ -376,6 +377,8 @@ fn a_changed_genesis_and_missing_guards_are_found() {
         let report = victim.fixture.verify(false);
         let found = (report.verdict, report.first_bad_seq);
         assert_eq!(found, (Verdict::GuardsMissing, None), "{fault}");
+        let refused = daybook_ledger::Ledger::open(victim.fixture.options()).unwrap_err();
+        assert!(refused.to_string().contains("guards_missing"), "{refused}");
     }
 }
 

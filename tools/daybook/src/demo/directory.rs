@@ -11,26 +11,51 @@ const FILES: [&str; 3] = ["ledger.db-wal", "ledger.db-shm", "ledger.db"];
 const LOCK: &str = "ledger.lock";
 const KEYS: &str = "keys";
 
-/// Whether a directory has nothing in it.
-pub(super) fn is_empty(directory: &Path) -> Result<bool> {
-    let mut entries = std::fs::read_dir(directory)
-        .with_context(|| format!("`{}` cannot be read", directory.display()))?;
-    Ok(entries.next().is_none())
+/// Where a demo's keys go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeysPlace {
+    /// Into the data directory: they are replaced with the demo.
+    Within,
+    /// Into a directory that was named.
+    Elsewhere,
 }
 
-/// Makes the directory, or empties it of an earlier demo, and takes its writer's lock; refuses any
-/// other, and leaves it as it was.
-pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
+/// Refuses a directory that holds anything but an earlier demo, and leaves all as it was.
+pub(super) fn check(data: &Path, keys_dir: &Path) -> Result<KeysPlace> {
     let shown = data.display();
     if data.exists() && !data.is_dir() {
         bail!("`{shown}` is not a directory; name another with --data");
     }
+    let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    let within = absolute(&data.join(KEYS))?;
+    let (named, data_itself) = (absolute(keys_dir)?, absolute(data)?);
+    if named == data_itself {
+        bail!("the keys cannot lie in `{shown}` itself; name another directory with --keys");
+    }
+    if !keys::holds_only_keys(&data.join(KEYS)) {
+        bail!(
+            "`{}` is a link or holds other things than keys, which would be lost; move it away, or \
+             name another directory with --data",
+            data.join(KEYS).display()
+        );
+    }
+    if data.exists() {
+        // Whoever plays there is asked first: SQLite's files must not be touched beside it.
+        let lock = data.join(LOCK).exists().then(|| WriterLock::take(data)).transpose()?;
+        holds_demo(data)?;
+        drop(lock);
+    }
+    Ok(if named == within { KeysPlace::Within } else { KeysPlace::Elsewhere })
+}
+
+/// Makes the directory, or empties it of an earlier demo, and takes its writer's lock.
+pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
+    let shown = data.display();
     std::fs::create_dir_all(data)
         .with_context(|| format!("`{shown}` cannot be made; name another directory with --data"))?;
-    check(data)?;
     let lock = WriterLock::take(data)?;
     // Once more, now that nobody else can change it.
-    if check(data)? {
+    if holds_demo(data)? && keys::holds_only_keys(&data.join(KEYS)) {
         keys::remove(&data.join(KEYS))?;
         FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
     }
@@ -38,7 +63,7 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
 }
 
 /// Whether the directory holds an earlier demo; refuses one that holds anything else.
-fn check(data: &Path) -> Result<bool> {
+fn holds_demo(data: &Path) -> Result<bool> {
     let shown = data.display();
     if only_leftovers(data)? {
         return Ok(false);
@@ -62,12 +87,18 @@ fn only_leftovers(data: &Path) -> Result<bool> {
     let entries =
         std::fs::read_dir(data).with_context(|| format!("`{}` cannot be read", data.display()))?;
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != LOCK && !name.starts_with("ledger.db.new") {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_empty_keys = name == KEYS && is_empty(&entry.path());
+        if name != LOCK && !name.starts_with("ledger.db.new") && !is_empty_keys {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn remove(path: &Path) -> Result<()> {
