@@ -32,13 +32,7 @@ pub(super) fn check(data: &Path, keys_dir: &Path) -> Result<KeysPlace> {
     if named == data_itself {
         bail!("the keys cannot lie in `{shown}` itself; name another directory with --keys");
     }
-    if !keys::holds_only_keys(&data.join(KEYS)) {
-        bail!(
-            "`{}` is a link or holds other things than keys, which would be lost; move it away, or \
-             name another directory with --data",
-            data.join(KEYS).display()
-        );
-    }
+    refuse_foreign_keys(data)?;
     if data.exists() {
         // Whoever plays there is asked first: SQLite's files must not be touched beside it.
         let lock = data.join(LOCK).exists().then(|| WriterLock::take(data)).transpose()?;
@@ -55,11 +49,25 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
         .with_context(|| format!("`{shown}` cannot be made; name another directory with --data"))?;
     let lock = WriterLock::take(data)?;
     // Once more, now that nobody else can change it.
-    if holds_demo(data)? && keys::holds_only_keys(&data.join(KEYS)) {
+    if holds_demo(data)? {
+        refuse_foreign_keys(data)?;
         keys::remove(&data.join(KEYS))?;
         FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
     }
     Ok(lock)
+}
+
+/// Refuses a data directory beside whose keys lie other things: they would be lost with them.
+fn refuse_foreign_keys(data: &Path) -> Result<()> {
+    let keys = data.join(KEYS);
+    if keys::holds_only_keys(&keys) {
+        return Ok(());
+    }
+    bail!(
+        "`{}` is a link or holds other things than keys, which would be lost; move it away, or name \
+         another directory with --data",
+        keys.display()
+    )
 }
 
 /// Whether the directory holds an earlier demo; refuses one that holds anything else.
