@@ -47,6 +47,8 @@ contexts! {
     FILL_STREAM = "daybook v1 fill stream";
     /// The generator of a simulin's personality.
     PERSONALITY_STREAM = "daybook v1 personality stream";
+    /// The checksum of a snapshot.
+    SNAPSHOT = "daybook v1 snapshot";
     /// Ids that derive from the ledger.
     DERIVED_ID = "daybook v1 derived id";
 }

@@ -64,6 +64,18 @@ pub const CACHE_KIB: u32 = 16_384;
 /// How long a connection waits for another's lock, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 5_000;
 
+/// Snapshots that are kept; older ones are removed.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// A snapshot is made when so many events have come since the one before.
+pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
+/// While play goes on, the snapshot's thread works one part of its time and rests so many.
+pub const SNAPSHOT_REST_PARTS: u32 = 3;
+/// The newest head is written into the keys directory at most so often, in milliseconds.
+pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
+/// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log in, a
+/// snapshot and the batches under way may still need.
+pub const DISK_FREE_BYTES_MIN: u64 = WAL_BYTES_RESTART + 64 * 1024 * 1024;
+
 /// Command ids remembered, applied and rejected ones together.
 pub const COMMAND_IDS_REMEMBERED_MAX: usize = 1 << 20;
 /// Command ids are forgotten this long after the time in them, by ledger time.
@@ -90,6 +102,8 @@ const _: () = {
     assert!(COMMANDS_WAITING_MAX >= COMMANDS_PER_BATCH_MAX);
     assert!(EVENTS_PER_BATCH_MAX >= EVENTS_PER_COMMAND_MAX);
     assert!(WAL_BYTES_CHECKPOINT < WAL_BYTES_RESTART);
+    assert!(DISK_FREE_BYTES_MIN > WAL_BYTES_RESTART, "what is in the log must fit the ledger");
+    assert!(SNAPSHOTS_KEPT >= 2, "one may be damaged");
     assert!(
         COMMANDS_PER_BATCH_MAX < COMMAND_IDS_REMEMBERED_MAX,
         "an id must outlive the batch that it is applied in"

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use daybook_schema::chain::CommandPart;
+use daybook_schema::chain::{CommandPart, FORMAT_VERSION};
 use daybook_schema::{Event, EventHash, Seq, StreamId, StreamKind, UnixMicros, UserId};
 use foldhash::fast::RandomState;
 
@@ -89,6 +89,21 @@ pub(crate) struct StreamHeads {
 }
 
 impl StreamHeads {
+    /// Those of a snapshot.
+    pub(crate) fn new(
+        heads: impl Iterator<Item = (StreamId, Seq)>,
+        season_counts: impl Iterator<Item = (UserId, u32)>,
+    ) -> Self {
+        Self { heads: heads.collect(), season_counts: season_counts.collect() }
+    }
+
+    /// All of them, ordered by stream.
+    pub(crate) fn ordered(&self) -> Vec<(StreamId, Seq)> {
+        let mut ordered: Vec<_> = self.heads.iter().map(|(stream, seq)| (*stream, *seq)).collect();
+        ordered.sort_unstable_by_key(|(stream, _)| *stream);
+        ordered
+    }
+
     /// The newest event of a stream.
     pub(crate) fn previous(&self, stream: StreamId) -> Option<Seq> {
         self.heads.get(&stream).copied()
@@ -138,6 +153,11 @@ impl ChainCheck {
         let stored = stored.ok_or_else(|| {
             Finding::at(Verdict::BrokenLink, 0, "the genesis is missing or has another form")
         })?;
+        let version = stored.genesis.format_version;
+        if version != FORMAT_VERSION {
+            let detail = format!("the genesis has format {version}, the file {FORMAT_VERSION}");
+            return Err(Finding::at(Verdict::BrokenLink, 0, detail));
+        }
         let computed = stored.genesis.hash();
         if computed != stored.hash {
             let detail = format!("the genesis hashes to {computed}, but {} is stored", stored.hash);
@@ -150,6 +170,16 @@ impl ChainCheck {
             heads: StreamHeads::default(),
         };
         Ok((check, stored))
+    }
+
+    /// A check that goes on after a command's last event.
+    pub(crate) const fn resume(head: Head, recorded_at: UnixMicros, heads: StreamHeads) -> Self {
+        Self { head, recorded_at, last_part: None, heads }
+    }
+
+    /// The newest event of each stream that may get another.
+    pub(crate) const fn stream_heads(&self) -> &StreamHeads {
+        &self.heads
     }
 
     /// The newest row that was checked.

@@ -35,7 +35,11 @@ pub(crate) enum Lookup<'a> {
     },
 }
 
-type ScopedId = (CommandId, Option<UserId>);
+/// An id and the user in whose scope it is.
+pub(crate) type ScopedId = (CommandId, Option<UserId>);
+
+/// An applied command's id, its hash, its first event and how many it has.
+pub(crate) type AppliedId = (ScopedId, CommandHash, Seq, u8);
 
 /// The ids of a window of time, bounded in number too, forgotten in the order of the time in them.
 #[derive(Debug)]
@@ -55,6 +59,27 @@ impl Default for CommandIds {
 }
 
 impl CommandIds {
+    /// Those of a snapshot.
+    pub(crate) fn new(floor: UnixMicros, applied: impl Iterator<Item = AppliedId>) -> Self {
+        let remembered = applied
+            .map(|(id, hash, first, size)| (id, (hash, Outcome::Applied { first, size })))
+            .collect();
+        Self { remembered, floor, live_floor: floor }
+    }
+
+    /// The greatest time in any applied id that is no longer remembered.
+    pub(crate) const fn floor(&self) -> UnixMicros {
+        self.floor
+    }
+
+    /// The applied ids that are remembered, in order.
+    pub(crate) fn applied(&self) -> impl Iterator<Item = AppliedId> {
+        self.remembered.iter().filter_map(|(id, (hash, outcome))| match outcome {
+            Outcome::Applied { first, size } => Some((*id, *hash, *first, *size)),
+            Outcome::Rejected(_) => None,
+        })
+    }
+
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.
     pub(crate) fn look_up(
         &self,

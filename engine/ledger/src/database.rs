@@ -130,10 +130,15 @@ fn cannot_open(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly))
 }
 
-fn has_log(path: &Path) -> bool {
+/// The write-ahead log beside a ledger.
+pub(crate) fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    std::fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
+    PathBuf::from(log)
+}
+
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0)
 }
 
 fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
@@ -276,6 +281,29 @@ pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<S
         ) => Ok(None),
         other => other,
     }
+}
+
+/// The newest event, or the genesis.
+pub(crate) fn newest_head(connection: &Connection) -> rusqlite::Result<crate::row::Head> {
+    connection.query_row(
+        "SELECT seq, hash FROM (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1) \
+         UNION ALL SELECT 0, hash FROM genesis LIMIT 1",
+        [],
+        |row| {
+            let (seq, hash): (i64, [u8; 32]) = (row.get(0)?, row.get(1)?);
+            Ok(crate::row::Head { seq: seq.unsigned_abs(), hash: EventHash::new(hash) })
+        },
+    )
+}
+
+/// Whether the ledger has an event with this seq and hash; seq 0 is the genesis.
+pub(crate) fn has_head(connection: &Connection, head: crate::row::Head) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM events WHERE seq = ?1 AND hash = ?2) \
+         OR EXISTS (SELECT 1 FROM genesis WHERE ?1 = 0 AND hash = ?2)",
+        (head.seq.cast_signed(), head.hash.as_bytes()),
+        |row| row.get(0),
+    )
 }
 
 /// What differs between the file's tables and triggers and those of FORMAT.md, if anything does.

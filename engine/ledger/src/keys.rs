@@ -4,12 +4,13 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use daybook_schema::KeyId;
+use daybook_schema::{KeyId, LedgerId};
 use daybook_simulator::{Keyring, SeasonKey};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::database::sync_directory;
+use crate::newest_head::NewestHead;
 
 const SEASON_KEY_HEADER: &str = "daybook season key v1";
 const SIGNING_KEY_HEADER: &str = "daybook signing key v1";
@@ -44,6 +45,16 @@ pub enum KeysError {
         /// What is wrong.
         problem: String,
     },
+    /// A newest head is not what the signing key signed for the ledger.
+    #[error(
+        "`{}` is not a head that this directory's signing key signed; put the right file back, or remove \
+         it if you are sure that the ledger has lost nothing",
+        path.display()
+    )]
+    NotAHead {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others than the owner may read a key.
     #[error("`{}` may be read by others (mode {mode:o}); `chmod {expected:o}` it", path.display())]
     TooOpen {
@@ -74,6 +85,8 @@ pub struct Keys {
     pub season_keys: Keyring,
     /// The public half of the signing key.
     pub verifying_key: VerifyingKey,
+    /// Keeps the newest head of a ledger in the directory.
+    pub newest_head: NewestHead,
 }
 
 /// A new season key, from the system's randomness.
@@ -164,10 +177,15 @@ fn season_key_named(file_name: &str) -> Option<KeyId> {
     file_name.strip_prefix("season-")?.strip_suffix(".key")?.parse().ok()
 }
 
-/// Whether a file of this name is a key, or what an interrupted write left of one.
+/// Whether a file of this name is a key or a newest head, or what an interrupted write left of one.
 fn is_key_file(file_name: &str) -> bool {
     let name = file_name.strip_suffix(UNFINISHED).unwrap_or(file_name);
-    name == SIGNING_KEY_FILE || season_key_named(name).is_some()
+    name == SIGNING_KEY_FILE || season_key_named(name).is_some() || is_head_file(name)
+}
+
+fn is_head_file(file_name: &str) -> bool {
+    let id = file_name.strip_suffix(crate::newest_head::ENDING);
+    id.is_some_and(|id| id.parse::<LedgerId>().is_ok())
 }
 
 /// Adds a season key to a keys directory; synced before it returns.
@@ -185,11 +203,16 @@ fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysErro
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');
-    let io_error = |source| KeysError::Io { path: path.to_owned(), source };
     if path.exists() {
-        return Err(io_error(std::io::ErrorKind::AlreadyExists.into()));
+        let source = std::io::ErrorKind::AlreadyExists.into();
+        return Err(KeysError::Io { path: path.to_owned(), source });
     }
-    // Whole or not at all: written under another name, synced, renamed.
+    write_whole(path, text.as_bytes())
+}
+
+/// Writes a file of mode 0600 whole or not at all: under another name, synced, renamed.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
+    let io_error = |source| KeysError::Io { path: path.to_owned(), source };
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(UNFINISHED);
     let unfinished = PathBuf::from(unfinished);
@@ -203,7 +226,7 @@ fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysErro
         .mode(0o600)
         .open(&unfinished)
         .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&unfinished, path))
@@ -237,8 +260,10 @@ pub fn load(directory: &Path) -> Result<Keys, KeysError> {
         season_keys.insert(key);
     }
     let seed = read_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER)?;
-    let verifying_key = SigningKey::from_bytes(&seed).verifying_key();
-    Ok(Keys { season_keys, verifying_key })
+    let signing_key = SigningKey::from_bytes(&seed);
+    let verifying_key = signing_key.verifying_key();
+    let newest_head = NewestHead::new(directory, signing_key);
+    Ok(Keys { season_keys, verifying_key, newest_head })
 }
 
 fn read_key(path: &Path, header: &str) -> Result<Zeroizing<[u8; 32]>, KeysError> {

@@ -4,136 +4,21 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
-use daybook_schema::chain::FORMAT_VERSION;
-use daybook_schema::{
-    Command, CommandHash, CommandId, Event, Genesis, LedgerId, Seq, StreamKind, UnixMicros, UserId,
-    limits,
-};
-use daybook_simulator::{NewEvent, Rejections, SeasonKeys, State};
+use daybook_schema::{Command, CommandId, Seq, UnixMicros, limits};
+use daybook_simulator::{NewEvent, Rejections, State};
 use tokio::sync::oneshot;
 
-use crate::check::{Finding, Verdict};
-use crate::clock::{SystemTimeSource, TimeSource};
-use crate::command_ids::{CommandIds, Outcome};
-use crate::database::{self, DatabaseError};
-use crate::lock::{LockError, WriterLock};
+use crate::database::DatabaseError;
+use crate::lock::WriterLock;
 use crate::reader::Reader;
-use crate::replay::{Fold, ReplayError, fold_rows};
-use crate::row::{Head, StoredEvent};
+use crate::row::Head;
 use crate::shared::Shared;
-use crate::state_thread::{self, Decider, Request};
+use crate::state_thread::Request;
 use crate::subscription::Subscription;
-use crate::writer_thread;
-
-/// Where the engine's time comes from.
-pub enum Time {
-    /// The system's clocks.
-    System,
-    /// Clocks of the caller's, for tests.
-    Source(Box<dyn TimeSource>),
-    /// Each submission's own time ([`Submission::at`]): for a demo's ledger alone.
-    FromSubmissions,
-}
-
-/// What a new ledger begins with.
-#[derive(Clone, Copy, Debug)]
-pub struct NewLedger {
-    /// Its id.
-    pub ledger_id: LedgerId,
-    /// When it is created; now, if none is given.
-    pub created_at: Option<UnixMicros>,
-    /// Whether it is a demo's.
-    pub is_demo: bool,
-}
-
-impl NewLedger {
-    /// A ledger with a random id, created now.
-    #[must_use]
-    pub fn random() -> Self {
-        Self { ledger_id: LedgerId::random(), created_at: None, is_demo: false }
-    }
-}
-
-/// How a ledger is opened.
-pub struct Options {
-    data_dir: PathBuf,
-    keys: Box<dyn SeasonKeys + Send>,
-    create: Option<NewLedger>,
-    time: Time,
-    lock: Option<WriterLock>,
-}
-
-impl Options {
-    /// The ledger of a data directory, with its season keys.
-    #[must_use]
-    pub fn new(data_dir: &Path, keys: impl SeasonKeys + Send + 'static) -> Self {
-        let keys = Box::new(keys);
-        Self { data_dir: data_dir.to_owned(), keys, create: None, time: Time::System, lock: None }
-    }
-
-    /// Creates the ledger where there is none.
-    #[must_use]
-    pub fn create(self, new: NewLedger) -> Self {
-        Self { create: Some(new), ..self }
-    }
-
-    /// Goes on with the writer's lock of the data directory, taken before.
-    #[must_use]
-    pub fn lock(self, lock: WriterLock) -> Self {
-        Self { lock: Some(lock), ..self }
-    }
-
-    /// Takes the time from elsewhere than the system's clocks.
-    #[must_use]
-    pub fn time(self, time: Time) -> Self {
-        Self { time, ..self }
-    }
-}
-
-/// A ledger could not be opened for writing.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file is not there, or is not a ledger of this format.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Another process writes it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It is damaged: nothing is written to it. Reading what is sound stays possible.
-    #[error("ledger is damaged, nothing is written to it: {0}; `daybook verify` tells more")]
-    Damaged(Finding),
-    /// The data directory cannot be made.
-    #[error("directory `{}` cannot be made", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// SQLite could not do it.
-    #[error("ledger cannot be recovered")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file system could not do it.
-    #[error("ledger cannot be recovered")]
-    Io(#[from] std::io::Error),
-    /// Submissions may bring the time of a demo's ledger alone.
-    #[error("the ledger is not a demo's: its time comes from the clock")]
-    NotADemo,
-}
-
-impl From<ReplayError> for OpenError {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Open(error) => Self::Database(error),
-            ReplayError::Damaged(finding) => Self::Damaged(finding),
-            ReplayError::Sqlite(error) => Self::Sqlite(error),
-        }
-    }
-}
 
 /// A command on its way to the engine.
 #[derive(Clone, Debug)]
@@ -201,6 +86,16 @@ pub enum SubmitError {
     /// Too many commands are waiting; try again later.
     #[error("too many commands are waiting, at most {} may", limits::COMMANDS_WAITING_MAX)]
     Overloaded,
+    /// The disk is all but full: reading goes on, writing does when there is room again. The command was
+    /// certainly not applied.
+    #[error(
+        "the ledger is read-only: its disk has {free_bytes} bytes left and needs {}; make room",
+        limits::DISK_FREE_BYTES_MIN
+    )]
+    ReadOnly {
+        /// What is left.
+        free_bytes: u64,
+    },
     /// The engine stopped; whether the command was applied is told by a retry with the same id.
     #[error("ledger is unavailable: {reason}")]
     Unavailable {
@@ -259,60 +154,74 @@ pub struct Ledger {
     data_dir: PathBuf,
     shared: Arc<Shared>,
     requests: Option<SyncSender<Request>>,
+    /// The state's and the writer's, which end when no request can come any more.
     threads: Vec<JoinHandle<()>>,
+    /// Those beside the work, which end when the ledger is closed.
+    beside: Vec<JoinHandle<()>>,
     _lock: WriterLock,
 }
 
+/// What was withdrawn because its key or epoch is no longer good, and what took its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Seasons in play that were expired.
+    pub seasons_expired: usize,
+    /// Commitments that were published anew.
+    pub commitments_renewed: usize,
+}
+
 impl Ledger {
-    /// Opens a ledger for writing: takes its lock, syncs what is on disk, and rebuilds the state
-    /// from its events, every link checked.
+    pub(crate) fn start(
+        (data_dir, lock): (PathBuf, WriterLock),
+        shared: Arc<Shared>,
+        (requests, threads): (SyncSender<Request>, Vec<JoinHandle<()>>),
+    ) -> Self {
+        let requests = Some(requests);
+        Self { data_dir, shared, requests, threads, beside: Vec::new(), _lock: lock }
+    }
+
+    pub(crate) fn run_beside(&mut self, thread: JoinHandle<()>) {
+        self.beside.push(thread);
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The directory where the ledger lies.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Expires the seasons in play whose key or epoch is no longer good, and renews every waiting
+    /// commitment that is not of the key and epoch in force: what a rotation and a restore need.
     ///
     /// # Errors
-    /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { data_dir, keys, create, time, lock } = options;
-        let path = database::ledger_path(&data_dir);
-        if create.is_some() {
-            std::fs::create_dir_all(&data_dir)
-                .map_err(|source| OpenError::Directory { path: data_dir.clone(), source })?;
-        } else if !path.exists() {
-            return Err(DatabaseError::Missing { path }.into());
-        }
-        let lock = lock.map_or_else(|| WriterLock::take(&data_dir), Ok)?;
-        if let (Some(new), false) = (create, path.exists()) {
-            let created_at = new.created_at.unwrap_or_else(|| SystemTimeSource::default().wall());
-            let genesis = Genesis {
-                ledger_id: new.ledger_id,
-                format_version: FORMAT_VERSION,
-                created_at,
-                is_demo: new.is_demo,
-            };
-            database::create(&path, &genesis)?;
-        }
-        let connection = database::open_writer(&path)?;
-        writer_thread::checkpoint_whole(&connection)?;
-        std::fs::File::open(&path)?.sync_all()?;
-        let (fold, ids) = recover(&connection)?;
-        check_appendable(&connection, fold.check.head())?;
-        let genesis = database::read_genesis(&connection)?;
-        let is_demo = genesis.is_some_and(|stored| stored.genesis.is_demo);
-        if matches!(time, Time::FromSubmissions) && !is_demo {
-            return Err(OpenError::NotADemo);
-        }
+    /// [`SubmitError`] of the first command that was refused; called again, it goes on.
+    pub fn withdraw_outdated(&self) -> Result<Withdrawn, SubmitError> {
+        let seasons = self.query(State::withdrawn_seasons)?.wait()?;
+        let expire = seasons
+            .iter()
+            .map(|&(user_id, season_id)| Command::ExpireSeason { user_id, season_id });
+        self.submit_all(expire)?;
+        let users = self.query(State::users_to_renew)?.wait()?;
+        self.submit_all(users.iter().map(|&user_id| Command::RenewCommitment { user_id }))?;
+        Ok(Withdrawn { seasons_expired: seasons.len(), commitments_renewed: users.len() })
+    }
 
-        let shared = Arc::new(Shared::new(fold.check.head()));
-        let decider = Decider::new(fold, ids, (keys, time));
-        let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
-        let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
-        let writer = writer_thread::spawn(connection, (path, Arc::clone(&shared)), to_commit)?;
-        let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
-        Ok(Self {
-            data_dir,
-            shared,
-            requests: Some(requests),
-            threads: vec![state, writer],
-            _lock: lock,
-        })
+    /// Submits commands with a bounded number of them waiting.
+    fn submit_all(&self, commands: impl Iterator<Item = Command>) -> Result<(), SubmitError> {
+        let mut waiting = std::collections::VecDeque::new();
+        for command in commands {
+            if waiting.len() == limits::COMMANDS_PER_BATCH_MAX {
+                waiting
+                    .pop_front()
+                    .map_or(Ok(()), |first: Pending<Accepted>| first.wait().map(drop))?;
+            }
+            waiting.push_back(self.submit(Submission::new(command))?);
+        }
+        waiting.into_iter().try_for_each(|pending| pending.wait().map(drop))
     }
 
     /// Hands a command to the engine. The answer, once it is there, means: on disk.
@@ -394,61 +303,8 @@ impl Ledger {
             drop(thread.join());
         }
         self.shared.close();
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// What a writer relies on beyond what it has read: that tables and triggers are the format's own, and
-/// that an event after the newest goes after the newest.
-fn check_appendable(connection: &rusqlite::Connection, head: Head) -> Result<(), OpenError> {
-    if let Some(detail) = database::guard_difference(connection)? {
-        let finding = Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail };
-        return Err(OpenError::Damaged(finding));
-    }
-    // In a damaged tree a search from beyond the end comes out among earlier rows.
-    let beyond: i64 = connection.query_row(
-        "SELECT count(*) FROM (SELECT 1 FROM events WHERE seq > ?1 LIMIT 1)",
-        [head.seq.cast_signed()],
-        |row| row.get(0),
-    )?;
-    if beyond == 0 {
-        return Ok(());
-    }
-    let detail =
-        "a search for the next event comes out among earlier ones: the file's tree is damaged";
-    let finding = Finding::at(Verdict::Unreadable, head.seq.cast_signed() + 1, detail);
-    Err(OpenError::Damaged(finding))
-}
-
-/// Rebuilds state, chain and the ids that are remembered.
-fn recover(connection: &rusqlite::Connection) -> Result<(Fold, CommandIds), OpenError> {
-    let mut ids = CommandIds::default();
-    let fold = fold_rows(connection, None, |state, stored| {
-        let header = &stored.header;
-        let Some(mark) = header.command.mark else { return };
-        let outcome = Outcome::Applied { first: header.seq, size: header.command.size };
-        let scoped = (mark.id, command_user(state, stored));
-        let answer: (CommandHash, Outcome) = (mark.hash, outcome);
-        ids.remember(scoped, answer, header.recorded_at);
-    })?;
-    ids.forget_before_start(fold.check.newest_recorded_at());
-    Ok((fold, ids))
-}
-
-/// Whose command it was, from its first event and the state before it.
-fn command_user(state: &State, stored: &StoredEvent) -> Option<UserId> {
-    let stream = stored.header.stream;
-    match (&stored.event, stored.event.kind().stream()) {
-        (Event::SeasonStarted(event), _) => Some(event.user_id),
-        (_, StreamKind::User) => Some(stream.as_user()),
-        (_, StreamKind::Season) => {
-            state.seasons.get(&stream.as_season()).map(|season| season.user_id)
+        for thread in self.beside.drain(..) {
+            drop(thread.join());
         }
-        (_, StreamKind::Ledger) => None,
     }
 }

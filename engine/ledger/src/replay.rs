@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::check::{ChainCheck, Finding, StreamHeads, Verdict};
 use crate::database::{self, DatabaseError};
 use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
-use crate::scan::{ScanError, Seen, scan, scan_whole};
+use crate::scan::{ScanError, Seen, scan, scan_after};
 
 /// A ledger could not be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ pub(crate) fn fold_rows(
         Err(finding) => ControlFlow::Break(finding),
     };
     let broken = match until {
-        None => scan_whole(connection, step),
+        None => scan_after(connection, 0, step),
         Some(until) => scan(connection, (i64::MIN, until), step),
     };
     match broken {

@@ -25,28 +25,30 @@ pub(crate) fn scan<B>(
     })
 }
 
-/// Visits every row there is, and makes sure of it: a damaged page can end SQLite's walk early, and
-/// a seq that was changed in place lies where no bound would look for it.
+/// Visits every row after `base`, and makes sure of it: a damaged page can end SQLite's walk early,
+/// and a seq that was changed in place lies where no bound would look for it. With a base of 0 these
+/// are all rows, whatever their seq.
 ///
 /// # Errors
 /// As [`scan`]; also when rows are left that no walk comes to.
-pub(crate) fn scan_whole<B>(
+pub(crate) fn scan_after<B>(
     connection: &Connection,
+    base: i64,
     mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
+    let lowest = if base == 0 { i64::MIN } else { base + 1 };
     let mut reached = None;
     loop {
-        let from = reached.map_or(i64::MIN, |last| last + 1);
+        let from = reached.map_or(lowest, |last| last + 1);
         match walk(connection, (from, i64::MAX), &mut visit)? {
             End::Broken(value) => return Ok(Some(value)),
             End::Last(last) => {
                 let before = reached;
                 reached = last.or(reached);
                 let failed = |problem| ScanError { last: reached, problem };
-                let count: i64 = connection
-                    .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
-                    .map_err(|error| failed(error.to_string()))?;
-                let seen = reached.unwrap_or(0);
+                let count =
+                    count_from(connection, lowest).map_err(|error| failed(error.to_string()))?;
+                let seen = reached.map_or(0, |last| last - base);
                 if count == seen {
                     return Ok(None);
                 }
@@ -57,6 +59,14 @@ pub(crate) fn scan_whole<B>(
             }
         }
     }
+}
+
+fn count_from(connection: &Connection, lowest: i64) -> rusqlite::Result<i64> {
+    // Without a bound SQLite counts cells alone, three times as fast.
+    if lowest == i64::MIN {
+        return connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0));
+    }
+    connection.query_row("SELECT count(*) FROM events WHERE seq >= ?1", [lowest], |row| row.get(0))
 }
 
 /// How a walk ended.

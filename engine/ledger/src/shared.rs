@@ -3,11 +3,14 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use daybook_schema::LedgerIdentity;
+
 use crate::row::Head;
 
 #[derive(Debug)]
 struct Published {
     head: Head,
+    identity: LedgerIdentity,
     failure: Option<String>,
     closed: bool,
 }
@@ -20,8 +23,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(head: Head) -> Self {
-        let published = Published { head, failure: None, closed: false };
+    pub(crate) fn new(head: Head, identity: LedgerIdentity) -> Self {
+        let published = Published { head, identity, failure: None, closed: false };
         Self { published: Mutex::new(published), changed: Condvar::new() }
     }
 
@@ -34,8 +37,13 @@ impl Shared {
         self.with(|published| published.head)
     }
 
-    pub(crate) fn publish(&self, head: Head) {
-        self.with(|published| published.head = head);
+    /// The newest committed head, with the ledger's epoch at it.
+    pub(crate) fn identified_head(&self) -> (LedgerIdentity, Head) {
+        self.with(|published| (published.identity, published.head))
+    }
+
+    pub(crate) fn publish(&self, head: Head, identity: LedgerIdentity) {
+        self.with(|published| (published.head, published.identity) = (head, identity));
         self.changed.notify_all();
     }
 
@@ -58,6 +66,23 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.with(|published| published.closed = true);
         self.changed.notify_all();
+    }
+
+    /// Whether nothing is committed any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.with(|published| published.closed || published.failure.is_some())
+    }
+
+    /// Rests so long; true at once when the ledger is closed or failed.
+    pub(crate) fn wait_until_over(&self, rest: Duration) -> bool {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_on = |published: &mut Published| !published.closed && published.failure.is_none();
+        drop(
+            self.changed
+                .wait_timeout_while(published, rest, is_on)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.is_over()
     }
 
     /// Waits until the head lies beyond `seq`, the ledger stopped, or the time is over.

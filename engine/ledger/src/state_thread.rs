@@ -1,5 +1,6 @@
 //! The thread that owns the game's state: decides, encodes and chains, a batch at a time.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
@@ -14,8 +15,9 @@ use tokio::sync::oneshot;
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
 use crate::command_ids::{CommandIds, Lookup, Outcome};
-use crate::ledger::{Accepted, Submission, SubmitError, Time};
-use crate::replay::Fold;
+use crate::ledger::{Accepted, Submission, SubmitError};
+use crate::open::Time;
+use crate::recovery::Recovery;
 use crate::row::{Head, NewRow};
 use crate::shared::Shared;
 use crate::writer_thread::{Answer, Batch};
@@ -49,12 +51,40 @@ pub(crate) struct Decider {
     clock: CommandClock,
     newest_recorded_at: UnixMicros,
     started_at: UnixMicros,
+    disk: Disk,
+}
+
+/// The room on the ledger's disk.
+struct Disk {
+    data_dir: PathBuf,
+    /// The free bytes where they are too few.
+    lacks_room: Option<u64>,
+}
+
+impl Disk {
+    /// Looks at the room that is left; what cannot be told is not held against the disk.
+    fn look(&mut self) {
+        let Ok(found) = rustix::fs::statvfs(&self.data_dir) else { return };
+        let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+        let lacks_room = (free_bytes < limits::DISK_FREE_BYTES_MIN).then_some(free_bytes);
+        match (self.lacks_room, lacks_room) {
+            (None, Some(free_bytes)) => {
+                tracing::warn!(
+                    free_bytes,
+                    "the disk is all but full: read-only until there is room"
+                );
+            }
+            (Some(_), None) => tracing::info!(free_bytes, "there is room again: writing goes on"),
+            _ => {}
+        }
+        self.lacks_room = lacks_room;
+    }
 }
 
 impl Decider {
     pub(crate) fn new(
-        fold: Fold,
-        ids: CommandIds,
+        Recovery { fold, ids }: Recovery,
+        data_dir: PathBuf,
         (keys, time): (Box<dyn SeasonKeys + Send>, Time),
     ) -> Self {
         let head = fold.check.head();
@@ -74,7 +104,8 @@ impl Decider {
             CommandClock::Ledger(clock) => clock.now(),
             CommandClock::Submissions(newest) => *newest,
         };
-        Self { state, heads, head, ids, keys, clock, newest_recorded_at, started_at }
+        let disk = Disk { data_dir, lacks_room: None };
+        Self { state, heads, head, ids, keys, clock, newest_recorded_at, started_at, disk }
     }
 
     /// The time that a submission is decided at.
@@ -127,6 +158,9 @@ impl Decider {
         (now, hash): (UnixMicros, CommandHash),
         batch: &mut Batch,
     ) -> Result<Accepted, SubmitError> {
+        if let Some(free_bytes) = self.disk.lacks_room {
+            return Err(SubmitError::ReadOnly { free_bytes });
+        }
         let command = &submission.command;
         let context = Context { now, client_command_id: submission.id, keys: self.keys.as_ref() };
         let decided = match self.refuse_early_expiry(command, now) {
@@ -198,7 +232,7 @@ impl Decider {
             batch.rows.push(NewRow { header, payload, hash });
         }
         self.newest_recorded_at = now;
-        batch.head = self.head;
+        (batch.head, batch.identity) = (self.head, self.state.identity());
     }
 }
 
@@ -229,7 +263,8 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
         let _guard = shared.guard();
         while let Ok(first) = requests.recv() {
-            let mut batch = Batch::new(decider.head);
+            decider.disk.look();
+            let mut batch = Batch::new(decider.head, decider.state.identity());
             decider.take(first, &mut batch);
             while !batch.is_full()
                 && let Ok(next) = requests.try_recv()

@@ -10,17 +10,20 @@ use rusqlite::Connection;
 
 use crate::check::{ChainCheck, Finding, Verdict};
 use crate::database::{self, DatabaseError};
+use crate::recovery::KnownHead;
 use crate::replay::{Fold, ReplayError, unreadable_page};
 use crate::row::{Head, StoredEvent};
-use crate::scan::scan_whole;
+use crate::scan::scan_after;
+use crate::snapshot;
 
 /// How thoroughly a ledger is verified.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
     /// Decide every command again, balance the accounts, and let SQLite check the file's structure.
     pub full: bool,
-    /// Heads that were noted elsewhere and that the ledger must still have.
-    pub heads: Vec<Head>,
+    /// Heads that were noted elsewhere and that the ledger must still have. It is always held to those of
+    /// its snapshots.
+    pub heads: Vec<KnownHead>,
 }
 
 /// A season that ended without its secret, because the season key was lost.
@@ -90,7 +93,7 @@ pub fn verify(
         duration: Duration::ZERO,
     };
     let examined = match database::open_reader(&database::ledger_path(data_dir)) {
-        Ok(connection) => examine(&connection, options, (&mut report, progress)),
+        Ok(connection) => examine((data_dir, &connection), options, (&mut report, progress)),
         Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => Err(unreadable(&source)),
         Err(error) => return Err(error.into()),
     };
@@ -116,7 +119,7 @@ fn unreadable(error: &rusqlite::Error) -> Finding {
 }
 
 fn examine(
-    connection: &Connection,
+    (data_dir, connection): (&Path, &Connection),
     options: &VerifyOptions,
     (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
 ) -> Result<(), Finding> {
@@ -132,8 +135,13 @@ fn examine(
             return Err(Finding::at(Verdict::Unreadable, 0, detail));
         }
     };
+    // Listed before the rows are read: a writer may be at work, and its newer ones are not meant.
+    let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
+    let mut heads =
+        stored.map_or(Vec::new(), |stored| snapshot::known_heads(data_dir, &stored.genesis));
+    heads.extend_from_slice(&options.heads);
     check_rows(connection, check, (&mut *report, progress))?;
-    check_heads(connection, &options.heads, report.head)?;
+    check_heads(connection, heads, report.head)?;
     if options.full {
         check_structure(connection)?;
     }
@@ -156,7 +164,7 @@ fn check_rows(
         .query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
         .unwrap_or(0);
     let total = u64::try_from(total).unwrap_or(0);
-    let outcome = scan_whole(connection, |seen| {
+    let outcome = scan_after(connection, 0, |seen| {
         let stored = match check.chain_mut().next(seen) {
             Ok(stored) => stored,
             Err(finding) => return ControlFlow::Break(finding),
@@ -211,17 +219,21 @@ fn check_structure(connection: &Connection) -> Result<(), Finding> {
 }
 
 /// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.
-fn check_heads(connection: &Connection, heads: &[Head], newest: Head) -> Result<(), Finding> {
-    if let Some(beyond) = heads.iter().find(|head| head.seq > newest.seq) {
-        let detail = format!("the ledger ends at {}, the head {beyond} was given", newest.seq);
+fn check_heads(
+    connection: &Connection,
+    mut heads: Vec<KnownHead>,
+    newest: Head,
+) -> Result<(), Finding> {
+    if let Some(beyond) = heads.iter().find(|known| known.head.seq > newest.seq) {
+        let detail = format!("the ledger ends at {}, there was a head {beyond}", newest.seq);
         return Err(Finding::at(Verdict::Truncated, newest.seq.cast_signed() + 1, detail));
     }
-    let mut heads = heads.to_vec();
-    heads.sort_by_key(|head| head.seq);
-    heads.iter().try_for_each(|head| check_head(connection, *head))
+    heads.sort_by_key(|known| known.head.seq);
+    heads.iter().try_for_each(|known| check_head(connection, known))
 }
 
-fn check_head(connection: &Connection, expected: Head) -> Result<(), Finding> {
+fn check_head(connection: &Connection, known: &KnownHead) -> Result<(), Finding> {
+    let expected = known.head;
     // Seq 0 is the genesis, whose row no event has.
     let hash: [u8; 32] = connection
         .query_row(
@@ -235,7 +247,7 @@ fn check_head(connection: &Connection, expected: Head) -> Result<(), Finding> {
     if found == expected.hash {
         return Ok(());
     }
-    let detail = format!("expected {}, found {found}", expected.hash);
+    let detail = format!("expected {} ({}), found {found}", expected.hash, known.source);
     Err(Finding::at(Verdict::HeadMismatch, expected.seq.cast_signed(), detail))
 }
 

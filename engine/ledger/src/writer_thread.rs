@@ -1,12 +1,13 @@
 //! The thread that owns SQLite: one transaction and one sync a batch, then its answers.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use daybook_schema::{Seq, limits};
+use daybook_schema::{LedgerIdentity, Seq, limits};
 use daybook_simulator::NewEvent;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -23,11 +24,13 @@ pub(crate) struct Batch {
     pub(crate) answers: Vec<Answer>,
     /// The head after it.
     pub(crate) head: Head,
+    /// The ledger and its epoch after it.
+    pub(crate) identity: LedgerIdentity,
 }
 
 impl Batch {
-    pub(crate) const fn new(head: Head) -> Self {
-        Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head }
+    pub(crate) const fn new(head: Head, identity: LedgerIdentity) -> Self {
+        Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head, identity }
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -52,10 +55,32 @@ pub(crate) enum Answer {
 
 struct Writer {
     connection: Connection,
+    files: Vec<HeldFile>,
     shared: Arc<Shared>,
     checkpoints: SyncSender<()>,
     /// Pages in the write-ahead log when the next attempt to start it anew is due.
     restart_at_pages: u64,
+}
+
+/// A file as it was when the ledger was opened.
+struct HeldFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl HeldFile {
+    fn of(path: PathBuf) -> std::io::Result<Self> {
+        let identity = Self::identify(&path)?;
+        Ok(Self { path, identity })
+    }
+
+    fn identify(path: &Path) -> std::io::Result<(u64, u64)> {
+        std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
+    }
+
+    fn is_in_its_place(&self) -> bool {
+        Self::identify(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
 }
 
 /// Pages of the write-ahead log, and how many of them are in the database already.
@@ -74,10 +99,15 @@ pub(crate) fn spawn(
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
-    let checkpointer = std::thread::Builder::new()
-        .name("daybook-checkpoint".to_owned())
-        .spawn(move || checkpoint_beside(path, &wanted))?;
-    let mut writer = Writer { connection, shared, checkpoints, restart_at_pages: RESTART_PAGES };
+    let checkpointer =
+        std::thread::Builder::new().name("daybook-checkpoint".to_owned()).spawn({
+            let path = path.clone();
+            move || checkpoint_beside(path, &wanted)
+        })?;
+    let files = [path.clone(), database::log_path(&path)];
+    let files = files.into_iter().map(HeldFile::of).collect::<std::io::Result<_>>()?;
+    let restart_at_pages = RESTART_PAGES;
+    let mut writer = Writer { connection, files, shared, checkpoints, restart_at_pages };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.shared.guard();
         while let Ok(batch) = batches.recv() {
@@ -104,6 +134,15 @@ pub(crate) fn spawn(
 impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
     fn take(&mut self, batch: Batch) -> bool {
+        // SQLite would go on writing to a file that nobody finds again.
+        if let Some(moved) = self.files.iter().find(|file| !file.is_in_its_place()) {
+            let path = moved.path.display();
+            self.shared.fail(format!(
+                "`{path}` was moved or replaced while the ledger was open; put ledger.db and \
+                 ledger.db-wal back where they were and start again"
+            ));
+            return false;
+        }
         if let Err(error) = self.commit(&batch) {
             self.shared.fail(match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DiskFull) => {
@@ -116,7 +155,7 @@ impl Writer {
             return false;
         }
         if !batch.rows.is_empty() {
-            self.shared.publish(batch.head);
+            self.shared.publish(batch.head, batch.identity);
         }
         for answer in batch.answers {
             self.answer(answer);

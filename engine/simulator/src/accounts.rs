@@ -1,12 +1,12 @@
 //! The double entry: coins only ever move from one account to another.
 
 use daybook_schema::{Coins, Millicoins};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::state::Season;
 
 /// The accounts of the whole ledger, in millicoins. Their sum is zero after every event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
     /// Issues coins, and takes back what a season ends with.
     pub mint: i128,

@@ -37,6 +37,6 @@ pub use seeds::{
     Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,
 };
 pub use state::{
-    EndedSeason, PlacedBet, PublishedCommitment, Season, SeasonEnd, SeasonKeyStatus, Simulin,
-    State, User,
+    EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,
+    SeasonKeyStatus, Simulin, State, User,
 };

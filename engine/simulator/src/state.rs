@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use daybook_schema::events::Companion;
 use daybook_schema::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, Coins, Commitment, DayKey, DayNumber,
-    Epoch, EventHash, Genesis, KeyId, LedgerIdentity, Millicoins, PerPot, RulesetNumber, SeasonId,
-    SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath, Species, UnixMicros, UserId, Weather,
-    digest, limits,
+    Epoch, EventHash, Genesis, KeyId, LedgerId, LedgerIdentity, Millicoins, PerPot, RulesetNumber,
+    SeasonId, SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath, Species, UnixMicros,
+    UserId, Weather, digest, limits,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, Unbalanced};
 use crate::hands::WeekTriggers;
 use crate::seeds::SeasonKeyRequest;
 
 /// A season key's place in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeasonKeyStatus {
     /// The key.
     pub key_id: KeyId,
@@ -25,7 +25,7 @@ pub struct SeasonKeyStatus {
 }
 
 /// A commitment as it was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedCommitment {
     /// The season it is for.
     pub season_number: SeasonNumber,
@@ -42,7 +42,7 @@ pub struct PublishedCommitment {
 }
 
 /// How a user's newest season ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeasonEnd {
     /// After day 28.
     Completed,
@@ -53,7 +53,7 @@ pub enum SeasonEnd {
 }
 
 /// A user's newest season, if it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedSeason {
     /// The season.
     pub season_id: SeasonId,
@@ -62,7 +62,7 @@ pub struct EndedSeason {
 }
 
 /// A companion that is not retired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Simulin {
     /// Its id.
     pub simulin_id: SimulinId,
@@ -77,7 +77,7 @@ pub struct Simulin {
 }
 
 /// What is remembered of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Whether the user was erased.
     pub erased: bool,
@@ -132,7 +132,7 @@ impl User {
 }
 
 /// A bet of the current day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedBet {
     /// How.
     pub bet_type: BetType,
@@ -149,7 +149,7 @@ impl PlacedBet {
 }
 
 /// A season in play.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Season {
     /// Whose.
     pub user_id: UserId,
@@ -210,11 +210,11 @@ impl Season {
 }
 
 /// The state of the game.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// hash(0): what ties the state to one ledger.
     pub genesis_hash: EventHash,
-    #[serde(skip)]
+    #[serde(skip, default = "no_genesis")]
     pub(crate) genesis: Genesis,
     /// The epochs, the newest last.
     pub epochs: Vec<Epoch>,
@@ -243,6 +243,12 @@ impl State {
         }
     }
 
+    /// What the ledger began with.
+    #[must_use]
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
     /// The ledger and its current epoch.
     #[must_use]
     pub fn identity(&self) -> LedgerIdentity {
@@ -269,6 +275,43 @@ impl State {
         let compromised =
             self.season_keys.iter().any(|status| status.key_id == key_id && status.compromised);
         epoch_number == self.identity().epoch.number && !compromised
+    }
+
+    /// The seasons in play whose key or epoch is no longer good.
+    #[must_use]
+    pub fn withdrawn_seasons(&self) -> Vec<(UserId, SeasonId)> {
+        let seasons = self.seasons.iter();
+        seasons
+            .filter(|(_, season)| !self.is_good(season.key_id, season.epoch_number))
+            .map(|(season_id, season)| (season.user_id, *season_id))
+            .collect()
+    }
+
+    /// The users without a season in play whose commitment is not of the key and epoch in force.
+    #[must_use]
+    pub fn users_to_renew(&self) -> Vec<UserId> {
+        let current = (self.current_key(), self.identity().epoch.number);
+        let is_outdated = |user: &User| {
+            user.next_commitment
+                .is_none_or(|next| (Some(next.key_id), next.epoch_number) != current)
+        };
+        self.users
+            .iter()
+            .filter(|(_, user)| !user.erased && user.season_in_play.is_none() && is_outdated(user))
+            .map(|(user_id, _)| *user_id)
+            .collect()
+    }
+
+    /// Whether a season in play or a waiting commitment is of an older epoch than the one in force.
+    #[must_use]
+    pub fn has_older_epochs_left(&self) -> bool {
+        let epoch_number = self.identity().epoch.number;
+        let is_waiting = |user: &User| !user.erased && user.season_in_play.is_none();
+        let commitments = self.users.values().filter(|user| is_waiting(user));
+        self.seasons.values().any(|season| season.epoch_number != epoch_number)
+            || commitments
+                .filter_map(|user| user.next_commitment)
+                .any(|next| next.epoch_number != epoch_number)
     }
 
     /// What the keys of a season in play are asked for with.
@@ -313,9 +356,55 @@ impl State {
     #[must_use]
     pub fn hash(&self) -> EventHash {
         let mut hasher = digest::STATE.hasher();
-        #[expect(clippy::expect_used, reason = "a hasher takes every write, no type here refuses")]
-        bincode::serde::encode_into_std_write(self, &mut hasher, bincode::config::standard())
-            .expect("encoding to a hasher");
+        self.write_to(&mut hasher);
         EventHash::new(*hasher.finalize().as_bytes())
+    }
+
+    /// Appends the state as snapshots hold it (FORMAT.md); the bytes that [`Self::hash`] is over.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        self.write_to(into);
+    }
+
+    fn write_to(&self, writer: &mut impl std::io::Write) {
+        #[expect(clippy::expect_used, reason = "memory takes every write, no type here refuses")]
+        bincode::serde::encode_into_std_write(self, writer, bincode::config::standard())
+            .expect("encoding to memory");
+    }
+
+    /// The state of a ledger from exactly these bytes.
+    ///
+    /// # Errors
+    /// [`MalformedState`] when they do not decode, or are another ledger's.
+    pub fn decode(genesis: Genesis, bytes: &[u8]) -> Result<Self, MalformedState> {
+        let malformed = |problem: String| MalformedState { problem };
+        let (mut state, taken): (Self, usize) =
+            bincode::serde::decode_from_slice(bytes, bincode::config::standard())
+                .map_err(|error| malformed(error.to_string()))?;
+        if taken != bytes.len() {
+            return Err(malformed(format!("{} trailing bytes", bytes.len() - taken)));
+        }
+        if state.genesis_hash != genesis.hash() {
+            return Err(malformed("it is another ledger's".to_owned()));
+        }
+        state.genesis = genesis;
+        Ok(state)
+    }
+}
+
+/// Bytes are not those of a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state does not decode: {problem}")]
+pub struct MalformedState {
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What stands in a decoded state until its ledger's genesis is put there.
+fn no_genesis() -> Genesis {
+    Genesis {
+        ledger_id: LedgerId::from_bytes([0; 16]),
+        format_version: 0,
+        created_at: UnixMicros::new(0),
+        is_demo: false,
     }
 }

@@ -113,6 +113,8 @@ pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(crate) data: DataArguments,
     #[command(flatten)]
+    pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
     pub(crate) json: JsonArgument,
     /// Decide every command again and balance the accounts
     #[arg(long, env = "DAYBOOK_FULL", value_parser = clap::builder::BoolishValueParser::new())]
@@ -209,6 +211,8 @@ pub(crate) enum KeysCommand {
     Rotate {
         #[command(flatten)]
         common: KeysCommonArguments,
+        #[command(flatten)]
+        opening: OpeningArguments,
         /// The keys before are known to others: expire the seasons under them
         #[arg(long, env = "DAYBOOK_COMPROMISED",
               value_parser = clap::builder::BoolishValueParser::new())]
@@ -227,6 +231,19 @@ pub(crate) struct KeysCommonArguments {
     pub(crate) keys: KeysDirArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
+}
+
+/// How a command that writes opens the ledger.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OpeningArguments {
+    /// Do not start unless the ledger has this head, noted earlier; may be given more than once
+    #[arg(long, env = "DAYBOOK_KNOWN_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
+    pub(crate) known_head: Vec<Head>,
+    /// Go on with a ledger that lacks events that are known of: a new epoch begins, every season in play
+    /// ends, every commitment is renewed
+    #[arg(long, env = "DAYBOOK_ACCEPT_LOSS",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) accept_loss: bool,
 }
 
 /// Prints the completions of a shell.

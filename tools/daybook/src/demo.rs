@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use daybook_ledger::{
     Head, Ledger, NewLedger, Options, Reader, Report, Time, Verdict, VerifyOptions, keys, verify,
 };
-use daybook_schema::LedgerId;
+use daybook_schema::{Epoch, LedgerId, LedgerIdentity};
 use daybook_simulator::{Generator, Keyring, SeasonKey};
 use serde::Serialize;
 
@@ -80,10 +80,9 @@ impl Simulated {
     /// Whether a keys directory beside the data holds this demo's keys already; else one that keys can
     /// be put into is there afterwards.
     fn keys_kept(&self, directory: &Path) -> Result<bool> {
-        let kept = keys::load(directory).is_ok_and(|keys| {
-            let own = [self.first_key.key_id(), self.second_key.key_id()];
-            own.iter().all(|key_id| keys.season_keys.contains(key_id))
-        });
+        let own = [self.first_key.key_id(), self.second_key.key_id()];
+        let kept = keys::load(directory)
+            .is_ok_and(|keys| own.iter().all(|key_id| keys.season_keys.contains(key_id)));
         if !kept {
             keys::prepare(directory).context("the demo's keys have no place")?;
         }
@@ -113,6 +112,10 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let keys_kept = directory::check(data, &keys_dir)? == KeysPlace::Elsewhere
         && simulated.keys_kept(&keys_dir)?;
     let lock = directory::prepare(data)?;
+    if keys_kept {
+        // The head is of an earlier ledger with this id, which was just removed.
+        keys::load(&keys_dir)?.newest_head.remove(simulated.new.ledger_id)?;
+    }
     let keyring = Keyring::new([simulated.first_key.clone(), simulated.second_key.clone()]);
     let options =
         Options::new(data, keyring).create(simulated.new).time(Time::FromSubmissions).lock(lock);
@@ -125,10 +128,12 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let started = Instant::now();
     let played = play(arguments, &ledger, &simulated)?;
     let head = ledger.close()?;
+    let identity = LedgerIdentity { ledger_id: simulated.new.ledger_id, epoch: Epoch::FIRST };
+    keys::load(&keys_dir)?.newest_head.write(identity, head)?;
     let play_seconds = started.elapsed().as_secs_f64();
 
     let bar = progress_bar(head.seq, "verifying");
-    let options = VerifyOptions { full: true, heads: vec![head] };
+    let options = VerifyOptions { full: true, heads: vec![head.into()] };
     let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     let summary = Summary::of(&Reader::open(data)?)?;

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
-use daybook_schema::{Command, KeyId, SeasonId, UserId};
+use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, State};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments};
+use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments, OpeningArguments};
 use crate::output::{grouped, note, table, write_json, write_line};
 
 #[derive(Serialize)]
@@ -38,7 +38,9 @@ pub(crate) fn run(arguments: &KeysArguments) -> Result<Outcome> {
     match &arguments.command {
         KeysCommand::Init(common) => initialise(common)?,
         KeysCommand::List(common) => list(common)?,
-        KeysCommand::Rotate { common, compromised } => rotate(common, *compromised)?,
+        KeysCommand::Rotate { common, opening, compromised } => {
+            rotate(common, opening, *compromised)?;
+        }
     }
     Ok(Outcome::Holds)
 }
@@ -111,12 +113,21 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
     }
 }
 
-fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
+fn rotate(
+    common: &KeysCommonArguments,
+    opening: &OpeningArguments,
+    compromised: bool,
+) -> Result<()> {
     let directory = common.keys.directory(&common.data.data);
-    let mut keyring = load(&directory)?.season_keys;
+    let keys = load(&directory)?;
+    let mut keyring = keys.season_keys;
     let fresh = random_season_key()?;
     keyring.insert(fresh.clone());
-    let ledger = Ledger::open(Options::new(&common.data.data, keyring.clone()))?;
+    let options = Options::new(&common.data.data, keyring.clone())
+        .newest_head(keys.newest_head)
+        .known_heads(opening.known_head.clone())
+        .accept_loss(opening.accept_loss);
+    let ledger = Ledger::open(options)?;
     let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
     // A key that was never in force: one that `init` made, or that an interrupted rotation left. Where
     // the directory was read by others, they have that one too.
@@ -133,22 +144,18 @@ fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
             fresh.key_id()
         }
     };
-    submit(&ledger, Command::RotateKey { key_id, compromised })?;
+    ledger
+        .submit(Submission::new(Command::RotateKey { key_id, compromised }))
+        .and_then(daybook_ledger::Pending::wait)
+        .context("the rotation was refused")?;
     // Those too that an interrupted rotation left.
-    let withdrawn = withdrawn_seasons(&ledger)?;
-    for &(user_id, season_id) in &withdrawn {
-        submit(&ledger, Command::ExpireSeason { user_id, season_id })?;
-    }
-    let outdated = ledger.query(users_to_renew)?.wait()?;
-    for &user_id in &outdated {
-        submit(&ledger, Command::RenewCommitment { user_id })?;
-    }
+    let withdrawn = ledger.withdraw_outdated()?;
     let head = ledger.close()?;
     let report = RotationJson {
         key_id,
         compromised,
-        seasons_expired: withdrawn.len(),
-        commitments_renewed: outdated.len(),
+        seasons_expired: withdrawn.seasons_expired,
+        commitments_renewed: withdrawn.commitments_renewed,
         head_seq: head.seq,
         head_hash: head.hash.to_string(),
     };
@@ -160,38 +167,4 @@ fn rotate(common: &KeysCommonArguments, compromised: bool) -> Result<()> {
         grouped(report.seasons_expired as u64),
         grouped(report.commitments_renewed as u64),
     ))
-}
-
-fn submit(ledger: &Ledger, command: Command) -> Result<()> {
-    let name = command.name();
-    ledger
-        .submit(Submission::new(command))
-        .and_then(daybook_ledger::Pending::wait)
-        .with_context(|| format!("{name} was refused"))?;
-    Ok(())
-}
-
-fn withdrawn_seasons(ledger: &Ledger) -> Result<Vec<(UserId, SeasonId)>> {
-    let withdrawn = |state: &State| {
-        let seasons = state.seasons.iter();
-        seasons
-            .filter(|(_, season)| !state.is_good(season.key_id, season.epoch_number))
-            .map(|(season_id, season)| (season.user_id, *season_id))
-            .collect()
-    };
-    Ok(ledger.query(withdrawn)?.wait()?)
-}
-
-/// The users without a season in play whose commitment is not of the key and epoch in force.
-pub(crate) fn users_to_renew(state: &State) -> Vec<UserId> {
-    let current = (state.current_key(), state.identity().epoch.number);
-    let outdated = |user: &daybook_simulator::User| {
-        user.next_commitment.is_none_or(|next| (Some(next.key_id), next.epoch_number) != current)
-    };
-    state
-        .users
-        .iter()
-        .filter(|(_, user)| !user.erased && user.season_in_play.is_none() && outdated(user))
-        .map(|(user_id, _)| *user_id)
-        .collect()
 }

@@ -1,7 +1,8 @@
 //! `daybook verify`.
 
 use anyhow::Result;
-use daybook_ledger::{Report, Verdict, VerifyOptions, verify};
+use daybook_ledger::keys::load;
+use daybook_ledger::{KnownHead, Reader, Report, Verdict, VerifyOptions, verify};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -29,7 +30,8 @@ struct UnrevealedJson {
 
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     let bar = progress_bar(0, "verifying");
-    let options = VerifyOptions { full: arguments.full, heads: arguments.head.clone() };
+    let heads = known_heads(arguments)?;
+    let options = VerifyOptions { full: arguments.full, heads };
     let report = verify(&arguments.data.data, &options, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -44,6 +46,21 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
         Verdict::Intact => Outcome::Holds,
         _ => Outcome::DoesNotHold,
     })
+}
+
+/// The heads that were given, and the signed one where the keys are at hand.
+fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
+    let mut heads: Vec<KnownHead> = arguments.head.iter().copied().map(KnownHead::from).collect();
+    // Whoever has no right to the keys verifies without them.
+    let keys = load(&arguments.keys.directory(&arguments.data.data));
+    if let (Ok(keys), Ok(reader)) = (keys, Reader::open(&arguments.data.data)) {
+        let ledger_id = reader.genesis().ledger_id;
+        if let Some(head) = keys.newest_head.read(ledger_id)? {
+            let source = keys.newest_head.path(ledger_id).display().to_string();
+            heads.push(KnownHead { head, source });
+        }
+    }
+    Ok(heads)
 }
 
 fn to_json(report: &Report) -> ReportJson {

@@ -139,7 +139,10 @@ fn a_killed_process_loses_nothing_acknowledged_and_applies_nothing_twice() {
         }
     }
     assert!(record.acknowledged.keys().all(|id| ids.contains(id)));
-    let options = VerifyOptions { full: true, heads: record.acknowledged.into_values().collect() };
+    let options = VerifyOptions {
+        full: true,
+        heads: record.acknowledged.into_values().map(Into::into).collect(),
+    };
     let report = verify(directory.path(), &options, &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }

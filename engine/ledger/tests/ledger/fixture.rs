@@ -12,6 +12,8 @@ use daybook_schema::{
 };
 use daybook_simulator::{Keyring, SeasonKey};
 
+const LEDGER: [u8; 16] = [0x22; 16];
+
 pub const START: UnixMicros = UnixMicros::from_seconds(1_767_571_200);
 
 pub fn season_key() -> SeasonKey {
@@ -19,7 +21,10 @@ pub fn season_key() -> SeasonKey {
 }
 
 pub fn user(number: u8) -> UserId {
-    UserId::from_bytes([number; 16])
+    let mut bytes = [number; 16];
+    // The ledger's own id is no user's.
+    bytes[15] = if bytes == LEDGER { 0 } else { number };
+    UserId::from_bytes(bytes)
 }
 
 pub struct Fixture {
@@ -49,7 +54,7 @@ impl Fixture {
 
     pub fn options(&self) -> Options {
         let new = NewLedger {
-            ledger_id: LedgerId::from_bytes([0x22; 16]),
+            ledger_id: LedgerId::from_bytes(LEDGER),
             created_at: Some(START),
             is_demo: true,
         };

@@ -11,6 +11,8 @@ mod exactly_once;
 mod fixture;
 mod format_example;
 mod keys;
+mod loss;
 mod opening;
 mod reading;
+mod snapshots;
 mod tampering;

@@ -198,7 +198,7 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
     let cut = &rows[..rows.len() - size];
     assert_eq!(victim.verify(cut, false).verdict, Verdict::Intact);
     let held_to = |head: Head| {
-        let options = VerifyOptions { full: false, heads: vec![head] };
+        let options = VerifyOptions { full: false, heads: vec![head.into()] };
         let report = verify(victim.fixture.path(), &options, &mut |_, _| {}).unwrap();
         (report.verdict, report.first_bad_seq)
     };
@@ -211,6 +211,7 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
     // Of several heads, in any order, one that is not there counts first.
     let beyond = Head { seq: head.seq + 5, hash: other.hash };
     for heads in [vec![other, beyond], vec![beyond, other]] {
+        let heads = heads.into_iter().map(Into::into).collect();
         let options = VerifyOptions { full: false, heads };
         let report = verify(victim.fixture.path(), &options, &mut |_, _| {}).unwrap();
         assert_eq!(report.verdict, Verdict::Truncated);

@@ -1,7 +1,7 @@
 //! Users and their sessions.
 
 use daybook_schema::events::{SessionEnded, SessionStarted, UserErased, UserRegistered};
-use daybook_schema::{SessionEndReason, SessionNumber, UserId, limits};
+use daybook_schema::{SessionEndReason, SessionNumber, StreamId, UserId, limits};
 
 use super::{NewEvent, Table};
 use crate::rejection::{Rejection, Rejections};
@@ -12,6 +12,12 @@ impl Table<'_> {
             Some(user) if user.erased => return Err(Rejection::UserErased { user_id }.into()),
             Some(_) => return Err(Rejection::UserAlreadyRegistered { user_id }.into()),
             None => {}
+        }
+        // Another stream's id: no two streams share one.
+        let is_taken = user_id.as_bytes() == self.state.identity().ledger_id.as_bytes()
+            || self.state.seasons.contains_key(&StreamId::from(user_id).as_season());
+        if is_taken {
+            return Err(Rejection::UserAlreadyRegistered { user_id }.into());
         }
         Ok(vec![NewEvent::new(user_id, UserRegistered {}), self.next_commitment(user_id, 1)?])
     }

@@ -3,7 +3,7 @@
 use daybook_schema::commands::ClientSeed;
 use daybook_schema::{
     BetType, Command, Commitment, DayNumber, EpochNonce, Event, Hand, Pot, SessionEndReason,
-    SessionNumber, SimulinPath, Species, SuspicionCode, Trigger,
+    SessionNumber, SimulinPath, Species, SuspicionCode, Trigger, UserId,
 };
 use daybook_simulator::{Rejection, WeekTriggers, evaluate_hand, hand_multiplier};
 
@@ -342,4 +342,16 @@ fn the_refusals_are_those_of_the_rulebook() {
         })
         .collect();
     assert_eq!(documented, Rejection::CODES);
+}
+
+/// A user may not be registered under the id of another stream: its events would go into that stream.
+#[test]
+fn a_user_cannot_have_the_id_of_a_season_or_of_the_ledger() {
+    let mut world = World::new();
+    let (_, season_id) = world.season(1);
+    let ledger_id = world.state.identity().ledger_id;
+    for taken in [*season_id.as_bytes(), *ledger_id.as_bytes()] {
+        let register = Command::RegisterUser { user_id: UserId::from_bytes(taken) };
+        assert_eq!(world.refused(register), ["USER_ALREADY_REGISTERED"]);
+    }
 }

@@ -32,12 +32,17 @@ pub struct Logged {
     pub hash: EventHash,
 }
 
+const LEDGER: [u8; 16] = [9; 16];
+
 pub fn season_key(number: u8) -> SeasonKey {
     SeasonKey::new([number; 32])
 }
 
 pub fn user(number: u8) -> UserId {
-    UserId::from_bytes([number; 16])
+    let mut bytes = [number; 16];
+    // The ledger's own id is no user's.
+    bytes[15] = if bytes == LEDGER { 0 } else { number };
+    UserId::from_bytes(bytes)
 }
 
 impl World {
@@ -50,7 +55,7 @@ impl World {
 
     pub fn with_keys(keys: Box<dyn SeasonKeys>) -> Self {
         let genesis = Genesis {
-            ledger_id: LedgerId::from_bytes([9; 16]),
+            ledger_id: LedgerId::from_bytes(LEDGER),
             format_version: 1,
             created_at: START,
             is_demo: false,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{DatabaseError, Reader, WriterLock, keys};
+use daybook_ledger::{DatabaseError, Reader, WriterLock, keys, snapshots_path};
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
 /// because it is what tells that the directory is a demo's.
@@ -52,6 +52,7 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
     if holds_demo(data)? {
         refuse_foreign_keys(data)?;
         keys::remove(&data.join(KEYS))?;
+        remove_snapshots(data)?;
         FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
     }
     Ok(lock)
@@ -107,6 +108,22 @@ fn only_leftovers(data: &Path) -> Result<bool> {
 
 fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The demo's snapshots; other things that lie there stay.
+fn remove_snapshots(data: &Path) -> Result<()> {
+    let directory = snapshots_path(data);
+    let Ok(entries) = std::fs::read_dir(&directory) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".snapshot") || name.ends_with(".snapshot.new") {
+            remove(&path)?;
+        }
+    }
+    // Refused where other things lie in it.
+    drop(std::fs::remove_dir(&directory));
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {

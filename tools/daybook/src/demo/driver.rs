@@ -253,7 +253,7 @@ impl<'a> Driver<'a> {
     }
 
     fn renew_commitments(&mut self, at: UnixMicros) -> Result<()> {
-        let users = self.ledger.query(crate::keys::users_to_renew)?.wait()?;
+        let users = self.ledger.query(State::users_to_renew)?.wait()?;
         for user_id in users {
             let accepted = self.submit_own(Command::RenewCommitment { user_id }, at)?;
             let bot = self.bots.iter_mut().find(|bot| bot.user_id == user_id);

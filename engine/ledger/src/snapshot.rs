@@ -1,0 +1,302 @@
+//! Snapshots: a ledger's state at a seq, in a file of its own, so that a start reads only what came
+//! after. The format is FORMAT.md's; a snapshot is never believed over the ledger.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use daybook_schema::{
+    CommandHash, CommandId, EventHash, Genesis, Seq, StreamId, UnixMicros, UserId, digest, limits,
+};
+use daybook_simulator::State;
+
+use crate::check::{ChainCheck, StreamHeads};
+use crate::command_ids::{AppliedId, CommandIds};
+use crate::database::sync_directory;
+use crate::recovery::{KnownHead, Recovery};
+use crate::replay::Fold;
+use crate::row::Head;
+
+const MAGIC: &[u8; 16] = b"daybook snapshot";
+/// The version of the format that is written, and the only one that is read.
+pub const SNAPSHOT_VERSION: u16 = 1;
+const ENDING: &str = ".snapshot";
+/// What a snapshot's name ends with until it is whole.
+const UNFINISHED: &str = ".snapshot.new";
+const CHECKSUM_BYTES: usize = 32;
+
+/// The snapshots' directory of a data directory.
+#[must_use]
+pub fn snapshots_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("snapshots")
+}
+
+/// Why a snapshot is of no use; it is ignored, and the ledger alone is read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file cannot be read.
+    #[error("it cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// The file is no snapshot, or its bytes are not those that were written.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// It is of a format that this version does not read.
+    #[error("it has version {found}, this daybook reads version {SNAPSHOT_VERSION}")]
+    Version {
+        /// Its version.
+        found: u16,
+    },
+    /// It is another ledger's.
+    #[error("it is another ledger's")]
+    Foreign,
+}
+
+fn damaged(problem: impl Into<String>) -> SnapshotError {
+    SnapshotError::Damaged(problem.into())
+}
+
+/// A snapshot's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    pub(crate) seq: u64,
+    pub(crate) path: PathBuf,
+}
+
+/// The snapshots of a data directory by their names, the newest first.
+pub(crate) fn list(data_dir: &Path) -> Vec<SnapshotFile> {
+    let Ok(entries) = std::fs::read_dir(snapshots_path(data_dir)) else { return Vec::new() };
+    let mut files: Vec<SnapshotFile> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let seq = path.file_name()?.to_str()?.strip_suffix(ENDING)?.parse().ok()?;
+            Some(SnapshotFile { seq, path })
+        })
+        .collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.seq));
+    files
+}
+
+/// The heads of the snapshots that are whole and of this ledger; their bodies are not decoded.
+pub(crate) fn known_heads(data_dir: &Path, genesis: &Genesis) -> Vec<KnownHead> {
+    let read = |file: SnapshotFile| {
+        let bytes = std::fs::read(&file.path).ok()?;
+        let (header, _) = Header::read(&bytes, genesis).ok()?;
+        Some(KnownHead { head: header.head, source: file.path.display().to_string() })
+    };
+    list(data_dir).into_iter().filter_map(read).collect()
+}
+
+/// Reads a whole snapshot; what it claims is still to be held to the ledger.
+pub(crate) fn read(path: &Path, genesis: &Genesis) -> Result<Recovery, SnapshotError> {
+    decode(&std::fs::read(path)?, genesis)
+}
+
+/// Writes a snapshot: whole under its name, or not at all. Beside it the one that it was made from is
+/// kept; all others are removed.
+///
+/// # Errors
+/// What the file system says; the snapshots before stay.
+pub(crate) fn write(
+    data_dir: &Path,
+    recovery: &Recovery,
+    before: Option<u64>,
+) -> std::io::Result<()> {
+    let directory = snapshots_path(data_dir);
+    std::fs::create_dir_all(&directory)?;
+    let seq = recovery.fold.check.head().seq;
+    let unfinished = directory.join(format!("{seq:020}{UNFINISHED}"));
+    let written = std::fs::File::create(&unfinished).and_then(|mut file| {
+        file.write_all(&encode(recovery))?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        drop(std::fs::remove_file(&unfinished));
+        return Err(error);
+    }
+    std::fs::rename(&unfinished, directory.join(format!("{seq:020}{ENDING}")))?;
+    sync_directory(&directory)?;
+    remove_others(&directory, &[Some(seq), before]);
+    Ok(())
+}
+
+/// Removes the snapshots that are not to be kept: older ones, those that are of no use, and what
+/// interrupted writes left.
+fn remove_others(directory: &Path, kept: &[Option<u64>; limits::SNAPSHOTS_KEPT]) {
+    let kept: Vec<String> = kept.iter().flatten().map(|seq| format!("{seq:020}{ENDING}")).collect();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = name.ends_with(ENDING) || name.ends_with(UNFINISHED);
+        if !is_ours || kept.contains(&name) {
+            continue;
+        }
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "an old snapshot cannot be removed");
+        }
+    }
+}
+
+/// Removes the snapshots of a seq and beyond: those of events that are lost.
+pub(crate) fn remove_from(data_dir: &Path, seq: u64) {
+    for file in list(data_dir).iter().filter(|file| file.seq >= seq) {
+        if let Err(error) = std::fs::remove_file(&file.path) {
+            tracing::warn!(path = %file.path.display(), %error, "a snapshot cannot be removed");
+        }
+    }
+}
+
+/// What a snapshot begins with.
+struct Header {
+    head: Head,
+    recorded_at: UnixMicros,
+    state_hash: EventHash,
+    floor: UnixMicros,
+}
+
+impl Header {
+    /// Checks the file as a whole and reads its beginning; what follows is its body.
+    fn read<'a>(bytes: &'a [u8], genesis: &Genesis) -> Result<(Self, Cursor<'a>), SnapshotError> {
+        let mut cursor = Cursor(bytes);
+        if cursor.array::<16>()? != *MAGIC {
+            return Err(damaged("it does not begin as a snapshot does"));
+        }
+        let version = u16::from_le_bytes(cursor.array()?);
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version { found: version });
+        }
+        let (content, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| damaged("it is cut short"))?;
+        if digest::SNAPSHOT.derive(&[content]) != *checksum {
+            return Err(damaged("its checksum does not hold"));
+        }
+        cursor.0 = cursor.0.strip_suffix(checksum).unwrap_or_default();
+        if cursor.array::<16>()? != *genesis.ledger_id.as_bytes()
+            || cursor.array::<32>()? != *genesis.hash().as_bytes()
+        {
+            return Err(SnapshotError::Foreign);
+        }
+        let header = Self {
+            head: Head { seq: cursor.u64()?, hash: EventHash::new(cursor.array()?) },
+            recorded_at: cursor.time()?,
+            state_hash: EventHash::new(cursor.array()?),
+            floor: cursor.time()?,
+        };
+        Ok((header, cursor))
+    }
+}
+
+/// The bytes that are left to read.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let (array, rest) =
+            self.0.split_first_chunk::<N>().ok_or_else(|| damaged("it is cut short"))?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn bytes(&mut self, count: u64) -> Result<&'a [u8], SnapshotError> {
+        let (bytes, rest) = usize::try_from(count)
+            .ok()
+            .and_then(|count| self.0.split_at_checked(count))
+            .ok_or_else(|| damaged("it is cut short"))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, SnapshotError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn time(&mut self) -> Result<UnixMicros, SnapshotError> {
+        Ok(UnixMicros::new(i64::from_le_bytes(self.array()?)))
+    }
+
+    fn seq(&mut self) -> Result<Seq, SnapshotError> {
+        Seq::new(self.u64()?).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn stream_head(&mut self) -> Result<(StreamId, Seq), SnapshotError> {
+        Ok((StreamId::from_bytes(self.array()?), self.seq()?))
+    }
+
+    fn applied_id(&mut self) -> Result<AppliedId, SnapshotError> {
+        let id =
+            CommandId::from_bytes(self.array()?).map_err(|error| damaged(error.to_string()))?;
+        let [has_user] = self.array()?;
+        let user_id = UserId::from_bytes(self.array()?);
+        let hash = CommandHash::new(self.array()?);
+        let first = self.seq()?;
+        let [size] = self.array()?;
+        Ok(((id, (has_user != 0).then_some(user_id)), hash, first, size))
+    }
+
+    /// A count and so many items.
+    fn list<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, SnapshotError>,
+    ) -> Result<Vec<T>, SnapshotError> {
+        let count = self.u64()?;
+        // No memory is set aside for a count that is not there: each item takes bytes.
+        (0..count).map(|_| item(self)).collect()
+    }
+}
+
+/// The bytes of a snapshot.
+fn encode(recovery: &Recovery) -> Vec<u8> {
+    let Recovery { fold: Fold { check, state }, ids } = recovery;
+    let genesis = state.genesis();
+    let mut state_bytes = Vec::new();
+    state.encode(&mut state_bytes);
+    let mut bytes = Vec::with_capacity(state_bytes.len() + 1_024);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&SNAPSHOT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(genesis.ledger_id.as_bytes());
+    bytes.extend_from_slice(genesis.hash().as_bytes());
+    bytes.extend_from_slice(&check.head().seq.to_le_bytes());
+    bytes.extend_from_slice(check.head().hash.as_bytes());
+    bytes.extend_from_slice(&check.newest_recorded_at().get().to_le_bytes());
+    bytes.extend_from_slice(state.hash().as_bytes());
+    bytes.extend_from_slice(&ids.floor().get().to_le_bytes());
+    bytes.extend_from_slice(&(state_bytes.len() as u64).to_le_bytes());
+    bytes.append(&mut state_bytes);
+    let heads = check.stream_heads().ordered();
+    bytes.extend_from_slice(&(heads.len() as u64).to_le_bytes());
+    for (stream, seq) in heads {
+        bytes.extend_from_slice(stream.as_bytes());
+        bytes.extend_from_slice(&seq.get().to_le_bytes());
+    }
+    bytes.extend_from_slice(&(ids.applied().count() as u64).to_le_bytes());
+    for ((id, user_id), hash, first, size) in ids.applied() {
+        bytes.extend_from_slice(id.as_bytes());
+        bytes.push(u8::from(user_id.is_some()));
+        bytes.extend_from_slice(user_id.unwrap_or(UserId::from_bytes([0; 16])).as_bytes());
+        bytes.extend_from_slice(hash.as_bytes());
+        bytes.extend_from_slice(&first.get().to_le_bytes());
+        bytes.push(size);
+    }
+    let checksum = digest::SNAPSHOT.derive(&[&bytes]);
+    bytes.extend_from_slice(&checksum);
+    bytes
+}
+
+/// Decodes a snapshot of a ledger, and holds it to the checksum and the state's hash in it.
+pub(crate) fn decode(bytes: &[u8], genesis: &Genesis) -> Result<Recovery, SnapshotError> {
+    let (header, mut cursor) = Header::read(bytes, genesis)?;
+    let length = cursor.u64()?;
+    let state = State::decode(*genesis, cursor.bytes(length)?)
+        .map_err(|error| damaged(error.to_string()))?;
+    if state.hash() != header.state_hash {
+        return Err(damaged("its state has another hash than it says"));
+    }
+    let heads = cursor.list(Cursor::stream_head)?;
+    let ids = cursor.list(Cursor::applied_id)?;
+    if !cursor.0.is_empty() {
+        return Err(damaged(format!("{} bytes are left over", cursor.0.len())));
+    }
+    let season_counts = state.users.iter().map(|(user_id, user)| (*user_id, user.season_count));
+    let heads = StreamHeads::new(heads.into_iter(), season_counts);
+    let check = ChainCheck::resume(header.head, header.recorded_at, heads);
+    let ids = CommandIds::new(header.floor, ids.into_iter());
+    Ok(Recovery { fold: Fold { check, state }, ids })
+}
