@@ -17,7 +17,7 @@ use daybook_ledger::{
 use daybook_schema::{Command, CommandId, Seq, UserId};
 use daybook_simulator::Keyring;
 
-use crate::fixture::season_key;
+use crate::fixture::{repeats, season_key};
 
 /// Tells the child where its ledger lies.
 const DIRECTORY: &str = "DAYBOOK_CRASH_TEST_DIRECTORY";
@@ -109,7 +109,7 @@ fn run_and_kill(directory: &Path, acknowledgements: u64, record: &mut Record) {
 fn a_killed_process_loses_nothing_acknowledged_and_applies_nothing_twice() {
     let directory = tempfile::tempdir().unwrap();
     let mut record = Record::default();
-    for kill in 0..KILLS {
+    for kill in 0..repeats(KILLS) {
         let unanswered: BTreeSet<CommandId> = record.sent.clone();
         run_and_kill(directory.path(), 1 + kill * 37 % 400, &mut record);
         let ledger = open(directory.path());

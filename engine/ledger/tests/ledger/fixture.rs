@@ -31,13 +31,18 @@ pub struct Fixture {
     pub directory: tempfile::TempDir,
     pub ledger: Option<Ledger>,
     pub now: UnixMicros,
+    ledger_id: LedgerId,
     commands: u8,
 }
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::of(LedgerId::from_bytes(LEDGER))
+    }
+
+    fn of(ledger_id: LedgerId) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut fixture = Self { directory, ledger: None, now: START, commands: 0 };
+        let mut fixture = Self { directory, ledger: None, ledger_id, now: START, commands: 0 };
         fixture.open();
         let key_id = season_key().key_id();
         fixture.must(Command::RotateKey { key_id, compromised: false });
@@ -53,11 +58,7 @@ impl Fixture {
     }
 
     pub fn options(&self) -> Options {
-        let new = NewLedger {
-            ledger_id: LedgerId::from_bytes(LEDGER),
-            created_at: Some(START),
-            is_demo: true,
-        };
+        let new = NewLedger { ledger_id: self.ledger_id, created_at: Some(START), is_demo: true };
         Options::new(self.path(), Keyring::new([season_key()]))
             .create(new)
             .time(Time::FromSubmissions)
@@ -129,7 +130,12 @@ impl Fixture {
 
     /// Two users, one with a few days of a season, one with a whole one.
     pub fn played() -> Self {
-        let mut fixture = Self::new();
+        Self::played_as(LedgerId::from_bytes(LEDGER))
+    }
+
+    /// The same, in a ledger of another id.
+    pub fn played_as(ledger_id: LedgerId) -> Self {
+        let mut fixture = Self::of(ledger_id);
         let first = fixture.register(1);
         let second = fixture.register(2);
         fixture.must(Command::StartSession { user_id: first });
@@ -155,4 +161,10 @@ impl Fixture {
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says where it
+/// is set, else a number that suits every run.
+pub fn repeats(in_every_run: u64) -> u64 {
+    std::env::var("DAYBOOK_LONG").map_or(in_every_run, |text| text.parse().unwrap())
 }

@@ -6,6 +6,7 @@
     reason = "a test that meets the unexpected must stop"
 )]
 
+mod campaign;
 mod crash;
 mod exactly_once;
 mod fixture;

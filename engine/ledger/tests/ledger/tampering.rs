@@ -3,34 +3,36 @@
 
 use daybook_ledger::{Head, Report, Verdict, VerifyOptions, verify};
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
-use daybook_schema::{CommandHash, CommandId, Event, EventHash, Seq, StreamId, UnixMicros};
+use daybook_schema::{
+    CommandHash, CommandId, Event, EventHash, LedgerId, Seq, StreamId, UnixMicros,
+};
 use rusqlite::Connection;
 
 use crate::fixture::Fixture;
 
 /// A row as stored.
 #[derive(Clone, Debug, PartialEq)]
-struct Row {
-    seq: i64,
-    recorded_at: i64,
-    stream: Vec<u8>,
-    stream_prev: i64,
-    kind: i64,
-    version: i64,
-    command: Vec<u8>,
-    payload: Vec<u8>,
-    hash: Vec<u8>,
+pub struct Row {
+    pub seq: i64,
+    pub recorded_at: i64,
+    pub stream: Vec<u8>,
+    pub stream_prev: i64,
+    pub kind: i64,
+    pub version: i64,
+    pub command: Vec<u8>,
+    pub payload: Vec<u8>,
+    pub hash: Vec<u8>,
 }
 
 /// A played ledger whose rows can be changed, and put back.
-struct Victim {
-    fixture: Fixture,
-    connection: Connection,
-    rows: Vec<Row>,
+pub struct Victim {
+    pub fixture: Fixture,
+    pub connection: Connection,
+    pub rows: Vec<Row>,
 }
 
 impl Victim {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let fixture = Fixture::played();
         let connection = Connection::open(fixture.database()).unwrap();
         let rows = read_rows(&connection);
@@ -39,8 +41,32 @@ impl Victim {
         victim
     }
 
+    /// Another ledger, of another id, played in the same way.
+    pub fn foreign() -> Self {
+        let fixture = Fixture::played_as(LedgerId::from_bytes([0x44; 16]));
+        let connection = Connection::open(fixture.database()).unwrap();
+        let rows = read_rows(&connection);
+        Self { fixture, connection, rows }
+    }
+
+    /// Verifies these rows after more was done to the file, all of which is undone afterwards.
+    pub fn verify_changed(&self, rows: &[Row], sql: &str, options: VerifyOptions) -> Report {
+        self.write(rows);
+        if sql.is_empty() {
+            return verify(self.fixture.path(), &options, &mut |_, _| {}).unwrap();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let copy = daybook_ledger::ledger_path(directory.path());
+        self.connection.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        let connection = Connection::open(&copy).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        connection.execute_batch(sql).unwrap();
+        drop(connection);
+        verify(directory.path(), &options, &mut |_, _| {}).unwrap()
+    }
+
     /// Puts these rows in the place of all, past the triggers, which are put back afterwards.
-    fn write(&self, rows: &[Row]) {
+    pub fn write(&self, rows: &[Row]) {
         self.connection
             .execute_batch("BEGIN; DROP TRIGGER events_refuse_delete; DELETE FROM events;")
             .unwrap();
@@ -70,7 +96,7 @@ impl Victim {
         self.connection.execute_batch(&format!("{trigger} COMMIT;")).unwrap();
     }
 
-    fn verify(&self, rows: &[Row], full: bool) -> Report {
+    pub fn verify(&self, rows: &[Row], full: bool) -> Report {
         self.write(rows);
         self.fixture.verify(full)
     }
@@ -82,7 +108,7 @@ impl Victim {
     }
 }
 
-fn read_rows(connection: &Connection) -> Vec<Row> {
+pub fn read_rows(connection: &Connection) -> Vec<Row> {
     let mut statement = connection.prepare("SELECT * FROM events ORDER BY seq").unwrap();
     let rows = statement.query_map([], |row| {
         Ok(Row {
@@ -102,7 +128,7 @@ fn read_rows(connection: &Connection) -> Vec<Row> {
 
 /// The verdict on a row whose columns were changed: it is unreadable if its columns or payload do not
 /// decode, else altered.
-fn verdict_on(row: &Row) -> Verdict {
+pub fn verdict_on(row: &Row) -> Verdict {
     let fits = row.stream.len() == 16
         && row.hash.len() == 32
         && row.stream_prev >= 0
@@ -220,7 +246,7 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
 }
 
 /// Computes the hashes of all rows again, as a forger who owns the file would.
-fn rehash(rows: &mut [Row], genesis: EventHash) {
+pub fn rehash(rows: &mut [Row], genesis: EventHash) {
     let mut previous = genesis;
     for row in rows {
         let stream_prev = u64::try_from(row.stream_prev).ok().and_then(|seq| Seq::new(seq).ok());
@@ -238,7 +264,7 @@ fn rehash(rows: &mut [Row], genesis: EventHash) {
     }
 }
 
-fn genesis_hash(victim: &Victim) -> EventHash {
+pub fn genesis_hash(victim: &Victim) -> EventHash {
     let hash: [u8; 32] =
         victim.connection.query_row("SELECT hash FROM genesis", [], |row| row.get(0)).unwrap();
     EventHash::new(hash)
