@@ -11,9 +11,12 @@ mod crash;
 mod exactly_once;
 mod fixture;
 mod format_example;
+mod frozen;
 mod keys;
 mod loss;
 mod opening;
 mod reading;
+#[path = "../../../simulator/tests/simulator/royal.rs"]
+mod royal;
 mod snapshots;
 mod tampering;

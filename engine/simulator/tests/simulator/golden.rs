@@ -6,13 +6,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use daybook_schema::commands::{ClientSeed, client_digest};
+use daybook_schema::commands::ClientSeed;
 use daybook_schema::{
-    BetType, ClientSeedSource, Command, EpochNonce, Event, Hand, Pot, SeasonId, SessionEndReason,
-    Species, SuspicionCode, UserId, Weather,
+    BetType, Command, EpochNonce, Event, Hand, Pot, SeasonId, SessionEndReason, Species,
+    SuspicionCode, UserId,
 };
-use daybook_simulator::{DayDraw, Keyring, RULESET_1, day_seed, draw_day, draw_weather};
+use daybook_simulator::Keyring;
 
+use crate::royal::find_royal;
 use crate::world::{DAY, SECOND, World, season_key, user};
 
 fn golden(name: &str, world: &World) {
@@ -34,85 +35,6 @@ fn golden(name: &str, world: &World) {
         assert_eq!(expected, found, "in {name}");
     }
     assert_eq!(expected.lines().count(), text.lines().count(), "lines of {name}");
-}
-
-/// What each day of a season will draw: known to the one who has the key.
-fn foresee(world: &World, user_id: UserId, seed: &[u8; 32]) -> Vec<(Weather, DayDraw)> {
-    let next = world.state.users[&user_id].next_commitment.unwrap();
-    let request = daybook_simulator::SeasonKeyRequest {
-        key_id: next.key_id,
-        identity: world.state.identity(),
-        user_id,
-        season_number: next.season_number,
-    };
-    let digest = client_digest(ClientSeedSource::ClientSeed, seed);
-    let seed_of = |day: u8| day_seed(&world.keys.day_key(&request, day).unwrap(), &digest, day);
-    let mut weather = draw_weather(&RULESET_1, Weather::Cloudy, &seed_of(0));
-    (1..=28)
-        .map(|day| {
-            let today = weather;
-            weather = draw_weather(&RULESET_1, today, &seed_of(day));
-            (today, draw_day(&RULESET_1, today, &seed_of(day)))
-        })
-        .collect()
-}
-
-/// Whether all troubles of a day are cleared with no bets.
-fn slays(draw: &DayDraw) -> bool {
-    !draw.troubles.is_empty()
-        && draw.troubles.iter().all(|(kind, severity)| {
-            draw.pots.get(kind.pot()).level.get() >= 40 + 8 * severity.get()
-        })
-}
-
-fn level(draw: &DayDraw, pot: Pot) -> u8 {
-    draw.pots.get(pot).level.get()
-}
-
-/// The bets that make the wanted trigger the day's first, if any do; `None` stands for no trigger.
-fn bets_for(draw: &DayDraw, wanted: Option<usize>) -> Option<Vec<(Pot, BetType, u64)>> {
-    let quiet = !slays(draw) && level(draw, Pot::Growth) < 80;
-    let bet = |pot| vec![(pot, BetType::Call, 10)];
-    // A qualifying bet lowers what clears a trouble of its pot.
-    let troubled = |pot: Pot| draw.troubles.iter().any(|(kind, _)| kind.pot() == pot);
-    match wanted {
-        None => quiet.then(Vec::new),
-        Some(0) => (level(draw, Pot::Growth) >= 50).then(|| bet(Pot::Growth)),
-        Some(1) => (level(draw, Pot::Growth) >= 80 && !slays(draw)).then(Vec::new),
-        Some(2) => slays(draw).then(Vec::new),
-        Some(3) => {
-            let won = |pot: &Pot| level(draw, *pot) >= 50;
-            let good = [Pot::Water, Pot::Sun, Pot::Pest].iter().filter(|pot| won(pot)).count();
-            let bets = Pot::ALL.iter().map(|pot| match (won(pot), *pot) {
-                (false, _) => (*pot, BetType::Fold, 0),
-                // Too small to qualify, so that no first_bloom comes before.
-                (true, Pot::Growth) => (*pot, BetType::Call, 1),
-                (true, _) => (*pot, BetType::Call, 10),
-            });
-            (good >= 2).then(|| bets.collect())
-        }
-        _ => {
-            let own = draw.pots.get(Pot::Water).sum;
-            let best = Pot::ALL.iter().all(|p| *p == Pot::Water || draw.pots.get(*p).sum < own);
-            (best && quiet && !troubled(Pot::Water)).then(|| bet(Pot::Water))
-        }
-    }
-}
-
-/// A plan of a week's bets that makes a royal flush, if one does: two of its days stay quiet.
-fn royal_plan(week: &[(Weather, DayDraw)]) -> Option<Vec<Vec<(Pot, BetType, u64)>>> {
-    (0..7).flat_map(|a| (a + 1..7).map(move |b| (a, b))).find_map(|(first, second)| {
-        let mut trigger = 0;
-        week.iter()
-            .enumerate()
-            .map(|(day, (_, draw))| {
-                let quiet = day == first || day == second;
-                let bets = bets_for(draw, (!quiet).then_some(trigger))?;
-                trigger += usize::from(!quiet);
-                Some(bets)
-            })
-            .collect()
-    })
 }
 
 fn play_days(world: &mut World, season: (UserId, SeasonId), days: &[Vec<(Pot, BetType, u64)>]) {
@@ -140,22 +62,11 @@ fn golden_season_with_a_jackpot() {
     world.must(Command::StartSession { user_id });
     world.must(Command::AdoptSimulin { user_id, species: Species::Dewdrop });
     let simulin_id = world.state.users[&user_id].simulins.first().map(|own| own.simulin_id);
-    let (seed, draws, royal_week, plan) = (0_u32..)
-        .find_map(|number| {
-            let mut seed = [0; 32];
-            seed[..4].copy_from_slice(&number.to_le_bytes());
-            let draws = foresee(&world, user_id, &seed);
-            let (week, plan) = draws
-                .chunks(7)
-                .enumerate()
-                .find_map(|(week, days)| Some((week, royal_plan(days)?)))?;
-            Some((seed, draws, week, plan))
-        })
-        .unwrap();
+    let royal = find_royal((&world.state, world.keys.as_ref()), user_id);
     let Command::StartSeason { commitment, .. } = world.start_command(user_id, None) else {
         panic!("a start")
     };
-    let client_seed = ClientSeed::from_seed(&seed);
+    let client_seed = ClientSeed::from_seed(&royal.seed);
     let events = world.must(Command::StartSeason { user_id, commitment, client_seed, simulin_id });
     let season = (user_id, events[0].stream.as_season());
     let other = vec![
@@ -165,7 +76,7 @@ fn golden_season_with_a_jackpot() {
         (Pot::Growth, BetType::Call, 10),
     ];
     for week in 0..4 {
-        let bets = if week == royal_week { plan.clone() } else { vec![other.clone(); 7] };
+        let bets = if week == royal.week { royal.plan.clone() } else { vec![other.clone(); 7] };
         play_days(&mut world, season, &bets);
     }
     // What was foreseen is what was drawn.
@@ -176,7 +87,8 @@ fn golden_season_with_a_jackpot() {
             _ => None,
         })
         .collect();
-    let foreseen: Vec<_> = draws
+    let foreseen: Vec<_> = royal
+        .draws
         .iter()
         .map(|(_, draw)| daybook_schema::PerPot::from_fn(|pot| draw.pots.get(pot).level))
         .collect();

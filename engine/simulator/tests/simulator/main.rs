@@ -11,5 +11,6 @@ mod fairness;
 mod golden;
 mod odds;
 mod properties;
+mod royal;
 mod rules;
 mod world;
