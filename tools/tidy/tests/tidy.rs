@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which of our crates each may depend on: schema ← simulator ← ledger ← tools.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("daybook-schema", &[]),
     ("daybook-simulator", &["daybook-schema"]),
     ("daybook-ledger", &["daybook-schema", "daybook-simulator"]),
     ("daybook", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     ("daybook-benches", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
+    ("daybook-fuzz", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     ("daybook-tidy", &[]),
 ];
 
