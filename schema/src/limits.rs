@@ -64,6 +64,14 @@ pub const CACHE_KIB: u32 = 16_384;
 /// How long a connection waits for another's lock, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 5_000;
 
+/// What the engine holds in memory for a user, in bytes at most, whatever the number of events: the record
+/// of the state, the user's stream and number of seasons.
+pub const USER_MEMORY_BYTES: usize = 1_024;
+/// What it holds for a season in play, in bytes at most; a season that ended is not held.
+pub const SEASON_MEMORY_BYTES: usize = 2_048;
+/// What it holds for a command that is remembered, in bytes at most.
+pub const COMMAND_ID_MEMORY_BYTES: usize = 256;
+
 /// Snapshots that are kept; older ones are removed.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is made when so many events have come since the one before.

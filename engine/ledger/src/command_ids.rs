@@ -156,9 +156,40 @@ mod tests {
 
     const HASH: CommandHash = CommandHash::new([1; 16]);
 
-    /// Guards: whatever was forgotten is refused, never taken for new; memory stays bounded.
+    /// Guards: whatever was forgotten is refused, never taken for new; memory is bounded, whatever the number
+    /// of ids and the order of their times.
     #[test]
-    fn forgotten_ids_are_expired_and_memory_is_bounded() {
+    fn ten_million_ids_take_bounded_memory_and_none_is_new_twice() {
+        let mut ids = CommandIds::default();
+        let count: u64 = 10_000_000;
+        let now = UnixMicros::new(i64::try_from(count).unwrap());
+        let mut forgotten = 0;
+        // Times in an order that looks random, each once: the count and the factor have no common divisor.
+        for number in 1..=count {
+            let micros = i64::try_from(number * 7_654_321 % count).unwrap() + 1;
+            let mut random = [0; 10];
+            random[..8].copy_from_slice(&number.to_le_bytes());
+            let id = (CommandId::from_parts(UnixMicros::new(micros), random), None);
+            match ids.look_up(id, HASH, now) {
+                Lookup::New => ids.remember(id, applied(number), now),
+                Lookup::Expired { .. } => forgotten += 1,
+                other => panic!("{other:?}"),
+            }
+            if number % 1_000 == 0 {
+                let known = matches!(
+                    ids.look_up(id, HASH, now),
+                    Lookup::Repeat(_) | Lookup::Expired { .. }
+                );
+                assert!(known, "{number} would be applied twice");
+            }
+        }
+        assert_eq!(ids.remembered.len(), limits::COMMAND_IDS_REMEMBERED_MAX);
+        assert!(forgotten > 0);
+    }
+
+    /// Guards: at the window's edge an id is remembered or refused, never new.
+    #[test]
+    fn at_the_edge_an_id_is_remembered_or_refused() {
         let mut ids = CommandIds::default();
         let count = limits::COMMAND_IDS_REMEMBERED_MAX + 1_000;
         let now = UnixMicros::new(count as i64 * 1_000);

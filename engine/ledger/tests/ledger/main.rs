@@ -7,6 +7,7 @@
 )]
 
 mod campaign;
+mod clocks;
 mod crash;
 mod exactly_once;
 mod fixture;

@@ -280,3 +280,24 @@ impl Three {
         streams.into_iter().collect()
     }
 }
+
+/// Guards: what is held of a user and of a season in play stays within the limits that are promised. A
+/// B-tree's nodes are at least half full, so that an entry takes at most twice its size.
+#[test]
+fn users_and_seasons_take_no_more_memory_than_promised() {
+    use std::mem::size_of;
+
+    use daybook_schema::{DayNumber, SeasonId, Seq, SessionNumber, StreamId, UserId, limits};
+    use daybook_simulator::{Season, Simulin, User};
+
+    let stream = 2 * size_of::<(StreamId, Seq)>();
+    let lists = limits::OPEN_SESSIONS_PER_USER_MAX * size_of::<SessionNumber>()
+        + (limits::SIMULINS_PER_USER_MAX + 1) * size_of::<Simulin>();
+    let user = 2 * size_of::<(UserId, User)>() + 2 * size_of::<(UserId, u32)>() + lists + stream;
+    assert!(user <= limits::USER_MEMORY_BYTES, "{user}");
+    // Suspicions of all its days.
+    let days = usize::from(limits::DAYS_PER_SEASON);
+    let suspicions = 2 * days * size_of::<(DayNumber, u8)>() + 512;
+    let season = 2 * size_of::<(SeasonId, Season)>() + suspicions + stream;
+    assert!(season <= limits::SEASON_MEMORY_BYTES, "{season}");
+}

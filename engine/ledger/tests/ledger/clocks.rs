@@ -1,0 +1,107 @@
+//! Guards: whatever the system's clocks do, time recorded never goes back, play goes on, and the ledger
+//! is not carried a year away.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use daybook_ledger::{
+    Ledger, NewLedger, Options, Submission, SubmitError, Time, TimeSource, Verdict, VerifyOptions,
+    verify,
+};
+use daybook_schema::{Command, CommandId, UnixMicros, UserId};
+use daybook_simulator::Keyring;
+
+use crate::fixture::{START, season_key};
+
+const YEAR: i64 = 365 * 86_400 * 1_000_000;
+const SECOND: i64 = 1_000_000;
+
+/// Clocks that the test sets.
+#[derive(Clone)]
+struct Hands(Arc<Mutex<(UnixMicros, Duration)>>);
+
+impl Hands {
+    /// Lets the wall clock and the monotonic clock pass so many microseconds.
+    fn pass(&self, wall: i64, monotonic: i64) {
+        let mut hands = self.0.lock().unwrap();
+        hands.0 = hands.0.plus_micros(wall);
+        hands.1 += Duration::from_micros(monotonic.unsigned_abs());
+    }
+
+    fn wall(&self) -> UnixMicros {
+        self.0.lock().unwrap().0
+    }
+}
+
+impl TimeSource for Hands {
+    fn wall(&mut self) -> UnixMicros {
+        Self::wall(self)
+    }
+
+    fn monotonic(&mut self) -> Duration {
+        self.0.lock().unwrap().1
+    }
+}
+
+fn open(directory: &Path, hands: &Hands) -> Ledger {
+    let keys = Keyring::new([season_key()]);
+    let time = Time::Source(Box::new(hands.clone()));
+    Ledger::open(Options::new(directory, keys).create(NewLedger::random()).time(time)).unwrap()
+}
+
+/// Registers somebody, with an id made by a client whose clock is right by the wall clock.
+fn register(ledger: &Ledger, at: UnixMicros) -> Result<UnixMicros, SubmitError> {
+    let id = CommandId::from_parts(at, *UserId::random().as_bytes().first_chunk().unwrap());
+    let command = Command::RegisterUser { user_id: UserId::random() };
+    ledger.submit(Submission::new(command).with_id(id))?.wait().map(|accepted| accepted.recorded_at)
+}
+
+#[test]
+fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
+    let mut ledger = open(directory.path(), &hands);
+    let key_id = season_key().key_id();
+    let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
+    let mut newest = ledger.submit(rotate).unwrap().wait().unwrap().recorded_at;
+    let began = newest;
+    let mut true_micros = 0;
+    // Each step: what the wall clock does, what truly passes, and whether the process starts anew after.
+    let steps = [
+        (SECOND, SECOND, false),
+        (YEAR, SECOND, false),
+        (SECOND, SECOND, false),
+        (-2 * YEAR, SECOND, false),
+        (SECOND, 60 * SECOND, false),
+        (0, 0, false),
+        (0, 3_600 * SECOND, false),
+        (-YEAR, SECOND, true),
+        (SECOND, SECOND, true),
+        (2 * YEAR, SECOND, false),
+    ];
+    for (wall, monotonic, is_restarted) in steps {
+        hands.pass(wall, monotonic);
+        if is_restarted {
+            ledger.close().unwrap();
+            ledger = open(directory.path(), &hands);
+        }
+        true_micros += monotonic;
+        // A client that takes its id's time from the server's answer, and one that goes by the wall clock.
+        let recorded_at = register(&ledger, newest).unwrap();
+        assert!(recorded_at >= newest, "time goes back");
+        newest = recorded_at;
+        match register(&ledger, hands.wall()) {
+            Ok(recorded_at) => newest = newest.max(recorded_at),
+            // Too far from ledger time; the answer says what the time is.
+            Err(SubmitError::Expired { server_time, .. }) => assert!(server_time >= newest),
+            Err(error) => panic!("{error}"),
+        }
+        // At most a twentieth faster than what truly passed.
+        let passed = newest.micros_since(began);
+        assert!(passed <= true_micros + true_micros / 20 + 1, "{passed} of {true_micros}");
+    }
+    ledger.close().unwrap();
+    let report = verify(directory.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
+}
