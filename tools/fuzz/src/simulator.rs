@@ -72,20 +72,10 @@ fn command(world: &World, bytes: &mut Bytes<'_>) -> Command {
             client_seed: ClientSeed::from_seed(&[bytes.next(); 32]),
             simulin_id: simulin_id.filter(|_| session_number.get().is_multiple_of(2)),
         },
-        5 | 16 => {
-            let count = 1 + bytes.next() % 4;
-            let bets: Vec<BetOrder> = (0..count)
-                .map(|_| BetOrder {
-                    pot_id: bytes.one_of(Pot::ALL),
-                    bet_type: bytes.one_of(BetType::ALL),
-                    amount: Coins::clamped(u64::from(bytes.next()).pow(2) / 7),
-                })
-                .collect();
-            match BetOrders::new(&bets) {
-                Ok(bets) => Command::PlaceBets { user_id, season_id, bets },
-                Err(_) => Command::AbandonSeason { user_id, season_id },
-            }
-        }
+        5 | 16 => match bets(bytes) {
+            Some(bets) => Command::PlaceBets { user_id, season_id, bets },
+            None => Command::AbandonSeason { user_id, season_id },
+        },
         6 | 15 => {
             let season = world.state.seasons.get(&season_id);
             let today = season.map_or(DayNumber::MIN, |season| season.day_number);
@@ -120,4 +110,17 @@ fn command(world: &World, bytes: &mut Bytes<'_>) -> Command {
             }
         }
     }
+}
+
+/// One to four bets, if no two are on one pot.
+fn bets(bytes: &mut Bytes<'_>) -> Option<BetOrders> {
+    let count = 1 + bytes.next() % 4;
+    let bets: Vec<BetOrder> = (0..count)
+        .map(|_| BetOrder {
+            pot_id: bytes.one_of(Pot::ALL),
+            bet_type: bytes.one_of(BetType::ALL),
+            amount: Coins::clamped(u64::from(bytes.next()).pow(2) / 7),
+        })
+        .collect();
+    BetOrders::new(&bets).ok()
 }

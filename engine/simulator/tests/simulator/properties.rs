@@ -301,3 +301,45 @@ fn users_and_seasons_take_no_more_memory_than_promised() {
     let season = 2 * size_of::<(SeasonId, Season)>() + suspicions + stream;
     assert!(season <= limits::SEASON_MEMORY_BYTES, "{season}");
 }
+
+/// Guards: accounts that do not balance are told, each way in which they may not. In a ledger this can
+/// hardly come alone, because the rules move coins in pairs; so the check is tested by itself.
+#[test]
+fn accounts_that_do_not_balance_are_told() {
+    use daybook_simulator::{Accounts, Unbalanced};
+
+    let sound =
+        Accounts { mint: -500_000, house: -70, jackpot: 70, balances: 400_000, escrows: 100_000 };
+    assert_eq!(sound.check(), Ok(()));
+    type Change = fn(&mut Accounts);
+    let changes: [Change; 5] = [
+        |accounts| accounts.mint += 1,
+        |accounts| accounts.house += 1,
+        |accounts| accounts.jackpot += 1,
+        |accounts| accounts.balances += 1,
+        |accounts| accounts.escrows += 1,
+    ];
+    for change in changes {
+        let mut accounts = sound;
+        change(&mut accounts);
+        assert_eq!(accounts.check(), Err(Unbalanced::Sum { sum: 1 }));
+    }
+    let taken: [(&str, Change); 3] = [
+        ("jackpot", |accounts| (accounts.jackpot, accounts.house) = (-1, 1)),
+        ("balances", |accounts| (accounts.balances, accounts.escrows) = (-1, 500_001)),
+        ("escrows", |accounts| (accounts.escrows, accounts.balances) = (-1, 500_001)),
+    ];
+    for (account, change) in taken {
+        let mut accounts = sound;
+        change(&mut accounts);
+        let told = Err(Unbalanced::Negative { account, millicoins: -1 });
+        assert_eq!(accounts.check(), told, "{account}");
+    }
+    // A season's own, while the sums hold.
+    let mut world = World::new();
+    let (_, season_id) = world.season(1);
+    if let Some(season) = world.state.seasons.get_mut(&season_id) {
+        season.balance = -1;
+    }
+    assert!(world.state.check_accounts(Some(season_id)).is_err());
+}
