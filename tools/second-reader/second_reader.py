@@ -1,19 +1,29 @@
 #!/usr/bin/env python3
 """A second, independent verifier of daybook ledgers, written from the documents alone.
 
-FORMAT.md says what every stored byte means and what a
-verifier reports. Nothing here was taken from the first implementation: where the two agree, the documents
-are enough; where they do not, one of the three is wrong.
+FORMAT.md says what every stored byte means and what a verifier reports, RULEBOOK.md the rules of the game.
+No source of the first implementation was read: where the two agree, the documents are enough; where they do
+not, one of the three is wrong. check.py, beside this file, sets the two against each other. A few things that
+the documents left open follow what the first implementation was seen to do when run, and prove nothing by
+agreeing: how forged events are taken for a command (`Engine.recognise`), the order of the checks of the whole
+file (`Verifier.run`), what becomes of a head without a signing key, and what an erased user keeps in a state.
 
-    second_reader.py --data DIR [--full] [--json] [--head SEQ:HASH]...
+    second_reader.py --data DIR [--keys DIR] [--full] [--json] [--head SEQ:HASH]...
 
-Rows are read in order, one command at a time. Memory grows with the users and the seasons in play, not with
-the events. Exit status: 0 intact, 1 something does not hold, 2 nothing could be verified.
+A ledger is held to every head that is known of it: those given, the signed one in the keys directory, and
+those of the snapshots beside it. With --full every command is decided again, and what a snapshot says of the
+state is compared with what the events give; a difference is the verdict `snapshot_mismatch`, which FORMAT.md
+does not have, as to the first implementation a snapshot is a cache.
+
+Rows are read in order, one command at a time. Memory grows with the users, the seasons in play and the
+snapshots, not with the events. Exit status: 0 intact, 1 something does not hold, 2 nothing could be verified.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import math
 import re
@@ -21,6 +31,7 @@ import sqlite3
 import struct
 import sys
 import time
+import uuid
 from collections import Counter, defaultdict, namedtuple
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,11 +40,14 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, NoReturn
 from urllib.parse import quote
 
 from blake3 import blake3
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 # --- Failures. FORMAT.md: the smallest bad seq wins; at one seq, the first verdict of its list. ---
 
-class NoLedger(Exception):
-    """Nothing can be verified: no file, another program's file, or a newer format (status 2)."""
+class CannotVerify(Exception):
+    """Nothing can be verified: no file, another program's file, a newer format, a signature that is false."""
 
 
 class Bad(Exception):
@@ -170,9 +184,9 @@ def read_threshold(data: bytes, at: int) -> tuple[int, int]:
 THRESHOLDS = (50, 80, 100)
 TYPES: dict[str, Reader] = {
     "id": raw(16), "nonce": raw(16), "key_id": raw(8), "hash": raw(32), "bool": byte(0, 1),
-    "seq": number(1, 2**64 - 1), "coins": number(0, 10**15), "millicoins": number(0, 10**18), "score": number(0, 10**15),
+    "seq": number(1, 2**63 - 1), "coins": number(0, 10**15), "millicoins": number(0, 10**18), "score": number(0, 10**15),
     "u32": number(1, 2**32 - 1), "xp": number(0, 2**32 - 1), "ruleset": number(1, 2**16 - 1),
-    "epoch": number(2, 2**32 - 1), "multiplier": number(1, 100), "day": byte(1, 28), "week": byte(1, 4),
+    "epoch": number(0, 2**32 - 1), "multiplier": number(1, 100), "day": byte(1, 28), "week": byte(1, 4),
     "bond_level": byte(1, 25), "trait": byte(0, 100), "weather": byte(0, 3), "pot": byte(0, 3), "bet": byte(0, 3),
     "trigger": byte(0, 4), "hand": byte(0, 9), "species": byte(0, 3), "path": byte(0, 2), "end": byte(0, 4),
     "suspicion": byte(0, 2), "source": byte(1, 2), "secret?": option(raw(32)), "threshold?": option(read_threshold),
@@ -209,7 +223,7 @@ KINDS_TABLE = """
 62 jackpot_paid           season  week_number:week amount:coins
 """
 
-SEASON_ENDS = frozenset({"season_completed", "season_abandoned", "season_expired"})
+SEASON_ENDS = ("season_completed", "season_abandoned", "season_expired")  # in the order of their numbers in a state
 
 
 class Kind(NamedTuple):
@@ -578,6 +592,13 @@ class Accounts:
             problem = problem or "a season ended with coins left in it"
         return problem
 
+    def totals(self) -> list[int]:
+        """Mint, house, jackpot, all balances, all escrows."""
+        sums: Counter[str] = Counter()
+        for (_, name), amount in self.of.items():
+            sums[name] += amount
+        return [sums[name] for name in ("mint", "house", "jackpot", "balance", "escrow")]
+
     def balanced(self) -> bool:
         return sum(self.of.values()) == 0
 
@@ -605,6 +626,7 @@ class Commitment:
 class Season:
     id: bytes
     user_id: bytes
+    number: int
     key_id: bytes
     epoch: Epoch
     client_digest: bytes
@@ -620,6 +642,7 @@ class Season:
     week_score: int = 0
     score: int = 0
     jackpot_won: int = 0
+    jackpot_contribution: int = 0  # millicoins
     flags: set[tuple[int, int]] = field(default_factory=set)
 
     @property
@@ -638,8 +661,10 @@ class Season:
 
 @dataclass(slots=True)
 class User:
-    commitment: Commitment | None = None
+    erased: bool = False
+    commitment: Commitment | None = None  # none while a season is in play: its start used it up
     season: Season | None = None
+    ended: tuple[bytes, int] | None = None  # the newest season and how it ended, until the next starts
     seasons: int = 0
     starts: tuple[int, int] = (0, 0)  # UTC day and how many seasons were started on it
     sessions: list[int] = field(default_factory=list)  # the open ones, oldest first
@@ -671,10 +696,10 @@ class Engine:
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis
         self.epoch = FIRST_EPOCH
+        self.epochs = [FIRST_EPOCH]
         self.key: bytes | None = None
-        self.keys_used: set[bytes] = set()
-        self.compromised: set[bytes] = set()
-        self.users: dict[bytes, User | None] = {}  # None: erased
+        self.keys: dict[bytes, bool] = {}  # every key that was ever in force, and whether it was compromised
+        self.users: dict[bytes, User] = {}
         self.seasons: dict[bytes, Season] = {}  # those in play
         self.jackpot = 0  # millicoins
         self.accounts = Accounts()
@@ -683,7 +708,7 @@ class Engine:
     def run(self, events: list[Event]) -> None:
         """Judge one command. Bad if its events are not the ones that the rules give."""
         first = events[0].seq
-        decide = self.recognise([e.kind.name for e in events])
+        decide = self.recognise(events)
         try:
             command, expected = decide(events)
         except Refused as why:
@@ -704,17 +729,35 @@ class Engine:
             detail = f"event {seq}: its command has {len(expected)} events, not {len(events)}"
             raise Bad("outcome_mismatch", seq, detail)
 
-    def recognise(self, names: list[str]) -> Callable[[list[Event]], Decision]:
-        """FORMAT.md's table of commands, read from right to left: the first event tells, but for ended sessions."""
-        first = names[-1] if names[0] == "session_ended" and names[-1] in ("user_erased", "session_started") else names[0]
+    def user_of(self, first: Event) -> bytes | None:
+        """Whose command an event begins; none for the ledger's own. To be asked before the command is decided."""
+        if first.kind.owner != "season":
+            return first.stream if first.kind.owner == "user" else None
+        if first.kind.name == "season_started":
+            return first.payload.user_id
+        season = self.seasons.get(first.stream)
+        return season.user_id if season else None
+
+    def recognise(self, events: list[Event]) -> Callable[[list[Event]], Decision]:
+        """FORMAT.md's table of commands, read from right to left.
+
+        Two commands are told by their last event, the advance of a day by its `day_resolved` after whatever event of
+        a season, all others by their first. This matters for forged ones alone: it decides whether such events are
+        those of no command, or those of one with some that do not belong there.
+        """
+        names = [event.kind.name for event in events]
+        if names[-1] in ("user_erased", "session_started"):
+            return self.erase_user if names[-1] == "user_erased" else self.start_session
+        if events[0].kind.owner == "season" and names[0] != "season_started" and "day_resolved" in names:
+            return self.advance_day
         return {
-            "user_registered": self.register_user, "user_erased": self.erase_user, "session_started": self.start_session,
-            "session_ended": self.end_session, "simulin_adopted": self.adopt, "simulin_path_chosen": self.choose_path,
+            "user_registered": self.register_user, "session_ended": self.end_session,
+            "simulin_adopted": self.adopt, "simulin_path_chosen": self.choose_path,
             "simulin_retired": self.retire, "season_started": self.start_season, "bet_placed": self.place_bets,
-            "bet_resolved": self.advance_day, "day_resolved": self.advance_day, "season_abandoned": self.end_early,
+            "season_abandoned": self.end_early,
             "season_expired": self.end_early, "suspicion_flagged": self.flag, "commitment_published": self.renew,
             "key_rotated": self.rotate_key, "ledger_restored": self.restore,
-        }.get(first, self.no_command)  # fmt: skip
+        }.get(names[0], self.no_command)  # fmt: skip
 
     def no_command(self, events: list[Event]) -> NoReturn:
         raise Refused("no command has these events")
@@ -723,17 +766,18 @@ class Engine:
 
     def rotate_key(self, events: list[Event]) -> Decision:
         key_id, compromised = events[0].payload
-        require(key_id not in self.keys_used, "KEY_ALREADY_USED")
+        require(key_id not in self.keys, "KEY_ALREADY_USED")
         if compromised:
-            self.compromised |= self.keys_used
+            self.keys = dict.fromkeys(self.keys, True)
         self.key = key_id
-        self.keys_used.add(key_id)
+        self.keys[key_id] = False
         command = b"\x28" + key_id + bytes([compromised])
         return command, [(self.genesis.ledger_id, "key_rotated", (key_id, compromised))]
 
     def restore(self, events: list[Event]) -> Decision:
         nonce = events[0].payload.nonce
         self.epoch = (self.epoch[0] + 1, nonce)
+        self.epochs.append(self.epoch)
         return b"\x29" + nonce, [(self.genesis.ledger_id, "ledger_restored", self.epoch)]
 
     # -- users
@@ -741,8 +785,7 @@ class Engine:
     def user(self, user_id: bytes) -> User:
         require(user_id in self.users, "USER_NOT_FOUND")
         user = self.users[user_id]
-        require(user is not None, "USER_ERASED")
-        assert user is not None
+        require(not user.erased, "USER_ERASED")
         return user
 
     def publish(self, user_id: bytes, user: User, events: list[Event]) -> Expected:
@@ -750,15 +793,15 @@ class Engine:
         require(self.key is not None, "KEY_UNAVAILABLE")
         assert self.key is not None
         given = next((e for e in events if e.kind.name == "commitment_published"), None)
-        if given is None:  # then the comparison will fail here
-            return user_id, "commitment_published", ()
+        require(given is not None, "no commitment is published")
+        assert given is not None
         value = given.payload.commitment
         user.commitment = Commitment(given.seq, given.hash, user.seasons + 1, self.key, value, self.epoch)
         return user_id, "commitment_published", (user.seasons + 1, self.key, value)
 
     def withdrawn(self, promise: Commitment | Season) -> bool:
         """Whether a commitment's, or a season's, key was compromised or its epoch ended. Rotation alone spoils none."""
-        return promise.key_id in self.compromised or promise.epoch != self.epoch
+        return self.keys[promise.key_id] or promise.epoch != self.epoch
 
     def register_user(self, events: list[Event]) -> Decision:
         user_id = events[0].stream
@@ -769,24 +812,24 @@ class Engine:
         return b"\x01" + user_id, [(user_id, "user_registered", ()), published]
 
     def erase_user(self, events: list[Event]) -> Decision:
-        user_id = events[0].stream
+        user_id = events[-1].stream
         user = self.user(user_id)
         require(user.season is None, "SEASON_IN_PROGRESS")
-        self.users[user_id] = None
         ends: list[Expected] = [(user_id, "session_ended", (n, ERASED)) for n in user.sessions]
+        user.erased, user.sessions, user.commitment = True, [], None  # companions stay, out of reach
         return b"\x02" + user_id, [*ends, (user_id, "user_erased", ())]
 
     def renew(self, events: list[Event]) -> Decision:
         user_id = events[0].stream
         user = self.user(user_id)
         require(user.season is None, "SEASON_IN_PROGRESS")
-        assert user.commitment is not None
+        assert user.commitment is not None  # whoever has no season in play has a commitment
         in_force = user.commitment.key_id == self.key and user.commitment.epoch == self.epoch
         require(not in_force, "COMMITMENT_IN_FORCE")
         return b"\x20" + user_id, [self.publish(user_id, user, events)]
 
     def start_session(self, events: list[Event]) -> Decision:
-        user_id = events[0].stream
+        user_id = events[-1].stream
         user = self.user(user_id)
         expected: list[Expected] = []
         if len(user.sessions) == 8:
@@ -851,9 +894,9 @@ class Engine:
     def start_season(self, events: list[Event]) -> Decision:
         event, p = events[0], events[0].payload
         user = self.user(p.user_id)
+        require(user.season is None, "SEASON_IN_PROGRESS")
         seen = user.commitment
         assert seen is not None
-        require(user.season is None, "SEASON_IN_PROGRESS")
         day = event.at // UTC_DAY
         started = user.starts[1] if user.starts[0] == day else 0
         require(started < 4, "SEASON_LIMIT")
@@ -864,13 +907,14 @@ class Engine:
             simulin = self.simulin(user, p.companion[0])
             companion = (p.companion[0], simulin.species, simulin.path)
         user.starts, user.seasons = (day, started + 1), user.seasons + 1
+        user.commitment = user.ended = None
         season_id = derived_id(self.genesis.ledger_id, self.epoch, 1, event.at, p.user_id + u32(user.seasons))
         by_key = digest("client seed", b"\x02" + event.command_id)
         client = p.client_digest if p.source == 1 else by_key
         zero = p.day_key_zero if digest("commitment", p.day_key_zero) == seen.value else None
         fields = (p.user_id, user.seasons, 1, seen.key_id, seen.value, seen.seq, seen.hash, p.source, client,
                   zero, companion, 500)  # fmt: skip
-        season = Season(season_id, p.user_id, seen.key_id, seen.epoch, client, companion, 500,
+        season = Season(season_id, p.user_id, user.seasons, seen.key_id, seen.epoch, client, companion, 500,
                         p.day_key_zero, CLOUDY, event.at)  # fmt: skip
         season.weather = weather_after(season.seed(0, season.day_key), CLOUDY)
         self.seasons[season_id] = user.season = season
@@ -908,12 +952,12 @@ class Engine:
         self.counts["unrevealed_seasons"] += secret is None
         fields = (season.escrow, season.balance + season.escrow, revealed)
         command = (b"\x17" if name == "season_abandoned" else b"\x1e") + season.user_id + season.id
-        return command, [(season.id, name, fields), self.close(season, events)]
+        return command, [(season.id, name, fields), self.close(season, name, events)]
 
-    def close(self, season: Season, events: list[Event]) -> Expected:
+    def close(self, season: Season, how: str, events: list[Event]) -> Expected:
         """A season that ends is forgotten, and the next one's commitment published."""
         user = self.user(season.user_id)
-        user.season = None
+        user.season, user.ended = None, (season.id, SEASON_ENDS.index(how))
         del self.seasons[season.id]
         return self.publish(season.user_id, user, events)
 
@@ -930,13 +974,10 @@ class Engine:
 
     def advance_day(self, events: list[Event]) -> Decision:
         season = self.season(events)
-        resolved = next((e for e in events if e.kind.name == "day_resolved"), None)
-        require(resolved is not None, "no command has these events")
-        assert resolved is not None
+        resolved = next(e for e in events if e.kind.name == "day_resolved")
         require(resolved.payload.day_number == season.day, "WRONG_DAY")
         key = resolved.payload.day_key
-        if digest("day key", key) != season.day_key:
-            raise Bad("outcome_mismatch", resolved.seq, f"event {resolved.seq}: not the key of this day")
+        require(digest("day key", key) == season.day_key, "not the key of this day")
         command = b"\x16" + season.user_id + season.id + bytes([season.day])
         expected = self.resolve_day(season, key)
         if season.day % 7 == 0:
@@ -957,6 +998,7 @@ class Engine:
             rate = multiplier(season.weather, pot, bet.type, threshold) if threshold else 0
             payout, share = bet.amount * rate // 10_000, 10 * bet.amount
             season.balance += payout
+            season.jackpot_contribution += share
             self.jackpot += share
             expected.append((season.id, "bet_resolved", (day, pot, bet.amount, threshold, payout, share)))
         fields = (day, key, day_fill.levels, day_fill.pot_events, outcome.troubles, outcome.score)
@@ -1015,7 +1057,7 @@ class Engine:
     def complete(self, season: Season, key: bytes, events: list[Event]) -> list[Expected]:
         final = season.score + max(0, season.balance - season.jackpot_won)
         ended = (season.id, "season_completed", (final, season.balance, key))
-        return [ended, self.close(season, events)]
+        return [ended, self.close(season, "season_completed", events)]
 
 
 def allowed(bet_type: int, amount: int, balance: int) -> bool:
@@ -1038,6 +1080,341 @@ def difference(event: Event, wanted: Expected) -> str:
     show = lambda value: value.hex() if isinstance(value, bytes) else repr(value)  # noqa: E731
     pairs = zip(event.payload._fields, event.payload, payload)
     return "; ".join(f"has {f} {show(a)}, not {show(b)}" for f, a, b in pairs if a != b)
+
+
+# --- States (FORMAT.md, "Snapshots"): encoding the one that the engine has, decoding another's ---
+
+def signed_varint(value: int) -> bytes:
+    """The zigzag form: 0, -1, 1, -2 become 0, 1, 2, 3. Only an i128 needs the form of 16 bytes."""
+    zigzag = value << 1 if value >= 0 else (-value << 1) - 1
+    return varint(zigzag) if zigzag < 1 << 64 else b"\xfe" + zigzag.to_bytes(16, "little")
+
+
+def read_signed(data: bytes, at: int) -> tuple[int, int]:
+    if data[at] == 254:
+        zigzag, end = int.from_bytes(data[at + 1 : at + 17], "little"), at + 17
+        if end > len(data) or zigzag < 1 << 64:
+            raise Unreadable("a varint that is cut or longer than it need be")
+    else:
+        zigzag, end = read_varint(data, at)
+    return (zigzag >> 1) ^ -(zigzag & 1), end
+
+
+def encode_option(value: Any, encode: Callable[[Any], bytes]) -> bytes:
+    return b"\0" if value is None else b"\1" + encode(value)
+
+
+def encode_list(items: Iterable[bytes]) -> bytes:
+    encoded = list(items)
+    return varint(len(encoded)) + b"".join(encoded)
+
+
+def encode_state(engine: Engine) -> bytes:
+    """What the rules need to know of all events so far, byte for byte as a snapshot holds it."""
+    return b"".join((
+        engine.genesis.hash,
+        encode_list(varint(number) + nonce for number, nonce in engine.epochs),
+        encode_list(key_id + bytes([compromised]) for key_id, compromised in engine.keys.items()),
+        *(signed_varint(amount) for amount in engine.accounts.totals()),
+        encode_list(user_id + encode_user(user) for user_id, user in sorted(engine.users.items())),
+        encode_list(season_id + encode_season(season) for season_id, season in sorted(engine.seasons.items())),
+    ))  # fmt: skip
+
+
+def encode_user(user: User) -> bytes:
+    promise = user.commitment
+    return b"".join((
+        bytes([user.erased]), varint(user.sessions_begun), encode_list(map(varint, user.sessions)),
+        varint(user.adoptions),
+        encode_list(simulin_id + bytes([s.species]) + encode_option(s.path, lambda path: bytes([path]))
+                    + varint(s.xp) + bytes([bond_level(s.xp)]) for simulin_id, s in user.simulins.items()),
+        varint(user.seasons), signed_varint(user.starts[0]), bytes([user.starts[1]]),
+        encode_option(user.season, lambda season: season.id),
+        encode_option(user.ended, lambda ended: ended[0] + varint(ended[1])),
+        encode_option(promise, lambda c: varint(c.season_number) + c.key_id + varint(c.epoch[0]) + c.value
+                      + varint(c.seq) + c.hash),
+    ))  # fmt: skip
+
+
+def encode_season(season: Season) -> bytes:
+    flags: defaultdict[int, int] = defaultdict(int)  # by day; a map is in the order of its keys
+    for day, code in sorted(season.flags):
+        flags[day] |= 1 << code
+    triggers = [sum(1 << t for t in day) for day in season.week]
+    return b"".join((
+        season.user_id, varint(season.number), varint(1), season.key_id, varint(season.epoch[0]),
+        season.client_digest, season.day_key,
+        encode_option(season.companion, lambda c: c[0] + bytes([c[1]]) + encode_option(c[2], lambda p: bytes([p]))),
+        bytes([season.day, season.weather]), signed_varint(season.balance), signed_varint(season.escrow),
+        *(encode_option(season.bets.get(pot), lambda bet: bytes([bet.type]) + varint(bet.amount)) for pot in POTS),
+        encode_option(season.bet_at, signed_varint), signed_varint(season.advanced_at),
+        varint(season.jackpot_contribution), varint(season.jackpot_won), varint(season.week_score),
+        varint(season.score), bytes(triggers).ljust(7, b"\0"),
+        encode_list(bytes([day, codes]) for day, codes in flags.items()),
+    ))  # fmt: skip
+
+
+def record(**fields: Reader) -> Reader:
+    """Fields one after another, as a dict of their names."""
+
+    def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+        values = {}
+        for name, read_one in fields.items():
+            values[name], at = read_one(data, at)
+        return values, at
+
+    return read
+
+
+def many(item: Reader) -> Reader:
+    """A list of any length."""
+
+    def read(data: bytes, at: int) -> tuple[list, int]:
+        count, at = read_varint(data, at)
+        values = []
+        for _ in range(count):
+            value, at = item(data, at)
+            values.append(value)
+        return values, at
+
+    return read
+
+
+def mapping(key: Reader, item: Reader) -> Reader:
+    """A list of pairs in ascending order of the key, as a dict."""
+
+    def read(data: bytes, at: int) -> tuple[dict, int]:
+        pairs, at = many(sequence(key, item))(data, at)
+        keys = [k for k, _ in pairs]
+        if any(a >= b for a, b in zip(keys, keys[1:])):
+            raise Unreadable("a map is not in ascending order")
+        return dict(pairs), at
+
+    return read
+
+
+ANY_U8 = byte(0, 255)
+U16, U32 = number(0, 2**16 - 1), number(0, 2**32 - 1)
+I64 = bounded(read_signed, -(2**63), 2**63 - 1)
+I128 = bounded(read_signed, -(2**127), 2**127 - 1)
+T = TYPES
+
+STATE = record(
+    genesis_hash=raw(32),
+    epochs=many(record(number=U32, nonce=raw(16))),
+    season_keys=many(record(key_id=raw(8), compromised=T["bool"])),
+    accounts=record(mint=I128, house=I128, jackpot=I128, balances=I128, escrows=I128),
+    users=mapping(raw(16), record(
+        erased=T["bool"], sessions_started=U32, open_sessions=many(U32), adoptions=U32,
+        simulins=many(record(simulin_id=raw(16), species=T["species"], path=option(T["path"]), bond_xp=U32,
+                             bond_level=T["bond_level"])),
+        seasons=U32, newest_start_day=I64, starts_on_it=ANY_U8, in_play=option(raw(16)),
+        ended=option(record(season_id=raw(16), end=number(0, 2))),
+        commitment=option(record(season_number=U32, key_id=raw(8), epoch=U32, commitment=raw(32), seq=T["seq"],
+                                 hash=raw(32))),
+    )),
+    seasons=mapping(raw(16), record(
+        user_id=raw(16), season_number=U32, ruleset=U16, key_id=raw(8), epoch=U32, client_digest=raw(32),
+        day_key=raw(32),
+        companion=option(record(simulin_id=raw(16), species=T["species"], path=option(T["path"]))),
+        day=T["day"], weather=T["weather"], balance=I64, escrow=I64,
+        bets=sequence(*[option(record(bet=T["bet"], amount=read_varint))] * 4),
+        bet_at=option(I64), advanced_at=I64, jackpot_contribution=read_varint, jackpot_won=read_varint,
+        week_score=read_varint, past_scores=read_varint, triggers=raw(7), suspicions=mapping(ANY_U8, ANY_U8),
+    )),
+)  # fmt: skip
+
+
+def whole(read: Reader, data: bytes) -> Any:
+    """Decode bytes that are one value and nothing else."""
+    try:
+        value, end = read(data, 0)
+    except IndexError:
+        raise Unreadable("it ends early") from None
+    if end != len(data):
+        raise Unreadable("something follows the last field")
+    return value
+
+
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a decoded state with its path, so that a difference can be named."""
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        pairs = enumerate(value)
+    else:
+        yield path, value.hex() if isinstance(value, bytes) else value
+        return
+    yield f"{path}.count", len(value)
+    for key, inner in pairs:
+        yield from flat(inner, f"{path}.{key.hex() if isinstance(key, bytes) else key}".lstrip("."))
+
+
+def state_difference(theirs: bytes, ours: bytes) -> str | None:
+    """The first field in which another's state is not the one that the events give."""
+    if theirs == ours:
+        return None
+    try:
+        left, right = dict(flat(whole(STATE, theirs))), dict(flat(whole(STATE, ours)))
+    except Unreadable as why:
+        return f"the state does not decode: {why}"
+    for path in [*right, *left]:
+        if left.get(path) != right.get(path):
+            return f"{path} is {left.get(path)!r}, the events give {right.get(path)!r}"
+    return "the state has another encoding than its own"
+
+
+# --- Snapshots (FORMAT.md, "Snapshots") ---
+
+class Snapshot(NamedTuple):
+    """What a snapshot file says, its state still encoded."""
+
+    path: Path
+    seq: int
+    hash: bytes
+    recorded_at: int
+    state_hash: bytes
+    floor: int
+    state: bytes
+    streams: list[tuple[bytes, int]]
+    commands: list[tuple[bytes, bytes | None, bytes, int, int]]  # id, user, hash, seq of the first event, events
+    flaw: str | None  # where what follows the header is no encoding, although the checksum holds
+
+
+SNAPSHOT_HEAD = struct.Struct("<16sH16s32sQ32sq32sqQ")
+STREAM_ENTRY, COMMAND_ENTRY = struct.Struct("<16sQ"), struct.Struct("<16sB16s16sQB")
+
+
+def read_snapshots(directory: Path, genesis: Genesis) -> list[Snapshot]:
+    """The sound ones of this ledger: a damaged one, or another's, is a cache that counts for nothing."""
+    found = []
+    for path in sorted(directory.glob("*.snapshot")):
+        data = path.read_bytes()
+        body, checksum = data[:-32], data[-32:]
+        if len(body) < SNAPSHOT_HEAD.size or digest("snapshot", body) != checksum:
+            continue
+        magic, version, ledger_id, genesis_hash, seq, row, at, state_hash, floor, size = SNAPSHOT_HEAD.unpack_from(body)
+        if (magic, version, ledger_id, genesis_hash) != (b"daybook snapshot", 1, genesis.ledger_id, genesis.hash):
+            continue
+        try:
+            state, streams, commands = read_tables(body[SNAPSHOT_HEAD.size :], size)
+            flaw = None
+        except (struct.error, Unreadable) as why:
+            state, streams, commands, flaw = b"", [], [], str(why)
+        found.append(Snapshot(path, seq, row, at, state_hash, floor, state, streams, commands, flaw))
+    return found
+
+
+def read_tables(data: bytes, size: int) -> tuple[bytes, list, list]:
+    """A snapshot's state, its streams and the commands that it remembers."""
+    if size > len(data):
+        raise Unreadable("the state is cut")
+    state, at = data[:size], size
+    tables: list[list[tuple]] = []
+    for entry in (STREAM_ENTRY, COMMAND_ENTRY):
+        (count,) = struct.unpack_from("<Q", data, at)
+        end = at + 8 + count * entry.size
+        if end > len(data):
+            raise Unreadable("a table is cut")
+        tables.append(list(entry.iter_unpack(data[at + 8 : end])))
+        at = end
+    if at != len(data):
+        raise Unreadable("something follows the last table")
+    streams, raw_commands = tables
+    commands = []
+    for command_id, has_user, user_id, command_hash, seq, events in raw_commands:
+        if has_user > 1 or (not has_user and any(user_id)):
+            raise Unreadable("a remembered command's user is neither there nor absent")
+        commands.append((command_id, user_id if has_user else None, command_hash, seq, events))
+    for keys in ([s for s, _ in streams], [(c[0], c[1] is not None, c[1] or b"") for c in commands]):
+        if any(a >= b for a, b in zip(keys, keys[1:])):
+            raise Unreadable("a table is not in ascending order")
+    return state, streams, commands
+
+
+class SnapshotCheck:
+    """Sets one snapshot against what the events up to its seq give. It is fed every command, then settled."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.problem = snapshot.flaw
+        self.open = {c[3]: c for c in snapshot.commands}  # by the seq of the first event; met ones are taken out
+        self.floor = -(2**63)  # greatest time in the id of a command that the snapshot does not remember
+        self.settled = False
+
+    def note(self, problem: str) -> None:
+        self.problem = self.problem or problem
+
+    def command(self, events: list[Event], user_id: bytes | None) -> None:
+        """Before the command is decided: is it remembered as it was, or old enough to be forgotten?"""
+        first = events[0]
+        if first.seq > self.snapshot.seq:
+            return
+        remembered = self.open.pop(first.seq, None)
+        if remembered is None:
+            self.floor = max(self.floor, 1000 * int.from_bytes(first.command_id[:6], "big"))
+        elif remembered != (first.command_id, user_id, first.command_hash, first.seq, len(events)):
+            self.note(f"the command at {first.seq} is remembered otherwise than it is")
+
+    def state(self, engine: Engine, chain: Chain) -> None:
+        """After a command was decided: at the snapshot's seq, compare all that it says."""
+        snapshot = self.snapshot
+        if chain.seq != snapshot.seq or self.settled:
+            return
+        self.settled = True
+        if digest("state", snapshot.state) != snapshot.state_hash:
+            self.note("the state has another hash than the one beside it")
+        if difference := state_difference(snapshot.state, encode_state(engine)):
+            self.note(difference)
+        if snapshot.recorded_at != chain.at:
+            self.note(f"recorded_at is {snapshot.recorded_at}, not {chain.at}")
+        if odd := set(snapshot.streams) ^ set(chain.heads.items()):
+            self.note(f"stream {min(odd)[0].hex()} has another newest event or should not be there")
+        if self.open:
+            self.note(f"a command at {min(self.open)} is remembered that is not there")
+        elif snapshot.floor != self.floor:
+            self.note(f"the floor is {snapshot.floor}, the commands that are not remembered give {self.floor}")
+
+    def finish(self) -> None:
+        if not self.settled:
+            self.note("its seq ends no command")
+        if self.problem:
+            raise Bad("snapshot_mismatch", self.snapshot.seq, f"{self.snapshot.path}: {self.problem}")
+
+
+# --- The signed head (FORMAT.md, "The keys directory") ---
+
+def read_signed_head(keys: Path, ledger_id: bytes) -> Head | None:
+    """The newest head that this directory's key signed for this ledger; none where there is no key or no head."""
+    name = f"ldg_{uuid.UUID(bytes=ledger_id)}"
+    seed_path, note_path = keys / "signing.key", keys / f"{name}.head"
+    if not seed_path.is_file() or not note_path.is_file():
+        return None
+    seed = re.fullmatch(rb"daybook signing key v1\n([0-9a-f]{64})\n", seed_path.read_bytes())
+    if seed is None:
+        raise CannotVerify(f"{seed_path} is no signing key")
+    private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed[1].decode()))
+    text = rb"(daybook newest head v1\n%b\nepoch [0-9]{1,10} [0-9a-f]{32}\nhead ([0-9]{1,20}):([0-9a-f]{64})\n)"
+    signature = rb"\n\xe2\x80\x94 daybook/%b ([A-Za-z0-9+/]+={0,2})\n"
+    note = re.fullmatch((text + signature) % (name.encode(), name.encode()), note_path.read_bytes())
+    if note is None:
+        raise CannotVerify(f"{note_path} is no signed head of this ledger")
+    check_signature(private, f"daybook/{name}", note[1], note[4], note_path)
+    return int(note[2]), bytes.fromhex(note[3].decode())
+
+
+def check_signature(private: Ed25519PrivateKey, name: str, text: bytes, encoded: bytes, path: Path) -> None:
+    """Key id and signature are both of the key in the directory, or the note is worth nothing."""
+    public = private.public_key()
+    key = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    key_id = hashlib.sha256(name.encode() + b"\n\x01" + key).digest()[:4]
+    try:
+        signature = base64.b64decode(encoded, validate=True)
+        if len(signature) != 68 or signature[:4] != key_id:
+            raise ValueError("another key")
+        public.verify(signature[4:], text)
+    except (ValueError, InvalidSignature):
+        raise CannotVerify(f"{path} is not signed by the key beside it") from None
 
 
 # --- The file (FORMAT.md, "The file") ---
@@ -1074,6 +1451,7 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {said} never {verb}d'); EN
 class Genesis(NamedTuple):
     ledger_id: bytes
     created_at: int
+    is_demo: int
     hash: bytes
 
 
@@ -1081,7 +1459,7 @@ def open_ledger(directory: Path) -> sqlite3.Connection:
     """Open read-only. `immutable` would miss what a writer's -wal holds, so it is only the second try."""
     path = directory / "ledger.db"
     if not path.is_file():
-        raise NoLedger(f"{path} does not exist")
+        raise CannotVerify(f"{path} does not exist")
     wal = path.with_name("ledger.db-wal")
     second = [] if wal.exists() and wal.stat().st_size else ["mode=ro&immutable=1"]
     for mode in ["mode=ro", *second]:
@@ -1094,15 +1472,15 @@ def open_ledger(directory: Path) -> sqlite3.Connection:
             error = why
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT:
         raise Bad("unreadable", None, f"SQLite cannot read the file: {error}")
-    raise NoLedger(f"{path} cannot be read: {error}")
+    raise CannotVerify(f"{path} cannot be read: {error}")
 
 
 def check_pragmas(db: sqlite3.Connection) -> None:
     application, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
     if application != APPLICATION_ID:
-        raise NoLedger("this SQLite file is no ledger")
+        raise CannotVerify("this SQLite file is no ledger")
     if version != FORMAT_VERSION:
-        raise NoLedger(f"this ledger has format {version}; this program knows format {FORMAT_VERSION}")
+        raise CannotVerify(f"this ledger has format {version}; this program knows format {FORMAT_VERSION}")
 
 
 def read_genesis(db: sqlite3.Connection) -> Genesis:
@@ -1116,9 +1494,13 @@ def read_genesis(db: sqlite3.Connection) -> Genesis:
     row_id, ledger_id, version, created_at, is_demo, stored = rows[0]
     if (row_id, len(ledger_id), version, len(stored)) != (1, 16, FORMAT_VERSION, 32) or is_demo not in (0, 1):
         raise Bad("broken_link", 0, "a column of the genesis holds no such value")
-    if digest("genesis", ledger_id + struct.pack("<IqB", version, created_at, is_demo)) != stored:
+    return Genesis(ledger_id, created_at, is_demo, stored)
+
+
+def check_genesis(genesis: Genesis) -> None:
+    fields = genesis.ledger_id + struct.pack("<IqB", FORMAT_VERSION, genesis.created_at, genesis.is_demo)
+    if digest("genesis", fields) != genesis.hash:
         raise Bad("broken_link", 0, "the genesis has another hash than the stored one")
-    return Genesis(ledger_id, created_at, stored)
 
 
 QUERY = "SELECT seq, recorded_at, stream, stream_prev, kind, version, command, payload, hash FROM events"
@@ -1144,6 +1526,16 @@ def check_guards(db: sqlite3.Connection) -> None:
         raise Bad("guards_missing", None, f"missing or foreign in the schema: {odd[0].splitlines()[0]}")
 
 
+def check_structure(db: sqlite3.Connection) -> None:
+    """A file whose rows are all there may still be one that the next write ruins."""
+    try:
+        said = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.Error as why:
+        said = str(why)
+    if said != "ok":
+        raise Bad("unreadable", None, f"the file's structure does not hold: {said}")
+
+
 # --- Verification and its report ---
 
 Head = tuple[int, bytes]
@@ -1154,72 +1546,107 @@ class Report:
     verdict: str = "intact"
     events: int = 0
     head_seq: int = 0
-    head_hash: str = ""
+    head_hash: str = "0" * 64
     first_bad_seq: int | None = None
     detail: str = ""
+    state_hash: str | None = None
     seconds: float = 0.0
     seasons: int = 0
     days: int = 0
     unrevealed_seasons: int = 0
+    signed_head: int | None = None  # the seq of the signed head, where there is one
+    snapshots: int = 0  # how many sound ones of this ledger there are
 
 
 class Verifier:
-    def __init__(self, directory: Path, heads: list[Head], full: bool) -> None:
-        self.directory, self.heads, self.full = directory, heads, full
+    def __init__(self, directory: Path, heads: list[Head], full: bool, keys: Path | None = None) -> None:
+        self.directory, self.heads, self.full = directory, list(heads), full
+        self.keys = directory / "keys" if keys is None else keys
         self.seen: dict[int, bytes] = {}  # the hashes at the given heads' places
+        self.snapshots: list[SnapshotCheck] = []
         self.report = Report()
 
     def run(self) -> Report:
         start = time.monotonic()
+        db = None
         try:
             db = open_ledger(self.directory)
-            self.check_rows(db)
+            genesis = self.begin(db)
+            self.check_rows(db, genesis)
             self.check_heads()
+            if self.full:
+                check_structure(db)
             check_guards(db)
-            # Format 1 stores no signature. Signed checkpoints (Ed25519, `cryptography`) would be checked here:
-            # bad_signature, unknown_key and inconsistent_checkpoint come last in FORMAT.md's list.
+            if self.full:
+                for snapshot in self.snapshots:
+                    snapshot.finish()
         except Bad as bad:
             self.report.verdict, self.report.first_bad_seq, self.report.detail = bad.verdict, bad.seq, bad.detail
+        finally:
+            if db is not None:
+                db.close()
         self.report.seconds = round(time.monotonic() - start, 3)
         return self.report
 
-    def check_rows(self, db: sqlite3.Connection) -> None:
+    def begin(self, db: sqlite3.Connection) -> Genesis:
+        """The genesis, and all the heads that the ledger is held to. A false signature comes before any verdict."""
         genesis = read_genesis(db)
+        if signed := read_signed_head(self.keys, genesis.ledger_id):
+            self.heads.append(signed)
+            self.report.signed_head = signed[0]
+        check_genesis(genesis)
+        for snapshot in read_snapshots(self.directory / "snapshots", genesis):
+            self.heads.append((snapshot.seq, snapshot.hash))
+            self.snapshots.append(SnapshotCheck(snapshot))
+        self.report.snapshots = len(self.snapshots)
+        return genesis
+
+    def check_rows(self, db: sqlite3.Connection, genesis: Genesis) -> None:
         chain = Chain(genesis)
         engine = Engine(genesis) if self.full else None
+        wanted = {seq for seq, _ in self.heads}
+        self.seen = {0: genesis.hash}
         self.note(0, genesis.hash)
         command: list[Event] = []
         for row in read_events(db, lambda: chain.seq):
             event = chain.add(row)
             self.note(event.seq, event.hash)
+            if event.seq in wanted:
+                self.seen[event.seq] = event.hash
             command.append(event)
             if not chain.open_command:
                 if engine is not None:
-                    self.judge(engine, command)
+                    self.judge(engine, chain, command)
                 command = []
         chain.finish()
-        if engine is not None and not engine.accounts.balanced():
-            raise Bad("unbalanced", chain.seq, "the accounts do not sum to zero")
+        if engine is not None:
+            if not engine.accounts.balanced():
+                raise Bad("unbalanced", chain.seq, "the accounts do not sum to zero")
+            self.report.state_hash = digest("state", encode_state(engine)).hex()
 
-    def judge(self, engine: Engine, command: list[Event]) -> None:
+    def judge(self, engine: Engine, chain: Chain, command: list[Event]) -> None:
+        if self.snapshots:
+            user_id = engine.user_of(command[0])
+            for snapshot in self.snapshots:
+                snapshot.command(command, user_id)
         try:
             engine.run(command)
         finally:
             counts = engine.counts
             self.report.seasons, self.report.days = counts["seasons"], counts["days"]
             self.report.unrevealed_seasons = counts["unrevealed_seasons"]
+        for snapshot in self.snapshots:
+            snapshot.state(engine, chain)
 
     def note(self, seq: int, stored_hash: bytes) -> None:
         self.report.events, self.report.head_seq, self.report.head_hash = seq, seq, stored_hash.hex()
-        if any(seq == wanted for wanted, _ in self.heads):
-            self.seen[seq] = stored_hash
 
     def check_heads(self) -> None:
         if any(seq not in self.seen for seq, _ in self.heads):
-            raise Bad("truncated", self.report.head_seq + 1, "the ledger ends before a given head")
+            raise Bad("truncated", self.report.head_seq + 1, "the ledger ends before a head that it is held to")
         for seq, wanted in sorted(self.heads):
             if self.seen[seq] != wanted:
-                raise Bad("head_mismatch", seq, f"event {seq} has another hash than the given head")
+                raise Bad("head_mismatch", seq, f"event {seq} has another hash than a head that it is held to")
 
 
 # --- Command line ---
@@ -1247,14 +1674,18 @@ def print_report(report: Report, as_json: bool, full: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Verify a daybook ledger, from the documents alone.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the directory of ledger.db")
+    parser.add_argument("--keys", type=Path, metavar="DIR",
+                        help="of the signing key and the signed head (default: keys/ in the data directory)")  # fmt: skip
     parser.add_argument("--full", action="store_true", help="decide every command again, balance the accounts")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--head", type=parse_head, action="append", default=[], metavar="SEQ:HASH",
                         help="hold the ledger to a head noted earlier; may be given more than once")  # fmt: skip
     arguments = parser.parse_args()
     try:
-        report = Verifier(arguments.data, arguments.head, arguments.full).run()
-    except (NoLedger, sqlite3.Error) as why:
+        if arguments.keys is not None and not arguments.keys.is_dir():
+            raise CannotVerify(f"{arguments.keys} is no directory")
+        report = Verifier(arguments.data, arguments.head, arguments.full, arguments.keys).run()
+    except (CannotVerify, sqlite3.Error) as why:
         print(f"second_reader: {why}", file=sys.stderr)
         return 2
     print_report(report, arguments.json, arguments.full)

@@ -1,13 +1,13 @@
 //! `daybook verify`.
 
 use anyhow::Result;
-use daybook_ledger::keys::load;
+use daybook_ledger::keys::{KeysError, load};
 use daybook_ledger::{KnownHead, Reader, Report, Verdict, VerifyOptions, verify};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::VerifyArguments;
-use crate::output::{grouped, progress_bar, write_json, write_line};
+use crate::output::{grouped, note, progress_bar, write_json, write_line};
 
 #[derive(Serialize)]
 struct ReportJson {
@@ -51,9 +51,17 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
 /// The heads that were given, and the signed one where the keys are at hand.
 fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
     let mut heads: Vec<KnownHead> = arguments.head.iter().copied().map(KnownHead::from).collect();
-    // Whoever has no right to the keys verifies without them.
-    let keys = load(&arguments.keys.directory(&arguments.data.data));
-    if let (Ok(keys), Ok(reader)) = (keys, Reader::open(&arguments.data.data)) {
+    let keys = match load(&arguments.keys.directory(&arguments.data.data)) {
+        Ok(keys) => Some(keys),
+        Err(KeysError::Missing { .. }) if arguments.keys.keys.is_none() => None,
+        // Whoever has no right to the keys verifies without them, unless they were asked for.
+        Err(error) if arguments.keys.keys.is_none() => {
+            note(&format!("the signed newest head is not looked at: {error}"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let (Some(keys), Ok(reader)) = (keys, Reader::open(&arguments.data.data)) {
         let ledger_id = reader.genesis().ledger_id;
         if let Some(head) = keys.newest_head.read(ledger_id)? {
             let source = keys.newest_head.path(ledger_id).display().to_string();

@@ -21,10 +21,10 @@ enum Play {
 
 const FAULTS: [(&str, &str, &str, u8, Play); 22] = [
     ("write", "ledger.db-wal", "1", EIO, Play::Stops),
-    ("write", "ledger.db-wal", "9", ENOSPC, Play::Stops),
-    ("write", "ledger.db-wal", "16", EIO, Play::Stops),
+    ("write", "ledger.db-wal", "3", ENOSPC, Play::Stops),
+    ("write", "ledger.db-wal", "5", EIO, Play::Stops),
     ("fsync", "ledger.db-wal", "1", EIO, Play::Stops),
-    ("fsync", "ledger.db-wal", "7", EIO, Play::Stops),
+    ("fsync", "ledger.db-wal", "3", EIO, Play::Stops),
     ("open", "ledger.db-wal", "1", EMFILE, Play::Stops),
     ("open", "ledger.db", "1", EIO, Play::Stops),
     ("open", "ledger.db", "3", EMFILE, Play::Either),
@@ -70,7 +70,7 @@ fn a_call_that_fails_loses_nothing_acknowledged() {
 /// Once a commit failed, nothing is acknowledged any more, though the fault has passed.
 #[test]
 fn nothing_is_acknowledged_after_a_failed_commit() {
-    let scene = Scene::new(8);
+    let scene = Scene::new(1);
     let printed = scene.play(&[("SHIM_FAULT", "fsync ledger.db-wal 5 5 failed")]).printed;
     let (before, after) = printed.split_once("STOPPED").unwrap();
     assert!(!acknowledged(before).is_empty());
