@@ -1288,7 +1288,7 @@ STREAM_ENTRY, COMMAND_ENTRY = struct.Struct("<16sQ"), struct.Struct("<16sB16s16s
 def read_snapshots(directory: Path, genesis: Genesis) -> list[Snapshot]:
     """The sound ones of this ledger: a damaged one, or another's, is a cache that counts for nothing."""
     found = []
-    for path in sorted(directory.glob("*.snapshot")):
+    for path in sorted(directory.glob("[0-9]" * 20 + ".snapshot")):
         data = path.read_bytes()
         body, checksum = data[:-32], data[-32:]
         if len(body) < SNAPSHOT_HEAD.size or digest("snapshot", body) != checksum:

@@ -308,3 +308,9 @@ impl Ledger {
         }
     }
 }
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

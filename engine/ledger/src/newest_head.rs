@@ -46,8 +46,11 @@ impl NewestHead {
     /// [`KeysError`] when the file cannot be read, or is not what this key signed for this ledger.
     pub fn read(&self, ledger_id: LedgerId) -> Result<Option<Head>, KeysError> {
         let path = self.path(ledger_id);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
+        let text = match std::fs::metadata(&path) {
+            // What is no file could be read for ever.
+            Ok(found) if !found.is_file() => return Err(KeysError::NotAHead { path }),
+            Ok(_) => std::fs::read(&path)
+                .map_err(|source| KeysError::Io { path: path.clone(), source })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(KeysError::Io { path, source }),
         };

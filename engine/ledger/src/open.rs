@@ -189,6 +189,8 @@ impl Ledger {
             options;
         let path = database::ledger_path(&data_dir);
         let lock = prepare_file(&data_dir, &path, (create, lock))?;
+        // Where it really lies: SQLite keeps the log there.
+        let path = path.canonicalize()?;
         let connection = database::open_writer(&path)?;
         let genesis = stored_genesis(&path, &connection)?;
         if matches!(time, Time::FromSubmissions) && !genesis.is_demo {
@@ -241,7 +243,7 @@ impl Ledger {
         let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
         let mut ledger = Self::start((data_dir, lock), shared, (requests, vec![state, writer]));
         if !missing.is_empty() || has_older_epochs_left {
-            ledger.restore(&missing)?;
+            ledger.restore(&missing, (&genesis, newest_head.as_ref()))?;
         }
         // Both begin after the loss was accepted: until then what they would replace tells of it.
         ledger.run_beside(snapshot_thread::spawn(maker)?);
@@ -254,10 +256,14 @@ impl Ledger {
 
     /// Accepts that events are lost, if any are, and brings what an older epoch left into this one: also
     /// after an interruption.
-    fn restore(&self, missing: &[KnownHead]) -> Result<(), OpenError> {
+    fn restore(
+        &self,
+        missing: &[KnownHead],
+        witnesses: (&Genesis, Option<&NewestHead>),
+    ) -> Result<(), OpenError> {
         let restore = || {
             if !missing.is_empty() {
-                self.begin_epoch(missing)?;
+                self.begin_epoch(missing, witnesses)?;
             }
             self.finish_restore()
         };
@@ -271,7 +277,11 @@ impl Ledger {
     }
 
     /// Accepts that events are lost: what tells of them goes, once a new epoch is on disk.
-    fn begin_epoch(&self, missing: &[KnownHead]) -> Result<(), OpenError> {
+    fn begin_epoch(
+        &self,
+        missing: &[KnownHead],
+        (genesis, newest_head): (&Genesis, Option<&NewestHead>),
+    ) -> Result<(), OpenError> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| SubmitError::Unavailable {
             reason: format!("the system gave no random bytes: {error}"),
@@ -282,8 +292,12 @@ impl Ledger {
         let restore = Command::RestoreLedger { nonce: EpochNonce::new(nonce) };
         let accepted = self.submit(Submission::new(restore))?.wait()?;
         tracing::warn!(head = %accepted.head, "a new epoch begins");
-        snapshot::remove_from(self.data_dir(), accepted.first_seq.get());
-        Ok(())
+        // Killed from here on, the next start goes on without being told again.
+        if let Some(newest_head) = newest_head {
+            let (identity, head) = self.shared().identified_head();
+            newest_head.write(identity, head)?;
+        }
+        Ok(snapshot::remove_unconfirmed(self.data_dir(), genesis)?)
     }
 
     /// Withdraws the seasons and commitments of older epochs.

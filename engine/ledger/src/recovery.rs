@@ -81,9 +81,9 @@ pub(crate) struct FoundSnapshots {
 pub(crate) fn newest_snapshot(
     connection: &Connection,
     (data_dir, genesis): (&Path, &Genesis),
-) -> rusqlite::Result<FoundSnapshots> {
+) -> Result<FoundSnapshots, ReplayError> {
     let mut missing = Vec::new();
-    for file in snapshot::list(data_dir) {
+    for file in snapshot::list(data_dir)? {
         let path = file.path.display().to_string();
         let recovery = match snapshot::read(&file.path, genesis) {
             Ok(recovery) => recovery,

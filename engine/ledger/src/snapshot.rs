@@ -11,7 +11,7 @@ use daybook_simulator::State;
 
 use crate::check::{ChainCheck, StreamHeads};
 use crate::command_ids::{AppliedId, CommandIds};
-use crate::database::sync_directory;
+use crate::database::{self, DatabaseError, sync_directory};
 use crate::recovery::{KnownHead, Recovery};
 use crate::replay::Fold;
 use crate::row::Head;
@@ -62,32 +62,65 @@ pub(crate) struct SnapshotFile {
 }
 
 /// The snapshots of a data directory by their names, the newest first.
-pub(crate) fn list(data_dir: &Path) -> Vec<SnapshotFile> {
-    let Ok(entries) = std::fs::read_dir(snapshots_path(data_dir)) else { return Vec::new() };
-    let mut files: Vec<SnapshotFile> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let seq = path.file_name()?.to_str()?.strip_suffix(ENDING)?.parse().ok()?;
-            Some(SnapshotFile { seq, path })
-        })
-        .collect();
+///
+/// # Errors
+/// When the directory is there and cannot be read: what it holds may tell of lost events.
+pub(crate) fn list(data_dir: &Path) -> Result<Vec<SnapshotFile>, DatabaseError> {
+    let directory = snapshots_path(data_dir);
+    let io_error = |source| DatabaseError::Io { path: directory.clone(), source };
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if is_no_directory(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(io_error(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io_error)?.path();
+        let seq = path.file_name().and_then(|name| named_seq(name.to_str()?));
+        files.extend(seq.map(|seq| SnapshotFile { seq, path }));
+    }
     files.sort_by_key(|file| std::cmp::Reverse(file.seq));
-    files
+    Ok(files)
+}
+
+fn is_no_directory(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// The seq that a snapshot's file is named by.
+fn named_seq(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(ENDING)?;
+    let is_seq = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_seq)
+}
+
+/// The bytes of a snapshot's file; what is no file could be read for ever.
+fn read_file(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(damaged("it is no file"));
+    }
+    Ok(std::fs::read(path)?)
 }
 
 /// The heads of the snapshots that are whole and of this ledger; their bodies are not decoded.
-pub(crate) fn known_heads(data_dir: &Path, genesis: &Genesis) -> Vec<KnownHead> {
-    let read = |file: SnapshotFile| {
-        let bytes = std::fs::read(&file.path).ok()?;
-        let (header, _) = Header::read(&bytes, genesis).ok()?;
-        Some(KnownHead { head: header.head, source: file.path.display().to_string() })
-    };
-    list(data_dir).into_iter().filter_map(read).collect()
+pub(crate) fn known_heads(
+    data_dir: &Path,
+    genesis: &Genesis,
+) -> Result<Vec<KnownHead>, DatabaseError> {
+    let mut heads = Vec::new();
+    for file in list(data_dir)? {
+        let source = file.path.display().to_string();
+        match read_file(&file.path).and_then(|bytes| Ok(Header::read(&bytes, genesis)?.0.head)) {
+            Ok(head) => heads.push(KnownHead { head, source }),
+            Err(error) => tracing::warn!(path = source, %error, "a snapshot is ignored"),
+        }
+    }
+    Ok(heads)
 }
 
 /// Reads a whole snapshot; what it claims is still to be held to the ledger.
 pub(crate) fn read(path: &Path, genesis: &Genesis) -> Result<Recovery, SnapshotError> {
-    decode(&std::fs::read(path)?, genesis)
+    decode(&read_file(path)?, genesis)
 }
 
 /// Writes a snapshot: whole under its name, or not at all. Beside it the one that it was made from is
@@ -125,7 +158,7 @@ fn remove_others(directory: &Path, kept: &[Option<u64>; limits::SNAPSHOTS_KEPT])
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_ours = name.ends_with(ENDING) || name.ends_with(UNFINISHED);
+        let is_ours = named_seq(&name).is_some() || name.ends_with(UNFINISHED);
         if !is_ours || kept.contains(&name) {
             continue;
         }
@@ -135,13 +168,25 @@ fn remove_others(directory: &Path, kept: &[Option<u64>; limits::SNAPSHOTS_KEPT])
     }
 }
 
-/// Removes the snapshots of a seq and beyond: those of events that are lost.
-pub(crate) fn remove_from(data_dir: &Path, seq: u64) {
-    for file in list(data_dir).iter().filter(|file| file.seq >= seq) {
-        if let Err(error) = std::fs::remove_file(&file.path) {
-            tracing::warn!(path = %file.path.display(), %error, "a snapshot cannot be removed");
+/// Removes every snapshot that the ledger does not confirm: those of events that are lost.
+///
+/// # Errors
+/// When one cannot be removed: it would tell of the loss again.
+pub(crate) fn remove_unconfirmed(data_dir: &Path, genesis: &Genesis) -> Result<(), DatabaseError> {
+    let path = database::ledger_path(data_dir);
+    let connection = database::open_reader(&path)?;
+    for file in list(data_dir)? {
+        let head =
+            read_file(&file.path).and_then(|bytes| Ok(Header::read(&bytes, genesis)?.0.head));
+        let is_confirmed = head.is_ok_and(|head| {
+            file.seq == head.seq && database::has_head(&connection, head).unwrap_or(false)
+        });
+        if !is_confirmed {
+            std::fs::remove_file(&file.path)
+                .map_err(|source| DatabaseError::Io { path: file.path, source })?;
         }
     }
+    Ok(())
 }
 
 /// What a snapshot begins with.

@@ -137,8 +137,15 @@ fn examine(
     };
     // Listed before the rows are read: a writer may be at work, and its newer ones are not meant.
     let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
-    let mut heads =
-        stored.map_or(Vec::new(), |stored| snapshot::known_heads(data_dir, &stored.genesis));
+    let known = stored.map(|stored| snapshot::known_heads(data_dir, &stored.genesis));
+    let mut heads = match known {
+        None => Vec::new(),
+        Some(Ok(heads)) => heads,
+        Some(Err(error)) => {
+            let detail = error.to_string();
+            return Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail });
+        }
+    };
     heads.extend_from_slice(&options.heads);
     check_rows(connection, check, (&mut *report, progress))?;
     check_heads(connection, heads, report.head)?;

@@ -51,6 +51,8 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
 /// The heads that were given, and the signed one where the keys are at hand.
 fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
     let mut heads: Vec<KnownHead> = arguments.head.iter().copied().map(KnownHead::from).collect();
+    // What is no ledger is told by the verification itself.
+    let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(heads) };
     let keys = match load(&arguments.keys.directory(&arguments.data.data)) {
         Ok(keys) => Some(keys),
         Err(KeysError::Missing { .. }) if arguments.keys.keys.is_none() => None,
@@ -61,7 +63,7 @@ fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
         }
         Err(error) => return Err(error.into()),
     };
-    if let (Some(keys), Ok(reader)) = (keys, Reader::open(&arguments.data.data)) {
+    if let Some(keys) = keys {
         let ledger_id = reader.genesis().ledger_id;
         if let Some(head) = keys.newest_head.read(ledger_id)? {
             let source = keys.newest_head.path(ledger_id).display().to_string();

@@ -298,3 +298,23 @@ fn options_come_from_the_environment_too() {
         .unwrap();
     assert!(stdout(&verified).starts_with("verdict     intact"));
 }
+
+/// A log that cannot be written is no reason to stop.
+#[test]
+fn a_full_stderr_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(demo(directory.path(), "7").status.success());
+    let snapshots = directory.path().join("snapshots");
+    std::fs::create_dir_all(&snapshots).unwrap();
+    std::fs::write(snapshots.join("00000000000000000005.snapshot"), "damaged").unwrap();
+    let rotate = |stderr: Stdio| {
+        let data = directory.path().to_str().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_daybook"));
+        process.args(["keys", "rotate", "--data", data]).stderr(stderr).output().unwrap()
+    };
+    let told = rotate(Stdio::piped());
+    assert!(told.status.success());
+    assert!(stderr(&told).contains("a snapshot is ignored"), "{}", stderr(&told));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(rotate(full.into()).status.code(), Some(0));
+}

@@ -67,7 +67,8 @@ fn a_full_disk_makes_the_ledger_read_only_until_there_is_room() {
         .spawn()
         .expect("unshare of util-linux");
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let played_on = lines.map(Result::unwrap).any(|line| line == "PLAYED ON");
-    assert!(played_on, "on a tmpfs in a mount namespace of its own");
+    let lines: Vec<String> = lines.map(Result::unwrap).collect();
+    let played_on = lines.iter().any(|line| line == "PLAYED ON");
+    assert!(played_on, "on a tmpfs in a mount namespace of its own: {lines:?}");
     drop(child.wait());
 }

@@ -53,6 +53,10 @@ impl Fixture {
         self.directory.path()
     }
 
+    pub fn ledger_id(&self) -> LedgerId {
+        self.ledger_id
+    }
+
     pub fn database(&self) -> PathBuf {
         ledger_path(self.path())
     }

@@ -240,3 +240,45 @@ fn a_ledger_that_is_moved_while_open_is_not_written() {
         assert_eq!(fixture.ledger().head(), head, "{name}");
     }
 }
+
+/// Snapshots of the lost branch go, whatever their seq and name: the next start asks for nothing.
+#[test]
+fn what_told_of_an_accepted_loss_does_not_tell_again() {
+    let mut lost = Lost::new();
+    make_snapshot(lost.fixture.path()).unwrap();
+    let snapshots = daybook_ledger::snapshots_path(lost.fixture.path());
+    let newest = lost.put_copy_back();
+    let kept = snapshots.join(format!("{:020}.snapshot", newest.seq));
+    for name in ["00000000000000000003.snapshot", "00000000000099999999.snapshot"] {
+        std::fs::copy(&kept, snapshots.join(name)).unwrap();
+    }
+    std::fs::write(snapshots.join("notes.txt"), "mine").unwrap();
+    expect_behind(lost.open(false), newest);
+    lost.open(true).unwrap().close().unwrap();
+    let head = lost.head_on_disk();
+    lost.open(false).unwrap().close().unwrap();
+    assert_eq!(lost.head_on_disk(), head);
+    assert_eq!(std::fs::read_dir(&snapshots).unwrap().count(), 1, "what is not ours stays");
+}
+
+/// A ledger that is dropped without a word is closed all the same: its threads end before its lock goes.
+#[test]
+fn a_dropped_ledger_is_closed() {
+    let mut lost = Lost::new();
+    let mut pending = Vec::new();
+    for number in 0..2_000_u32 {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        let register = Command::RegisterUser { user_id: UserId::from_bytes(bytes) };
+        let submission = daybook_ledger::Submission::new(register).at(lost.fixture.now);
+        pending.push(lost.fixture.ledger().submit(submission).unwrap());
+    }
+    drop(lost.fixture.ledger.take());
+    let head = lost.head_on_disk();
+    let reopened = lost.open(false).unwrap();
+    assert_eq!(reopened.head(), head, "nothing was written after the drop");
+    assert!(pending.into_iter().all(|pending| pending.wait().is_ok()), "all were accepted");
+    let ledger_id = lost.fixture.ledger_id();
+    reopened.close().unwrap();
+    assert_eq!(lost.newest_head().read(ledger_id).unwrap(), Some(head));
+}

@@ -51,8 +51,8 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
     // Once more, now that nobody else can change it.
     if holds_demo(data)? {
         refuse_foreign_keys(data)?;
-        keys::remove(&data.join(KEYS))?;
         remove_snapshots(data)?;
+        keys::remove(&data.join(KEYS))?;
         FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
     }
     Ok(lock)
@@ -61,6 +61,14 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
 /// Refuses a data directory beside whose keys lie other things: they would be lost with them.
 fn refuse_foreign_keys(data: &Path) -> Result<()> {
     let keys = data.join(KEYS);
+    let snapshots = snapshots_path(data);
+    if std::fs::symlink_metadata(&snapshots).is_ok_and(|found| !found.is_dir()) {
+        bail!(
+            "`{}` is a link or no directory, and what it leads to would be lost; move it away, or name \
+             another directory with --data",
+            snapshots.display()
+        );
+    }
     if keys::holds_only_keys(&keys) {
         return Ok(());
     }
@@ -115,10 +123,12 @@ fn remove_snapshots(data: &Path) -> Result<()> {
     let directory = snapshots_path(data);
     let Ok(entries) = std::fs::read_dir(&directory) else { return Ok(()) };
     for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".snapshot") || name.ends_with(".snapshot.new") {
-            remove(&path)?;
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let seq = name.strip_suffix(".new").unwrap_or(&name).strip_suffix(".snapshot");
+        let is_ours = seq.is_some_and(|seq| seq.len() == 20 && seq.parse::<u64>().is_ok());
+        if is_ours && entry.file_type()?.is_file() {
+            remove(&entry.path())?;
         }
     }
     // Refused where other things lie in it.
