@@ -41,7 +41,7 @@ impl Submission {
         Self { id: Some(id), ..self }
     }
 
-    /// At a time, for a ledger that was opened with [`Time::FromSubmissions`].
+    /// At a time, for a ledger that was opened with [`Time::FromSubmissions`](crate::Time::FromSubmissions).
     #[must_use]
     pub const fn at(self, at: UnixMicros) -> Self {
         Self { at: Some(at), ..self }
