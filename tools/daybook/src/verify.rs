@@ -55,7 +55,13 @@ fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
     let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(heads) };
     let keys = match load(&arguments.keys.directory(&arguments.data.data)) {
         Ok(keys) => Some(keys),
-        Err(KeysError::Missing { .. }) if arguments.keys.keys.is_none() => None,
+        Err(KeysError::Missing { path }) if arguments.keys.keys.is_none() => {
+            let path = path.display();
+            note(&format!(
+                "no signed newest head is looked at: no keys at `{path}`; --keys names them"
+            ));
+            None
+        }
         // Whoever has no right to the keys verifies without them, unless they were asked for.
         Err(error) if arguments.keys.keys.is_none() => {
             note(&format!("the signed newest head is not looked at: {error}"));

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use daybook_ledger::{
-    Head, Ledger, NewestHead, OpenError, Reader, SubmitError, Verdict, VerifyOptions, keys,
-    make_snapshot, verify,
+    Head, Ledger, NewestHead, OpenError, Reader, SubmitError, Verdict, VerifyOptions, WriterLock,
+    keys, make_snapshot, verify,
 };
 use daybook_schema::commands::ClientSeed;
 use daybook_schema::{Command, Commitment, DayKey, Event, EventKind, SeasonId, Seq, UserId};
@@ -265,20 +265,21 @@ fn what_told_of_an_accepted_loss_does_not_tell_again() {
 #[test]
 fn a_dropped_ledger_is_closed() {
     let mut lost = Lost::new();
-    let mut pending = Vec::new();
-    for number in 0..2_000_u32 {
-        let mut bytes = [7; 16];
-        bytes[..4].copy_from_slice(&number.to_le_bytes());
-        let register = Command::RegisterUser { user_id: UserId::from_bytes(bytes) };
-        let submission = daybook_ledger::Submission::new(register).at(lost.fixture.now);
-        pending.push(lost.fixture.ledger().submit(submission).unwrap());
+    let ledger = lost.fixture.ledger.take().unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    // The state's thread waits here, and the drop waits for it.
+    let asked = ledger.query(move |_| held.recv().is_ok()).unwrap();
+    let dropping = std::thread::spawn(move || drop(ledger));
+    for _ in 0..40 {
+        assert!(WriterLock::take(lost.fixture.path()).is_err(), "the lock went before the threads");
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    drop(lost.fixture.ledger.take());
-    let head = lost.head_on_disk();
+    release.send(()).unwrap();
+    dropping.join().unwrap();
+    assert!(asked.wait().unwrap());
     let reopened = lost.open(false).unwrap();
-    assert_eq!(reopened.head(), head, "nothing was written after the drop");
-    assert!(pending.into_iter().all(|pending| pending.wait().is_ok()), "all were accepted");
-    let ledger_id = lost.fixture.ledger_id();
+    let head = reopened.head();
     reopened.close().unwrap();
+    let ledger_id = lost.fixture.ledger_id();
     assert_eq!(lost.newest_head().read(ledger_id).unwrap(), Some(head));
 }
