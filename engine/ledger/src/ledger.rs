@@ -188,9 +188,7 @@ impl Ledger {
         Arc::clone(&self.shared)
     }
 
-    /// The directory where the ledger lies.
-    #[must_use]
-    pub fn data_dir(&self) -> &Path {
+    pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 

@@ -78,7 +78,7 @@ pub use reader::{Events, ReadError, Reader};
 pub use recovery::KnownHead;
 pub use replay::{ReplayError, Replayed, replay};
 pub use row::{Head, ParseHeadError, StoredEvent};
-pub use snapshot::{SNAPSHOT_VERSION, SnapshotError, snapshots_path};
+pub use snapshot::snapshots_path;
 pub use snapshot_thread::make_snapshot;
 pub use subscription::Subscription;
 pub use verify::{Report, UnrevealedSeason, VerifyError, VerifyOptions, verify};

@@ -100,7 +100,8 @@ pub(crate) fn spawn(
                 match newest_head.write(identity, head) {
                     Ok(()) => written = Some(head),
                     Err(error) => {
-                        tracing::warn!(%error, "the newest head was not written; tried again");
+                        let error: &(dyn std::error::Error + 'static) = &error;
+                        tracing::warn!(error, "the newest head was not written; tried again");
                     }
                 }
             }

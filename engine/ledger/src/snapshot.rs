@@ -1,7 +1,7 @@
 //! Snapshots: a ledger's state at a seq, in a file of its own, so that a start reads only what came
-//! after. The format is FORMAT.md's; a snapshot is never believed over the ledger.
+//! after. The format is FORMAT.md's. One whose head the ledger does not have is never used.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{
@@ -18,7 +18,7 @@ use crate::row::Head;
 
 const MAGIC: &[u8; 16] = b"daybook snapshot";
 /// The version of the format that is written, and the only one that is read.
-pub const SNAPSHOT_VERSION: u16 = 1;
+const SNAPSHOT_VERSION: u16 = 1;
 const ENDING: &str = ".snapshot";
 /// What a snapshot's name ends with until it is whole.
 const UNFINISHED: &str = ".snapshot.new";
@@ -32,7 +32,7 @@ pub fn snapshots_path(data_dir: &Path) -> PathBuf {
 
 /// Why a snapshot is of no use; it is ignored, and the ledger alone is read.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
+pub(crate) enum SnapshotError {
     /// The file cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] std::io::Error),
@@ -94,12 +94,20 @@ fn named_seq(file_name: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| is_seq)
 }
 
-/// The bytes of a snapshot's file; what is no file could be read for ever.
+/// The bytes of a snapshot's file. What is no file could be read for ever, and what does not begin as a
+/// snapshot does may be of any size: neither is read.
 fn read_file(path: &Path) -> Result<Vec<u8>, SnapshotError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(damaged("it is no file"));
     }
-    Ok(std::fs::read(path)?)
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(MAGIC.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != MAGIC {
+        return Err(damaged("it does not begin as a snapshot does"));
+    }
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The heads of the snapshots that are whole and of this ledger; their bodies are not decoded.

@@ -34,7 +34,10 @@ pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>>
             match maker.make() {
                 Ok(Some(head)) => tracing::debug!(%head, "a snapshot was made"),
                 Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "no snapshot was made; the next tries again"),
+                Err(error) => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::warn!(error, "no snapshot was made; the next tries again");
+                }
             }
             maker.newest_seq = at;
         }
