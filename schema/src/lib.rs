@@ -21,6 +21,7 @@
 #[macro_use]
 mod macros;
 
+pub mod block;
 pub mod chain;
 pub mod codec;
 pub mod commands;
@@ -31,7 +32,9 @@ pub mod events;
 pub mod ids;
 pub mod limits;
 pub mod quantities;
+pub mod stored;
 
+pub use block::Block;
 pub use chain::{CommandMark, EventHeader, Genesis};
 pub use codec::{PayloadError, PayloadProblem};
 pub use commands::{ClientSeed, Command, StoredCommand};
@@ -40,6 +43,7 @@ pub use enumerations::*;
 pub use events::{Event, EventKind, StreamKind};
 pub use ids::*;
 pub use quantities::*;
+pub use stored::{Head, ParseHeadError, StoredEvent};
 
 /// The SQL of `ledger.db`.
 pub const LEDGER_SQL: &str = include_str!("../sql/ledger.sql");

@@ -48,6 +48,17 @@ pub const BATCHES_WAITING_MAX: usize = 1;
 /// Rows that a reader takes in one short transaction.
 pub const ROWS_PER_READ: usize = 4_096;
 
+/// Events of one block on the bus: about a third of a megabyte.
+pub const EVENTS_PER_BLOCK_MAX: usize = 2_048;
+/// Bytes of one block on the bus: below what NATS lets pass by default, a mebibyte.
+pub const BLOCK_BYTES_MAX: usize = 960 * 1024;
+/// Events that a projection applies in one transaction while it follows.
+pub const EVENTS_PER_APPLY_MAX: usize = 8_192;
+/// Events that a rebuild applies in one transaction.
+pub const EVENTS_PER_REBUILD_APPLY_MAX: usize = 131_072;
+/// The first so many of a leaderboard have their rank stored; the others' is counted on reading.
+pub const RANKS_STORED_MAX: usize = 1_000;
+
 /// The write-ahead log is checkpointed beside the work from this size on, in bytes.
 pub const WAL_BYTES_CHECKPOINT: u64 = 16 * 1024 * 1024;
 /// From this size on the writer waits for a checkpoint that starts the log anew, in bytes.
@@ -109,6 +120,11 @@ const _: () = {
     assert!(EVENTS_PER_COMMAND_MAX > OPEN_SESSIONS_PER_USER_MAX, "an erasure ends every session");
     assert!(COMMANDS_WAITING_MAX >= COMMANDS_PER_BATCH_MAX);
     assert!(EVENTS_PER_BATCH_MAX >= EVENTS_PER_COMMAND_MAX);
+    assert!(
+        EVENTS_PER_BLOCK_MAX * 128 < BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < 1 << 20,
+        "a full block of usual events must pass NATS's default limit"
+    );
+    assert!(EVENTS_PER_APPLY_MAX >= EVENTS_PER_BLOCK_MAX);
     assert!(WAL_BYTES_CHECKPOINT < WAL_BYTES_RESTART);
     assert!(DISK_FREE_BYTES_MIN > WAL_BYTES_RESTART, "what is in the log must fit the ledger");
     assert!(SNAPSHOTS_KEPT >= 2, "one may be damaged");

@@ -284,6 +284,12 @@ impl UnixMicros {
         self.0
     }
 
+    /// Whole seconds since 1970, rounded down.
+    #[must_use]
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
     /// Whole milliseconds since 1970, rounded down.
     #[must_use]
     pub const fn millis(self) -> i64 {

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use daybook_schema::chain::{CommandPart, FORMAT_VERSION};
-use daybook_schema::{Event, EventHash, Seq, StreamId, StreamKind, UnixMicros, UserId};
+use daybook_schema::{
+    Event, EventHash, Head, Seq, StoredEvent, StreamId, StreamKind, UnixMicros, UserId,
+};
 use foldhash::fast::RandomState;
 
 use crate::database::StoredGenesis;
-use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
+use crate::row::{RowView, UnreadableRow};
 
 /// What a verification finds, the gravest first; of the checks that fail at one place the first of
 /// this list is the verdict.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daybook_schema::chain::FORMAT_VERSION;
-use daybook_schema::{EventHash, Genesis, LEDGER_SQL, LedgerId, UnixMicros, limits};
+use daybook_schema::{EventHash, Genesis, Head, LEDGER_SQL, LedgerId, UnixMicros, limits};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 /// `DAYB`: SQLite's application id of a ledger.
@@ -284,20 +284,20 @@ pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<S
 }
 
 /// The newest event, or the genesis.
-pub(crate) fn newest_head(connection: &Connection) -> rusqlite::Result<crate::row::Head> {
+pub(crate) fn newest_head(connection: &Connection) -> rusqlite::Result<Head> {
     connection.query_row(
         "SELECT seq, hash FROM (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1) \
          UNION ALL SELECT 0, hash FROM genesis LIMIT 1",
         [],
         |row| {
             let (seq, hash): (i64, [u8; 32]) = (row.get(0)?, row.get(1)?);
-            Ok(crate::row::Head { seq: seq.unsigned_abs(), hash: EventHash::new(hash) })
+            Ok(Head { seq: seq.unsigned_abs(), hash: EventHash::new(hash) })
         },
     )
 }
 
 /// Whether the ledger has an event with this seq and hash; seq 0 is the genesis.
-pub(crate) fn has_head(connection: &Connection, head: crate::row::Head) -> rusqlite::Result<bool> {
+pub(crate) fn has_head(connection: &Connection, head: Head) -> rusqlite::Result<bool> {
     connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM events WHERE seq = ?1 AND hash = ?2) \
          OR EXISTS (SELECT 1 FROM genesis WHERE ?1 = 0 AND hash = ?2)",

@@ -8,14 +8,14 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
-use daybook_schema::{Command, CommandId, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandId, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{NewEvent, Rejections, State};
 use tokio::sync::oneshot;
 
 use crate::database::DatabaseError;
 use crate::lock::WriterLock;
 use crate::reader::Reader;
-use crate::row::Head;
+
 use crate::shared::Shared;
 use crate::state_thread::Request;
 use crate::subscription::Subscription;

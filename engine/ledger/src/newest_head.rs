@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use daybook_schema::{Epoch, LedgerId, LedgerIdentity, limits};
+use daybook_schema::{Block, Epoch, Head, LedgerId, LedgerIdentity, limits};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use crate::keys::{KeysError, write_whole};
-use crate::row::Head;
+
 use crate::shared::Shared;
 
 const FIRST_LINE: &str = "daybook newest head v1";
+const BLOCK_FIRST_LINE: &str = "daybook block v1";
 /// What the name of the file ends with; before it stands the ledger's id.
 pub(crate) const ENDING: &str = ".head";
 /// The note format's number of Ed25519.
@@ -65,8 +66,15 @@ impl NewestHead {
     /// # Errors
     /// What the file system says.
     pub fn write(&self, identity: LedgerIdentity, head: Head) -> Result<(), KeysError> {
-        let note = sign(identity, head, &self.signing_key);
+        let note = sign(&text_of(identity, head), identity.ledger_id, &self.signing_key);
         write_whole(&self.path(identity.ledger_id), note.as_bytes())
+    }
+
+    /// The note that a block ends with on its way to others: that it is of this ledger, and where it lies
+    /// in it. [`is_signed_block`] reads it.
+    #[must_use]
+    pub fn sign_block(&self, block: &Block) -> String {
+        sign(&block_text(block), block.ledger_id, &self.signing_key)
     }
 
     /// Removes a ledger's newest head: for a ledger that is removed itself.
@@ -136,17 +144,30 @@ fn text_of(identity: LedgerIdentity, head: Head) -> String {
     format!("{FIRST_LINE}\n{ledger_id}\nepoch {number} {nonce}\nhead {head}\n")
 }
 
-fn sign(identity: LedgerIdentity, head: Head, key: &SigningKey) -> String {
-    let text = text_of(identity, head);
-    let name = key_name(identity.ledger_id);
+fn block_text(block: &Block) -> String {
+    let Block { ledger_id, previous, .. } = block;
+    format!("{BLOCK_FIRST_LINE}\n{ledger_id}\nafter {previous}\nhead {}\n", block.last())
+}
+
+/// A text with its signature: a note.
+fn sign(text: &str, ledger_id: LedgerId, key: &SigningKey) -> String {
+    let name = key_name(ledger_id);
     let signature = key.sign(text.as_bytes());
     let mut signed = key_id(&name, &key.verifying_key()).to_vec();
     signed.extend_from_slice(&signature.to_bytes());
     format!("{text}\n\u{2014} {name} {}\n", BASE64.encode(signed))
 }
 
-/// The head in a note, if this key signed it for this ledger.
-fn parse(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<Head> {
+/// Whether a block ends with the note that the ledger's key signed for it.
+#[must_use]
+pub fn is_signed_block(block: &Block, note: &[u8], key: &VerifyingKey) -> bool {
+    let note = std::str::from_utf8(note).ok();
+    note.and_then(|note| open(note, block.ledger_id, key))
+        .is_some_and(|text| text == block_text(block))
+}
+
+/// The text of a note, if this key signed it for this ledger.
+fn open(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<String> {
     let (text, signature_line) = note.split_once("\n\n")?;
     let text = format!("{text}\n");
     let name = key_name(ledger_id);
@@ -161,6 +182,12 @@ fn parse(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<Head> {
         return None;
     }
     key.verify_strict(text.as_bytes(), &Signature::from_slice(signature).ok()?).ok()?;
+    Some(text)
+}
+
+/// The head in a note, if this key signed it for this ledger.
+fn parse(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<Head> {
+    let text = open(note, ledger_id, key)?;
     let mut lines = text.lines();
     let holds = lines.next()? == FIRST_LINE && lines.next()? == ledger_id.to_string();
     let _epoch = lines.next()?.strip_prefix("epoch ")?;
@@ -183,7 +210,7 @@ mod tests {
     fn a_signed_head_is_read_back_and_nothing_else() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let head = Head { seq: 41, hash: EventHash::new([9; 32]) };
-        let note = sign(identity(), head, &key);
+        let note = sign(&text_of(identity(), head), identity().ledger_id, &key);
         let ledger_id = identity().ledger_id;
         assert_eq!(parse(&note, ledger_id, &key.verifying_key()), Some(head));
         let other_key = SigningKey::from_bytes(&[8; 32]).verifying_key();

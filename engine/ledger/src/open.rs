@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use daybook_schema::chain::FORMAT_VERSION;
-use daybook_schema::{Command, EpochNonce, Genesis, LedgerId, UnixMicros, limits};
+use daybook_schema::{Command, EpochNonce, Genesis, Head, LedgerId, UnixMicros, limits};
 use daybook_simulator::SeasonKeys;
 use rusqlite::Connection;
 
@@ -18,7 +18,7 @@ use crate::lock::{LockError, WriterLock};
 use crate::newest_head::{self, NewestHead};
 use crate::recovery::{self, KnownHead, Recovery};
 use crate::replay::ReplayError;
-use crate::row::Head;
+
 use crate::shared::Shared;
 use crate::snapshot_thread::{self, SnapshotMaker};
 use crate::state_thread::{self, Decider};

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{EventHash, EventKind, Genesis, Seq, StreamId, limits};
+use daybook_schema::{EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, limits};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::check::{Finding, check_row};
 use crate::database::{self, DatabaseError};
 use crate::replay::unreadable_page;
-use crate::row::{COLUMNS, Head, RowView, StoredEvent};
+use crate::row::{COLUMNS, RowView};
 use crate::scan::scan;
 
 /// Events could not be read.
@@ -103,6 +103,23 @@ impl Reader {
             })
             .optional()?;
         Ok(newest.unwrap_or(Head { seq: 0, hash: self.genesis_hash }))
+    }
+
+    /// Whether the ledger has this head; the genesis is one.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub fn has(&self, head: Head) -> Result<bool, ReadError> {
+        match Seq::new(head.seq) {
+            Err(_) => Ok(head.seq == 0 && head.hash == self.genesis_hash),
+            Ok(_) => Ok(database::has_head(&self.connection, head)?),
+        }
+    }
+
+    /// The genesis as a head: seq 0 and its hash.
+    #[must_use]
+    pub const fn genesis_head(&self) -> Head {
+        Head { seq: 0, hash: self.genesis_hash }
     }
 
     /// The events with `from <= seq <= until`, at most as many as one short read takes.

@@ -4,14 +4,14 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{Event, Genesis, StreamKind, UserId};
+use daybook_schema::{Event, Genesis, Head, StoredEvent, StreamKind, UserId};
 use daybook_simulator::State;
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
 use crate::command_ids::{CommandIds, Outcome};
 use crate::replay::{Fold, ReplayError, unreadable_page};
-use crate::row::{Head, StoredEvent};
+
 use crate::scan::{Seen, scan_after};
 use crate::{database, snapshot};
 

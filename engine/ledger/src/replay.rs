@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{EventHash, UnixMicros};
+use daybook_schema::{EventHash, Head, StoredEvent, UnixMicros};
 use daybook_simulator::{Recorded, State, evolve};
 use rusqlite::Connection;
 
 use crate::check::{ChainCheck, Finding, StreamHeads, Verdict};
 use crate::database::{self, DatabaseError};
-use crate::row::{Head, RowView, StoredEvent, UnreadableRow};
+use crate::row::{RowView, UnreadableRow};
 use crate::scan::{ScanError, Seen, scan, scan_after};
 
 /// A ledger could not be replayed.

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use daybook_schema::LedgerIdentity;
-
-use crate::row::Head;
+use daybook_schema::{Head, LedgerIdentity};
 
 #[derive(Debug)]
 struct Published {

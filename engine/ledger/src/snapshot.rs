@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{
-    CommandHash, CommandId, EventHash, Genesis, Seq, StreamId, UnixMicros, UserId, digest, limits,
+    CommandHash, CommandId, EventHash, Genesis, Head, Seq, StreamId, UnixMicros, UserId, digest,
+    limits,
 };
 use daybook_simulator::State;
 
@@ -14,7 +15,6 @@ use crate::command_ids::{AppliedId, CommandIds};
 use crate::database::{self, DatabaseError, sync_directory};
 use crate::recovery::{KnownHead, Recovery};
 use crate::replay::Fold;
-use crate::row::Head;
 
 const MAGIC: &[u8; 16] = b"daybook snapshot";
 /// The version of the format that is written, and the only one that is read.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use daybook_schema::limits;
+use daybook_schema::{Head, limits};
 
 use crate::database::{self, DatabaseError};
 use crate::recovery::{self, Recovery};
 use crate::replay::ReplayError;
-use crate::row::Head;
+
 use crate::scan::scan;
 use crate::shared::Shared;
 use crate::snapshot;

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
-use daybook_schema::{Command, CommandHash, CommandId, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{
     Context, NewEvent, RULESET_1, Recorded, Rejection, SeasonKeys, State, decide, evolve,
 };
@@ -18,7 +18,7 @@ use crate::command_ids::{CommandIds, Lookup, Outcome};
 use crate::ledger::{Accepted, Submission, SubmitError};
 use crate::open::Time;
 use crate::recovery::Recovery;
-use crate::row::{Head, NewRow};
+use crate::row::NewRow;
 use crate::shared::Shared;
 use crate::writer_thread::{Answer, Batch};
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_schema::Seq;
+use daybook_schema::{Seq, StoredEvent};
 
 use crate::database::DatabaseError;
 use crate::reader::{ReadError, Reader};
-use crate::row::StoredEvent;
+
 use crate::shared::Shared;
 
 /// How often a ledger that another process writes is looked at.
@@ -19,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 ///
 /// ```
 /// # use daybook_ledger::{Ledger, NewLedger, Options, Submission};
-/// # use daybook_schema::{Command, Seq};
+/// # use daybook_schema::{StoredEvent, Command, Seq};
 /// # use daybook_simulator::{Keyring, SeasonKey};
 /// # use std::time::Duration;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

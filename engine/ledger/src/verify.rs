@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{CommandHash, Event, EventHash, SeasonId, Seq, StreamId, StreamKind, limits};
+use daybook_schema::{
+    CommandHash, Event, EventHash, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind, limits,
+};
 use daybook_simulator::{AuditKeys, Context, NewEvent, RULESET_1, decide, reconstruct};
 use rusqlite::Connection;
 
@@ -12,7 +14,7 @@ use crate::check::{ChainCheck, Finding, Verdict};
 use crate::database::{self, DatabaseError};
 use crate::recovery::KnownHead;
 use crate::replay::{Fold, ReplayError, unreadable_page};
-use crate::row::{Head, StoredEvent};
+
 use crate::scan::scan_after;
 use crate::snapshot;
 

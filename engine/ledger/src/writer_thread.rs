@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use daybook_schema::{LedgerIdentity, Seq, limits};
+use daybook_schema::{Head, LedgerIdentity, Seq, limits};
 use daybook_simulator::NewEvent;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::database;
 use crate::ledger::{Accepted, SubmitError, unavailable};
-use crate::row::{COLUMNS, Head, NewRow, RowView, insert};
+use crate::row::{COLUMNS, NewRow, RowView, insert};
 use crate::shared::Shared;
 
 /// Events that are committed together, and the answers that leave afterwards.

@@ -1,0 +1,12 @@
+DROP TABLE season_activity;
+DROP TABLE user_activity;
+DROP TABLE bet_economics;
+DROP TABLE funnel_steps;
+DROP TABLE cohort_retention;
+DROP TABLE daily_active_users;
+DROP TABLE leaderboard_history;
+DROP TABLE leaderboard_boards;
+DROP TABLE week_results;
+DROP TABLE season_streams;
+DROP TABLE projection_states;
+DROP TABLE projection_positions;

@@ -1,0 +1,71 @@
+//! Answers who lacks events: a request with a head is answered with the block that follows it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_nats::{Client, Message};
+use daybook_ledger::{NewestHead, Reader};
+use daybook_schema::{Block, Head, Seq};
+use futures_util::StreamExt;
+
+/// The answer where the ledger does not have the head.
+pub(in crate::bus) const UNKNOWN_HEAD: &[u8] = b"daybook: unknown head";
+/// The answer where nothing follows the head.
+pub(in crate::bus) const NOTHING_NEWER: &[u8] = b"daybook: nothing newer";
+/// The answer to what is no head, or where the ledger cannot be read.
+const CANNOT: &[u8] = b"daybook: cannot answer";
+
+pub(super) struct Answers {
+    pub(super) data_dir: PathBuf,
+    pub(super) signer: Arc<NewestHead>,
+    pub(super) client: Client,
+    pub(super) bytes_max: usize,
+}
+
+impl Answers {
+    /// Answers one request after another; several relays share them.
+    pub(super) async fn run(self, subject: String) {
+        let requests = self.client.queue_subscribe(subject.clone(), subject).await;
+        let mut requests = match requests {
+            Ok(requests) => requests,
+            Err(error) => {
+                tracing::warn!(%error, "requests for missing events are not answered");
+                return;
+            }
+        };
+        while let Some(request) = requests.next().await {
+            let Message { reply: Some(reply), payload, .. } = request else { continue };
+            let (data_dir, signer) = (self.data_dir.clone(), Arc::clone(&self.signer));
+            let bytes_max = self.bytes_max;
+            let answered = tokio::task::spawn_blocking(move || {
+                answer(&payload, &data_dir, &signer, bytes_max)
+            });
+            let answer = answered.await.ok().flatten().unwrap_or_else(|| CANNOT.to_vec());
+            if let Err(error) = self.client.publish(reply, answer.into()).await {
+                tracing::warn!(%error, "a request for missing events was not answered");
+            }
+        }
+    }
+}
+
+fn answer(
+    request: &[u8],
+    data_dir: &std::path::Path,
+    signer: &NewestHead,
+    bytes_max: usize,
+) -> Option<Vec<u8>> {
+    let after: Head = std::str::from_utf8(request).ok()?.parse().ok()?;
+    let reader = Reader::open(data_dir).ok()?;
+    let previous = if after.seq == 0 { reader.genesis_head() } else { after };
+    if !reader.has(previous).ok()? {
+        return Some(UNKNOWN_HEAD.to_vec());
+    }
+    let from = Seq::new(previous.seq.saturating_add(1)).ok()?;
+    let events = reader.range(from, Seq::MAX).ok()?;
+    let ledger_id = reader.genesis().ledger_id;
+    let block = super::cut(Block { ledger_id, previous, events }, bytes_max).into_iter().next();
+    Some(match block {
+        Some(block) => block.encode(&signer.sign_block(&block)),
+        None => NOTHING_NEWER.to_vec(),
+    })
+}

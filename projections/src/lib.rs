@@ -1,0 +1,45 @@
+//! Daybook's read models: tables in `game.db` that are a function of the ledger.
+//!
+//! A [`Projection`] turns events into rows. A [`Worker`] feeds it, from the ledger's own [`Tail`] or from
+//! JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits rows and position in one transaction:
+//! a block that comes twice changes nothing, and [`rebuild()`] makes the same rows again. [`Reads`] is what
+//! an API asks.
+
+mod applier;
+mod bus;
+mod database;
+mod feed;
+mod migrations;
+mod notices;
+mod position;
+mod projection;
+mod read_models;
+mod reads;
+mod rebuild;
+mod rows;
+mod status;
+pub mod test_kit;
+mod worker;
+mod workers;
+
+pub use bus::{
+    Credentials, JetStreamFeed, NatsError, NatsSettings, Relay, RelayError, RelayProgress,
+    StreamStorage,
+};
+pub use database::{DatabaseSettings, DatabaseUrlError, GameDatabase, path_of_url};
+pub use feed::{Feed, FeedError, Tail};
+pub use futures_util::future::BoxFuture;
+pub use migrations::{Migrated, MigrationError, MigrationStatus, Migrations, NewMigration};
+pub use notices::{Notice, NoticeHub, notices_of};
+pub use position::Position;
+pub use projection::{ApplyError, ProjectedEvent, Projection};
+pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
+pub use reads::{
+    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard, LeaderboardRow,
+    ReadError, Reads, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails, WeekDetails,
+};
+pub use rebuild::{RebuildError, Rebuilt, rebuild};
+pub use sqlx;
+pub use status::{ProjectionState, ProjectionStatus, Stopped, status};
+pub use worker::{Step, Worker, WorkerError};
+pub use workers::{FeedSource, Workers};

@@ -1,0 +1,362 @@
+//! Numbered changes of `game.db` and `telemetry.db`, each up and down, each verified before it counts.
+//!
+//! A migration is a pair of files, `0004_name.up.sql` and `0004_name.down.sql`, and may have a third,
+//! `0004_name.check.sql`: a query that returns no row if the migration did what it should. Each runs in a
+//! transaction of its own, after a backup; then row counts, foreign keys, SQLite's own structure and the
+//! check are looked at, and if anything does not hold, all is rolled back.
+
+mod check;
+mod files;
+
+use std::path::{Path, PathBuf};
+
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+
+use crate::database::connect_options;
+use check::RowCounts;
+pub use files::NewMigration;
+use files::Numbered;
+
+/// The table that sqlx keeps of what was applied.
+const TABLE: &str = "_sqlx_migrations";
+
+/// A migration could not be carried out; the file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The file is not there.
+    #[error("there is no `{}`; `daybook migrate up` makes it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later version made the file, or another's migrations did.
+    #[error(
+        "`{}` has migration {number}, which this version does not know; use the version that made it, or name \
+         its files with --migrations", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The migration.
+        number: i64,
+    },
+    /// Migrations are still to be applied.
+    #[error("`{}` lacks migration {number}; `daybook migrate up` applies it", path.display())]
+    Pending {
+        /// The file.
+        path: PathBuf,
+        /// The first that it lacks.
+        number: i64,
+    },
+    /// A migration was changed after it had been applied.
+    #[error(
+        "migration {number} is not what was applied to `{}`: its checksum differs; put its file back, and write \
+         another migration for what shall change", path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The migration.
+        number: i64,
+    },
+    /// What a migration left does not hold; it was rolled back.
+    #[error("Migration verification failed: {number}: {finding}; nothing was changed")]
+    Verification {
+        /// The migration.
+        number: i64,
+        /// What does not hold.
+        finding: String,
+    },
+    /// A file of the migrations' directory is not one of a pair.
+    #[error("`{}` {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// SQLite could not do it.
+    #[error("`{}` cannot be migrated", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// A migration's SQL failed; it was rolled back.
+    #[error("migration of `{}` failed, nothing was changed", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: MigrateError,
+    },
+    /// The file system could not do it.
+    #[error("`{}` cannot be written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A migration, and whether it was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// Its number.
+    pub number: i64,
+    /// Its name.
+    pub name: String,
+    /// Whether it was applied.
+    pub applied: bool,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// The migrations that were applied or taken back, in order.
+    pub numbers: Vec<i64>,
+    /// The copy that was taken before; none of a file that was new.
+    pub backup: Option<PathBuf>,
+}
+
+/// The migrations of one file.
+#[derive(Clone, Debug)]
+pub struct Migrations {
+    database: &'static str,
+    list: Vec<Numbered>,
+}
+
+impl Migrations {
+    /// Those of `game.db`.
+    #[must_use]
+    pub fn game() -> Self {
+        Self { database: "game", list: files::game() }
+    }
+
+    /// Those of `telemetry.db`.
+    #[must_use]
+    pub fn telemetry() -> Self {
+        Self { database: "telemetry", list: files::telemetry() }
+    }
+
+    /// These and, after them, those of a directory: a team's own.
+    ///
+    /// # Errors
+    /// [`MigrationError::File`] when a file there is not one of a pair, or has a number twice.
+    pub fn and_directory(mut self, directory: &Path) -> Result<Self, MigrationError> {
+        self.list.extend(files::read_directory(directory, &self.list)?);
+        self.list.sort_by_key(|numbered| numbered.number);
+        Ok(self)
+    }
+
+    /// Makes the pair of files of a new migration, numbered after all that there are.
+    ///
+    /// # Errors
+    /// [`MigrationError`] when the name is none, or the files cannot be written.
+    pub fn new_pair(&self, directory: &Path, name: &str) -> Result<NewMigration, MigrationError> {
+        let number = self.list.last().map_or(0, |last| last.number) + 1;
+        files::new_pair(directory, number, name)
+    }
+
+    /// Which migrations were applied.
+    ///
+    /// # Errors
+    /// [`MigrationError`] when the file cannot be read or is of a newer version.
+    pub async fn status(&self, path: &Path) -> Result<Vec<MigrationStatus>, MigrationError> {
+        let applied = match path.exists() {
+            true => self.applied(&mut self.connect(path, false).await?, path).await?,
+            false => Vec::new(),
+        };
+        let is_applied = |number| applied.iter().any(|applied| applied.version == number);
+        let status = self.list.iter().map(|numbered| MigrationStatus {
+            number: numbered.number,
+            name: numbered.name.clone(),
+            applied: is_applied(numbered.number),
+        });
+        Ok(status.collect())
+    }
+
+    /// Refuses a file that lacks a migration, or has one that this version does not know.
+    ///
+    /// # Errors
+    /// [`MigrationError`], which says what to do.
+    pub async fn require_current(&self, path: &Path) -> Result<(), MigrationError> {
+        let status = self.status(path).await?;
+        match status.iter().find(|migration| !migration.applied) {
+            None => Ok(()),
+            Some(MigrationStatus { number, .. }) => {
+                Err(MigrationError::Pending { path: path.to_owned(), number: *number })
+            }
+        }
+    }
+
+    /// Applies what is pending, up to a number if one is given. The file is made where there is none.
+    ///
+    /// # Errors
+    /// [`MigrationError`]; migrations before the one that failed stay applied.
+    pub async fn up(&self, path: &Path, until: Option<i64>) -> Result<Migrated, MigrationError> {
+        let mut database = self.connect(path, true).await?;
+        let applied = self.applied(&mut database, path).await?;
+        let until = until.unwrap_or(i64::MAX);
+        let pending = self.list.iter().filter(|numbered| {
+            numbered.number <= until
+                && !applied.iter().any(|applied| applied.version == numbered.number)
+        });
+        let pending: Vec<&Numbered> = pending.collect();
+        let mut migrated = Migrated::default();
+        for numbered in pending {
+            let backup = !applied.is_empty() && migrated.backup.is_none();
+            let taken = self.run(&mut database, (path, backup), numbered, Direction::Up).await?;
+            migrated.backup = migrated.backup.or(taken);
+            migrated.numbers.push(numbered.number);
+        }
+        Ok(migrated)
+    }
+
+    /// Takes back what was applied, down to a number, which stays; the newest alone, if none is given.
+    ///
+    /// # Errors
+    /// As [`Self::up`].
+    pub async fn down(&self, path: &Path, until: Option<i64>) -> Result<Migrated, MigrationError> {
+        if !path.exists() {
+            return Err(MigrationError::Missing { path: path.to_owned() });
+        }
+        let mut database = self.connect(path, false).await?;
+        let mut applied = self.applied(&mut database, path).await?;
+        applied.sort_by_key(|applied| applied.version);
+        let newest = applied.last().map_or(0, |newest| newest.version);
+        let until = until.unwrap_or(newest - 1);
+        let mut migrated = Migrated::default();
+        let back = applied.iter().rev().filter(|applied| applied.version > until);
+        for number in back.map(|applied| applied.version) {
+            let Some(numbered) = self.list.iter().find(|numbered| numbered.number == number) else {
+                continue;
+            };
+            let backup = migrated.backup.is_none();
+            let taken = self.run(&mut database, (path, backup), numbered, Direction::Down).await?;
+            migrated.backup = migrated.backup.or(taken);
+            migrated.numbers.push(number);
+        }
+        Ok(migrated)
+    }
+
+    /// What does not hold of a file: its foreign keys, its structure, its tables and indexes, the check of
+    /// its newest migration. Empty if all does.
+    ///
+    /// # Errors
+    /// [`MigrationError`] when it cannot be looked at.
+    pub async fn verify(&self, path: &Path) -> Result<Vec<String>, MigrationError> {
+        if !path.exists() {
+            return Err(MigrationError::Missing { path: path.to_owned() });
+        }
+        let mut database = self.connect(path, false).await?;
+        let applied = self.applied(&mut database, path).await?;
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let mut findings = check::structure(&mut database).await.map_err(failed)?;
+        let applied: Vec<&Numbered> = self
+            .list
+            .iter()
+            .filter(|numbered| applied.iter().any(|applied| applied.version == numbered.number))
+            .collect();
+        if let Some(newest) = applied.last() {
+            findings.extend(check::own(&mut database, newest).await.map_err(failed)?);
+        }
+        findings.extend(check::drift(&mut database, &applied).await.map_err(failed)?);
+        Ok(findings)
+    }
+
+    async fn connect(&self, path: &Path, create: bool) -> Result<SqliteConnection, MigrationError> {
+        // Tables are made anew and swapped in: with foreign keys enforced meanwhile, dropping a table
+        // would delete what refers to it. They are checked before the commit instead.
+        let options = connect_options(path).foreign_keys(false).create_if_missing(create);
+        let options = options.busy_timeout(std::time::Duration::from_secs(30));
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        options.connect().await.map_err(failed)
+    }
+
+    /// What was applied, all of it known and unchanged.
+    async fn applied(
+        &self,
+        database: &mut SqliteConnection,
+        path: &Path,
+    ) -> Result<Vec<AppliedMigration>, MigrationError> {
+        let failed = |source| MigrationError::Failed { path: path.to_owned(), source };
+        database.ensure_migrations_table(TABLE).await.map_err(failed)?;
+        let applied = database.list_applied_migrations(TABLE).await.map_err(failed)?;
+        for migration in &applied {
+            let (path, number) = (path.to_owned(), migration.version);
+            let known = self.list.iter().find(|numbered| numbered.number == number);
+            let Some(known) = known else { return Err(MigrationError::Newer { path, number }) };
+            if known.up.checksum != migration.checksum {
+                return Err(MigrationError::Changed { path, number });
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Runs one migration: a backup, a transaction, the checks, the commit.
+    async fn run(
+        &self,
+        database: &mut SqliteConnection,
+        (path, backup): (&Path, bool),
+        numbered: &Numbered,
+        direction: Direction,
+    ) -> Result<Option<PathBuf>, MigrationError> {
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        // Nobody else writes from here on, so the copy is what a rollback would leave.
+        let backup = match backup {
+            true => Some(self.back_up(path, numbered).await?),
+            false => None,
+        };
+        let before = RowCounts::take(&mut transaction).await.map_err(failed)?;
+        let done = match direction {
+            Direction::Up => transaction.apply(TABLE, &numbered.up).await,
+            Direction::Down => transaction.revert(TABLE, &numbered.down).await,
+        };
+        done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
+        let mut findings = check::structure(&mut transaction).await.map_err(failed)?;
+        let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
+        findings.extend(before.differences(&after, numbered.changes_rows_of()));
+        if direction == Direction::Up {
+            findings.extend(check::own(&mut transaction, numbered).await.map_err(failed)?);
+        }
+        if let Some(finding) = findings.into_iter().next() {
+            transaction.rollback().await.map_err(failed)?;
+            return Err(MigrationError::Verification { number: numbered.number, finding });
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(backup)
+    }
+
+    /// A whole copy beside the file.
+    async fn back_up(&self, path: &Path, numbered: &Numbered) -> Result<PathBuf, MigrationError> {
+        let directory = path.parent().unwrap_or(Path::new(".")).join("backups");
+        let io_failed = |source| MigrationError::Io { path: directory.clone(), source };
+        std::fs::create_dir_all(&directory).map_err(io_failed)?;
+        let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
+        let copy =
+            directory.join(format!("{}-{at}-before-{:04}.db", self.database, numbered.number));
+        let mut database = self.connect(path, false).await?;
+        sqlx::query("VACUUM INTO ?1")
+            .bind(copy.to_string_lossy().into_owned())
+            .execute(&mut database)
+            .await
+            .map_err(|source| MigrationError::Sqlite { path: copy.clone(), source })?;
+        Ok(copy)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// A statement that is ours or the operator's own, from a file of theirs.
+fn trusted(sql: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql.to_owned())
+}

@@ -1,0 +1,116 @@
+//! What must hold after a migration.
+
+use std::collections::BTreeMap;
+
+use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
+
+use super::files::Numbered;
+use super::{TABLE, trusted};
+
+/// How many rows each table has.
+pub(super) struct RowCounts(BTreeMap<String, i64>);
+
+impl RowCounts {
+    pub(super) async fn take(database: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> ?1",
+        )
+        .bind(TABLE)
+        .fetch_all(&mut *database)
+        .await?;
+        let mut counts = BTreeMap::new();
+        for table in tables {
+            let quoted = table.replace('"', "\"\"");
+            let count = trusted(&format!("SELECT count(*) FROM \"{quoted}\""));
+            let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut *database).await?;
+            counts.insert(table, rows);
+        }
+        Ok(Self(counts))
+    }
+
+    /// The tables that were there before and after, with another number of rows that nobody announced.
+    pub(super) fn differences(&self, after: &Self, announced: Vec<&str>) -> Vec<String> {
+        let kept = self.0.iter().filter(|(table, _)| !announced.contains(&table.as_str()));
+        let changed = kept.filter_map(|(table, before)| {
+            let after = after.0.get(table)?;
+            let message = || format!("`{table}` had {before} rows and has {after}");
+            (before != after).then(message)
+        });
+        changed.collect()
+    }
+}
+
+/// What does not hold of foreign keys and of SQLite's own structure.
+pub(super) async fn structure(database: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
+    let mut findings = Vec::new();
+    let orphans = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *database).await?;
+    if let Some(first) = orphans.first() {
+        let (table, parent): (String, String) = (first.try_get(0)?, first.try_get(2)?);
+        let count = orphans.len();
+        findings
+            .push(format!("{count} rows refer to nothing, the first from `{table}` to `{parent}`"));
+    }
+    let problems: Vec<String> =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_all(database).await?;
+    findings.extend(problems.into_iter().filter(|problem| problem != "ok"));
+    Ok(findings)
+}
+
+/// What a migration's own check finds: each row that it returns.
+pub(super) async fn own(
+    database: &mut SqliteConnection,
+    numbered: &Numbered,
+) -> Result<Vec<String>, sqlx::Error> {
+    let Some(check) = &numbered.check else { return Ok(Vec::new()) };
+    let rows = database.fetch_all(trusted(check)).await?;
+    let findings = rows.iter().map(|row| {
+        let text: Option<String> = row.try_get_unchecked(0)?;
+        Ok(format!("{}: {}", numbered.name, text.unwrap_or_else(|| "NULL".to_owned())))
+    });
+    findings.collect()
+}
+
+/// What differs between a file's tables and indexes and those that its migrations make. Tables that no
+/// migration makes are somebody's own.
+pub(super) async fn drift(
+    database: &mut SqliteConnection,
+    applied: &[&Numbered],
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut template = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await?;
+    for numbered in applied {
+        template.execute(trusted(numbered.up.sql.as_str())).await?;
+    }
+    let expected = objects(&mut template).await?;
+    template.close().await?;
+    let found = objects(database).await?;
+    let findings = expected.iter().filter_map(|((kind, name), sql)| {
+        match found.get(&(kind.clone(), name.clone())) {
+            None => Some(format!("the {kind} `{name}` is missing")),
+            Some(found) if found != sql => {
+                Some(format!("the {kind} `{name}` is not what it should be"))
+            }
+            Some(_) => None,
+        }
+    });
+    Ok(findings.collect())
+}
+
+type Objects = BTreeMap<(String, String), String>;
+
+async fn objects(database: &mut SqliteConnection) -> Result<Objects, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
+    )
+    .fetch_all(database)
+    .await?;
+    let objects = rows.iter().map(|row| {
+        let sql: String = row.try_get(2)?;
+        // However it is laid out and quoted.
+        let plain: String = sql
+            .chars()
+            .filter(|letter| !letter.is_whitespace() && !"\"`".contains(*letter))
+            .collect();
+        Ok(((row.try_get(0)?, row.try_get(1)?), plain))
+    });
+    objects.collect()
+}

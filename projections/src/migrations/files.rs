@@ -1,0 +1,171 @@
+//! Where migrations come from: those that the program carries, and those of a directory.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sqlx::AssertSqlSafe;
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType};
+
+use super::MigrationError;
+
+/// A comment that says which tables' row counts a migration means to change.
+const CHANGES_ROWS: &str = "-- changes rows of:";
+
+/// A migration with its number, both ways and its check.
+#[derive(Clone, Debug)]
+pub(super) struct Numbered {
+    pub(super) number: i64,
+    pub(super) name: String,
+    pub(super) up: Migration,
+    pub(super) down: Migration,
+    pub(super) check: Option<String>,
+}
+
+impl Numbered {
+    fn new(number: i64, name: &str, (up, down): (String, String), check: Option<String>) -> Self {
+        let migration = |sql: String, kind| {
+            let description = Cow::Owned(name.replace('_', " "));
+            Migration::new(number, description, kind, AssertSqlSafe(sql).into_sql_str(), false)
+        };
+        Self {
+            number,
+            name: name.to_owned(),
+            up: migration(up, MigrationType::ReversibleUp),
+            down: migration(down, MigrationType::ReversibleDown),
+            check,
+        }
+    }
+
+    /// The tables that may have another number of rows afterwards.
+    pub(super) fn changes_rows_of(&self) -> Vec<&str> {
+        [self.up.sql.as_str(), self.down.sql.as_str()]
+            .into_iter()
+            .flat_map(str::lines)
+            .filter_map(|line| line.trim().strip_prefix(CHANGES_ROWS))
+            .flat_map(|tables| tables.split(',').map(str::trim))
+            .collect()
+    }
+}
+
+macro_rules! carried {
+    ($directory:literal: $($number:literal $name:literal,)+) => {
+        vec![$(
+            Numbered::new($number.parse().unwrap_or(0), $name, (
+                include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".up.sql"))
+                    .to_owned(),
+                include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".down.sql"))
+                    .to_owned(),
+            ), None),
+        )+]
+    };
+}
+
+pub(super) fn game() -> Vec<Numbered> {
+    carried!("game": "0001" "seed_tables", "0002" "read_models", "0003" "simulin_names",)
+}
+
+pub(super) fn telemetry() -> Vec<Numbered> {
+    carried!("telemetry": "0001" "telemetry_events",)
+}
+
+/// The files of one migration in a directory.
+#[derive(Default)]
+struct Found {
+    name: String,
+    up: Option<String>,
+    down: Option<String>,
+    check: Option<String>,
+}
+
+/// The migrations of a directory, none of which may have a number that is taken.
+pub(super) fn read_directory(
+    directory: &Path,
+    taken: &[Numbered],
+) -> Result<Vec<Numbered>, MigrationError> {
+    let refuse = |path: &Path, problem: &str| MigrationError::File {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let io_failed = |source| MigrationError::Io { path: directory.to_owned(), source };
+    let mut found: BTreeMap<i64, Found> = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).map_err(io_failed)? {
+        let path = entry.map_err(io_failed)?.path();
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !file_name.ends_with(".sql") {
+            continue;
+        }
+        let parts = parse_name(&file_name);
+        let (number, name, kind) = parts.ok_or_else(|| {
+            refuse(&path, "is not named as a migration, such as 0004_add_teams.up.sql")
+        })?;
+        if taken.iter().any(|numbered| numbered.number == number) {
+            return Err(refuse(&path, "has the number of another migration"));
+        }
+        let text = std::fs::read_to_string(&path).map_err(io_failed)?;
+        let migration = found.entry(number).or_default();
+        if !migration.name.is_empty() && migration.name != name {
+            return Err(refuse(&path, "has the number of another migration"));
+        }
+        name.clone_into(&mut migration.name);
+        match kind {
+            "up" => migration.up = Some(text),
+            "down" => migration.down = Some(text),
+            _ => migration.check = Some(text),
+        }
+    }
+    let numbered = found.into_iter().map(|(number, found)| {
+        let both = found.up.zip(found.down);
+        let alone = || {
+            let path = directory.join(format!("{number:04}_{}", found.name));
+            refuse(&path, "needs both an .up.sql and a .down.sql")
+        };
+        Ok(Numbered::new(number, &found.name, both.ok_or_else(alone)?, found.check))
+    });
+    numbered.collect()
+}
+
+/// Number, name and kind of `0004_add_teams.up.sql`.
+fn parse_name(file_name: &str) -> Option<(i64, &str, &str)> {
+    let (stem, kind) = file_name.strip_suffix(".sql")?.rsplit_once('.')?;
+    let (number, name) = stem.split_once('_')?;
+    let is_kind = ["up", "down", "check"].contains(&kind);
+    let number: i64 = number.parse().ok().filter(|number| *number > 0)?;
+    (is_kind && !name.is_empty()).then_some((number, name, kind))
+}
+
+/// The files of a new migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMigration {
+    /// The way up.
+    pub up: PathBuf,
+    /// The way down.
+    pub down: PathBuf,
+}
+
+pub(super) fn new_pair(
+    directory: &Path,
+    number: i64,
+    name: &str,
+) -> Result<NewMigration, MigrationError> {
+    let is_plain =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(MigrationError::File {
+            path: PathBuf::from(name),
+            problem: "is no name of a migration: lower-case letters, digits and _".to_owned(),
+        });
+    }
+    let path_of = |kind: &str| directory.join(format!("{number:04}_{name}.{kind}.sql"));
+    let pair = NewMigration { up: path_of("up"), down: path_of("down") };
+    let io_failed = |source| MigrationError::Io { path: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(io_failed)?;
+    for path in [&pair.up, &pair.down] {
+        let mut file = std::fs::File::create_new(path)
+            .map_err(|source| MigrationError::Io { path: path.clone(), source })?;
+        let text = "-- Says whether it rebuilds (the tables can be made again from the ledger) or moves data.\n";
+        std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io_failed)?;
+    }
+    Ok(pair)
+}

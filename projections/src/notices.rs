@@ -1,0 +1,144 @@
+//! Live notices: who watches a season is told that something was committed in it, at most once.
+//!
+//! They say what there is to read, not what it is; nothing depends on one that is lost.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use daybook_ledger::Reader;
+use daybook_schema::{Block, EventHash, EventKind, Head, SeasonId, StreamKind};
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::feed::{Feed, FeedError, Tail};
+
+/// How long a follower waits for events at a time.
+const WAIT: Duration = Duration::from_secs(60);
+/// Notices that a watcher may be behind by; older ones are lost to it.
+const WAITING_MAX: usize = 64;
+
+/// That a command was committed in a season.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The season.
+    pub season_id: SeasonId,
+    /// The command's newest event in the season; a read that stands for it shows all.
+    pub seq: u64,
+    /// That event's hash.
+    pub hash: EventHash,
+    /// What happened, in order.
+    pub kinds: Vec<EventKind>,
+}
+
+/// The notices of a block: one for each command that has events of a season.
+#[must_use]
+pub fn notices_of(block: &Block) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = Vec::new();
+    let mut is_new_command = true;
+    for stored in &block.events {
+        let header = &stored.header;
+        is_new_command |= header.command.place == 0;
+        if stored.event.kind().stream() != StreamKind::Season {
+            continue;
+        }
+        let season_id = header.stream.as_season();
+        let seq = header.seq.get();
+        let kind = stored.event.kind();
+        match notices.last_mut().filter(|last| !is_new_command && last.season_id == season_id) {
+            Some(notice) => {
+                (notice.seq, notice.hash) = (seq, stored.hash);
+                notice.kinds.push(kind);
+            }
+            None => {
+                notices.push(Notice { season_id, seq, hash: stored.hash, kinds: vec![kind] });
+            }
+        }
+        is_new_command = false;
+    }
+    notices
+}
+
+/// Notices within a process, for those who watch a season over a connection of their own.
+#[derive(Debug, Default)]
+pub struct NoticeHub {
+    seasons: DashMap<SeasonId, broadcast::Sender<Notice>>,
+}
+
+impl NoticeHub {
+    /// Watches a season from now on.
+    #[must_use]
+    pub fn watch(&self, season_id: SeasonId) -> broadcast::Receiver<Notice> {
+        let season = self.seasons.entry(season_id);
+        season.or_insert_with(|| broadcast::channel(WAITING_MAX).0).subscribe()
+    }
+
+    /// Tells those who watch. A season that nobody watches any more is forgotten.
+    pub fn tell(&self, notice: Notice) {
+        let season_id = notice.season_id;
+        let told = self.seasons.get(&season_id).map(|season| season.send(notice).is_ok());
+        if told == Some(false) {
+            self.seasons.remove_if(&season_id, |_, season| season.receiver_count() == 0);
+        }
+    }
+
+    /// Follows a ledger from its newest event on, for as long as it can be read.
+    ///
+    /// # Errors
+    /// [`FeedError`] when it cannot.
+    pub async fn follow(&self, data_dir: &Path) -> Result<(), FeedError> {
+        let mut follower = Follower::start(data_dir).await?;
+        loop {
+            follower.next().await?.into_iter().for_each(|notice| self.tell(notice));
+        }
+    }
+}
+
+/// Publishes notices over core NATS on `season.<id>`; tried again when the ledger could not be read.
+pub(crate) async fn publish(data_dir: PathBuf, client: async_nats::Client) {
+    loop {
+        if let Err(error) = publish_from_now(&data_dir, &client).await {
+            tracing::warn!(%error, "no notices for now");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn publish_from_now(data_dir: &Path, client: &async_nats::Client) -> Result<(), FeedError> {
+    let mut follower = Follower::start(data_dir).await?;
+    loop {
+        for notice in follower.next().await? {
+            let subject = format!("season.{}", notice.season_id);
+            if let Ok(notice) = serde_json::to_vec(&notice) {
+                // At most once: what the server does not take is lost.
+                drop(client.publish(subject, notice.into()).await);
+            }
+        }
+    }
+}
+
+/// Follows a ledger from its newest event on.
+struct Follower {
+    tail: Tail,
+    head: Head,
+}
+
+impl Follower {
+    async fn start(data_dir: &Path) -> Result<Self, FeedError> {
+        let path = data_dir.to_owned();
+        let head = tokio::task::spawn_blocking(move || -> Result<Head, FeedError> {
+            Ok(Reader::open(&path)?.head()?)
+        });
+        let stopped = |_| FeedError::Bus("the ledger's reader stopped".to_owned());
+        Ok(Self { tail: Tail::new(data_dir), head: head.await.map_err(stopped)?? })
+    }
+
+    async fn next(&mut self) -> Result<Vec<Notice>, FeedError> {
+        let block = self.tail.next(self.head, WAIT).await?;
+        Ok(block.map_or_else(Vec::new, |block| {
+            self.head = block.last();
+            notices_of(&block)
+        }))
+    }
+}

@@ -1,0 +1,23 @@
+//! Daybook's own read models.
+
+mod analytics;
+mod calendar;
+mod leaderboards;
+mod seasons;
+mod simulins;
+mod users;
+
+pub use analytics::Analytics;
+pub(crate) use calendar::{day_text, first_day};
+pub use seasons::Seasons;
+pub use simulins::Simulins;
+
+use std::sync::Arc;
+
+use crate::projection::Projection;
+
+/// All of Daybook's own projections: `seasons`, `simulins` and `analytics`.
+#[must_use]
+pub fn all() -> Vec<Arc<dyn Projection>> {
+    vec![Arc::new(Seasons), Arc::new(Simulins), Arc::new(Analytics)]
+}

@@ -1,0 +1,278 @@
+//! `daily_active_users`, `cohort_retention`, `funnel_steps` and `bet_economics`: what analysts ask first,
+//! from the ledger.
+
+mod bets;
+
+use daybook_schema::{
+    BetType, DayNumber, Event, PerPot, SeasonId, SessionEndReason, StreamKind, UserId, Weather,
+};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use sqlx::SqliteConnection;
+
+use super::day_text;
+use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::rows::{Map, load, write};
+use bets::Economics;
+
+/// Activity, retention, the funnel and the economics of bets.
+#[derive(Debug)]
+pub struct Analytics;
+
+/// The steps of the funnel, each reached after the one before it.
+const FUNNEL: [&str; 5] =
+    ["registered", "first_season", "first_bet", "first_week", "completed_season"];
+
+/// What is kept of a user.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+struct UserActivity {
+    /// The UTC day of the registration, since 1970.
+    registered_day: Option<i64>,
+    /// The first and the newest UTC day on which the user was active.
+    first_day: Option<i64>,
+    last_day: Option<i64>,
+    /// Steps of the funnel that were reached.
+    steps: usize,
+}
+
+/// What is kept of a season in play.
+#[derive(Clone, Serialize, Deserialize)]
+struct OpenSeason {
+    user_id: UserId,
+    day: Option<DayNumber>,
+    weather: Option<Weather>,
+    bets: PerPot<Option<BetType>>,
+}
+
+impl Projection for Analytics {
+    fn name(&self) -> &'static str {
+        "analytics"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[
+            "daily_active_users",
+            "cohort_retention",
+            "funnel_steps",
+            "bet_economics",
+            "user_activity",
+            "season_activity",
+        ]
+    }
+
+    fn apply<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            let mut batch = Batch::load(database, events).await?;
+            for event in events {
+                batch.fold(event)?;
+            }
+            batch.store(database).await
+        })
+    }
+}
+
+/// What a batch of events changes.
+#[derive(Default)]
+struct Batch {
+    seasons: Map<SeasonId, OpenSeason>,
+    ended: Vec<SeasonId>,
+    users: Map<UserId, UserActivity>,
+    /// Users by the day on which they were active.
+    active: Map<i64, u64>,
+    /// Users by the day on which they first were active and the days since then.
+    retained: Map<(i64, i64), u64>,
+    /// Users by the day of registration and the step that they reached.
+    steps: Map<(i64, usize), u64>,
+    economics: Economics,
+}
+
+impl Batch {
+    async fn load(
+        database: &mut SqliteConnection,
+        events: &[ProjectedEvent],
+    ) -> Result<Self, ApplyError> {
+        let of = |kind| {
+            let headers =
+                events.iter().filter(move |event| event.stored.event.kind().stream() == kind);
+            headers.map(|event| event.stored.header.stream)
+        };
+        let mut season_ids: Vec<SeasonId> =
+            of(StreamKind::Season).map(|id| id.as_season()).collect();
+        season_ids.sort_unstable();
+        season_ids.dedup();
+        let statement = "SELECT season_id, state FROM season_activity \
+            WHERE season_id IN (SELECT value FROM json_each(?1))";
+        let seasons: Map<SeasonId, OpenSeason> = load(database, statement, &season_ids).await?;
+        let started = events.iter().filter_map(|event| match &event.stored.event {
+            Event::SeasonStarted(started) => Some(started.user_id),
+            _ => None,
+        });
+        let mut user_ids: Vec<UserId> = of(StreamKind::User).map(|id| id.as_user()).collect();
+        user_ids.extend(started.chain(seasons.values().map(|season| season.user_id)));
+        user_ids.sort_unstable();
+        user_ids.dedup();
+        let statement = "SELECT user_id, json_object('registered_day', registered_day, \
+            'first_day', first_day, 'last_day', last_day, 'steps', steps) FROM user_activity \
+            WHERE user_id IN (SELECT value FROM json_each(?1))";
+        let users = load(database, statement, &user_ids).await?;
+        Ok(Self { seasons, users, ..Self::default() })
+    }
+
+    fn fold(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
+        let header = &event.stored.header;
+        let day = header.recorded_at.utc_day();
+        let user_id = match event.stored.event.kind().stream() {
+            StreamKind::Ledger => return Ok(()),
+            StreamKind::User => header.stream.as_user(),
+            StreamKind::Season => self.fold_season(event)?,
+        };
+        if let Event::UserRegistered(_) = &event.stored.event {
+            self.users.entry(user_id).or_default().registered_day = Some(day);
+        }
+        if header.command.place == 0 && is_the_users(&event.stored.event) {
+            self.note_active(user_id, day);
+        }
+        let step = match &event.stored.event {
+            Event::UserRegistered(_) => 0,
+            Event::SeasonStarted(_) => 1,
+            Event::BetPlaced(_) => 2,
+            Event::WeekEvaluated(_) => 3,
+            Event::SeasonCompleted(_) => 4,
+            _ => return Ok(()),
+        };
+        let user = self.users.entry(user_id).or_default();
+        if user.steps == step {
+            user.steps += 1;
+            let cohort = user.registered_day.unwrap_or(day);
+            *self.steps.entry((cohort, step)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Folds an event of a season; tells whose it is.
+    fn fold_season(&mut self, event: &ProjectedEvent) -> Result<UserId, ApplyError> {
+        let season_id = event.stored.header.stream.as_season();
+        if let Event::SeasonStarted(started) = &event.stored.event {
+            let user_id = started.user_id;
+            let bets = PerPot::from_fn(|_| None);
+            let season = OpenSeason { user_id, day: None, weather: None, bets };
+            self.seasons.insert(season_id, season);
+            return Ok(user_id);
+        }
+        let missing = || ApplyError::event(event, format!("season {season_id} is not in play"));
+        let season = self.seasons.get_mut(&season_id).ok_or_else(missing)?;
+        let user_id = season.user_id;
+        match &event.stored.event {
+            Event::DayOpened(opened) => {
+                season.day = Some(opened.day_number);
+                season.weather = Some(opened.weather);
+                season.bets = PerPot::from_fn(|_| None);
+            }
+            Event::BetPlaced(placed) => {
+                *season.bets.get_mut(placed.pot_id) = Some(placed.bet_type);
+            }
+            Event::BetResolved(resolved) => {
+                let known = season.weather.zip(*season.bets.get(resolved.pot_id));
+                let known = known.filter(|_| season.day == Some(resolved.day_number));
+                let missing = || ApplyError::event(event, "there is no such bet");
+                let (weather, bet_type) = known.ok_or_else(missing)?;
+                self.economics.add((resolved.pot_id, bet_type, weather), resolved);
+            }
+            Event::SeasonCompleted(_) | Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
+                self.seasons.remove(&season_id);
+                self.ended.push(season_id);
+            }
+            _ => {}
+        }
+        Ok(user_id)
+    }
+
+    fn note_active(&mut self, user_id: UserId, day: i64) {
+        let user = self.users.entry(user_id).or_default();
+        if user.last_day == Some(day) {
+            return;
+        }
+        user.last_day = Some(day);
+        let first_day = *user.first_day.get_or_insert(day);
+        *self.active.entry(day).or_default() += 1;
+        *self.retained.entry((first_day, day - first_day)).or_default() += 1;
+    }
+
+    async fn store(self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
+        let mut users: Vec<_> = self.users.into_iter().collect();
+        users.sort_unstable_by_key(|(user_id, _)| *user_id);
+        write(database, STORE_USERS, &users).await?;
+        let mut seasons: Vec<_> = self.seasons.into_iter().collect();
+        seasons.sort_unstable_by_key(|(season_id, _)| *season_id);
+        write(database, STORE_SEASONS, &seasons).await?;
+        let ended = "DELETE FROM season_activity \
+            WHERE season_id IN (SELECT value FROM json_each(?1))";
+        write(database, ended, &self.ended).await?;
+        let active = self.active.into_iter().map(|(day, users)| (day_text(day), users));
+        write(database, STORE_ACTIVE, &active.collect::<Vec<_>>()).await?;
+        let mut retained: Vec<_> = self.retained.into_iter().collect();
+        // A cohort's own day comes first: the others take its size from there.
+        retained.sort_unstable_by_key(|((_, day_n), _)| *day_n);
+        let (own, later): (Vec<_>, Vec<_>) = retained
+            .into_iter()
+            .map(|((cohort, day_n), users)| (day_text(cohort), day_n, users))
+            .partition(|(_, day_n, _)| *day_n == 0);
+        write(database, STORE_COHORTS, &own).await?;
+        write(database, STORE_RETAINED, &later).await?;
+        let steps = self
+            .steps
+            .into_iter()
+            .map(|((cohort, step), users)| (day_text(cohort), step + 1, FUNNEL.get(step), users));
+        write(database, STORE_STEPS, &steps.collect::<Vec<_>>()).await?;
+        self.economics.store(database).await
+    }
+}
+
+const STORE_USERS: &str = "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps) \
+    SELECT value->>'$[0]', value->>'$[1].registered_day', value->>'$[1].first_day', \
+    value->>'$[1].last_day', value->>'$[1].steps' FROM json_each(?1) WHERE true \
+    ON CONFLICT (user_id) DO UPDATE SET registered_day = excluded.registered_day, \
+    first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps";
+
+const STORE_SEASONS: &str = "INSERT INTO season_activity (season_id, state) \
+    SELECT value->>0, value->>1 FROM json_each(?1) WHERE true \
+    ON CONFLICT (season_id) DO UPDATE SET state = excluded.state";
+
+const STORE_ACTIVE: &str = "INSERT INTO daily_active_users (day, users) \
+    SELECT value->>0, value->>1 FROM json_each(?1) WHERE true \
+    ON CONFLICT (day) DO UPDATE SET users = users + excluded.users";
+
+/// A cohort grows on its own day alone, and every one of it is there on that day.
+const STORE_COHORTS: &str = "INSERT INTO cohort_retention (cohort_day, day_n, cohort_size, retained) \
+    SELECT value->>0, 0, value->>2, value->>2 FROM json_each(?1) WHERE true \
+    ON CONFLICT (cohort_day, day_n) DO UPDATE SET cohort_size = cohort_size + excluded.cohort_size, \
+    retained = retained + excluded.retained";
+
+const STORE_RETAINED: &str = "INSERT INTO cohort_retention (cohort_day, day_n, cohort_size, retained) \
+    SELECT later.value->>0, later.value->>1, own.cohort_size, later.value->>2 \
+    FROM json_each(?1) AS later JOIN cohort_retention AS own \
+    ON own.cohort_day = later.value->>0 AND own.day_n = 0 WHERE true \
+    ON CONFLICT (cohort_day, day_n) DO UPDATE SET retained = retained + excluded.retained";
+
+const STORE_STEPS: &str = "INSERT INTO funnel_steps (cohort_day, step, name, users) \
+    SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
+    ON CONFLICT (cohort_day, step) DO UPDATE SET users = users + excluded.users";
+
+/// Whether an event begins a command of the user's own. The engine's do not make a user active.
+const fn is_the_users(event: &Event) -> bool {
+    match event {
+        Event::SeasonExpired(_) | Event::SuspicionFlagged(_) | Event::CommitmentPublished(_) => {
+            false
+        }
+        Event::SessionEnded(ended) => matches!(ended.reason, SessionEndReason::Logout),
+        _ => true,
+    }
+}

@@ -1,0 +1,155 @@
+//! `seasons`, `days`, `bets`, `daily_triggers`, `week_results` and the leaderboards: what happened in each
+//! season, and how it compares.
+//!
+//! A batch is folded in memory and then written, one statement a table. What a season in play needs from
+//! one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and every row that
+//! changes can be written whole.
+
+mod progress;
+mod rows;
+
+use daybook_schema::{Event, SeasonId, Seq, StreamKind};
+use futures_util::future::BoxFuture;
+use sqlx::SqliteConnection;
+
+use super::users::{self, Placeholder};
+use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::rows::{Map, load, write};
+use progress::{Ended, Progress};
+use rows::{Rows, SeasonRow, SeasonRows, StreamRow};
+
+/// The seasons with all that happens in them, and the leaderboards.
+#[derive(Debug)]
+pub struct Seasons;
+
+impl Projection for Seasons {
+    fn name(&self) -> &'static str {
+        "seasons"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[
+            "seasons",
+            "days",
+            "bets",
+            "daily_triggers",
+            "season_streams",
+            "week_results",
+            "leaderboard_entries",
+            "leaderboard_history",
+            "leaderboard_boards",
+        ]
+    }
+
+    fn shared_tables(&self) -> &'static [&'static str] {
+        &["users"]
+    }
+
+    fn apply<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            let mut batch = Batch::load(database, events).await?;
+            for event in events {
+                batch.fold(event)?;
+            }
+            batch.store(database).await
+        })
+    }
+}
+
+/// A season that the batch's events are about.
+struct Touched {
+    progress: Progress,
+    last_seq: Seq,
+    ended: Option<Ended>,
+}
+
+/// The rows that a batch of events makes.
+#[derive(Default)]
+struct Batch {
+    /// What was stored of the seasons in play.
+    stored: Map<SeasonId, Progress>,
+    seasons: Rows<SeasonId, Touched>,
+    users: Vec<Placeholder>,
+    erased: Vec<Placeholder>,
+    rows: SeasonRows,
+}
+
+impl Batch {
+    async fn load(
+        database: &mut SqliteConnection,
+        events: &[ProjectedEvent],
+    ) -> Result<Self, ApplyError> {
+        let mut concerned: Vec<SeasonId> = events
+            .iter()
+            .map(|event| &event.stored)
+            .filter(|stored| stored.event.kind().stream() == StreamKind::Season)
+            .map(|stored| stored.header.stream.as_season())
+            .collect();
+        concerned.sort_unstable();
+        concerned.dedup();
+        let statement = "SELECT season_id, progress FROM season_streams \
+            WHERE season_id IN (SELECT value FROM json_each(?1)) AND progress IS NOT NULL";
+        let stored = load(database, statement, &concerned).await?;
+        Ok(Self { stored, ..Self::default() })
+    }
+
+    fn fold(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
+        let header = &event.stored.header;
+        match &event.stored.event {
+            Event::UserRegistered(_) => {
+                self.users.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
+            }
+            Event::UserErased(_) => {
+                self.erased.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
+            }
+            other if other.kind().stream() == StreamKind::Season => self.fold_season(event)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fold_season(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
+        let (id, last_seq) = (event.stored.header.stream.as_season(), event.stored.header.seq);
+        if let Event::SeasonStarted(started) = &event.stored.event {
+            let progress = Progress::new(started, event.stored.header.recorded_at);
+            self.seasons.put(id, Touched { progress, last_seq, ended: None });
+            return Ok(());
+        }
+        if let Some(progress) = self.stored.remove(&id) {
+            self.seasons.put(id, Touched { progress, last_seq, ended: None });
+        }
+        let Some(season) = self.seasons.get_mut(&id).filter(|season| season.ended.is_none()) else {
+            return Err(ApplyError::event(event, format!("season {id} is not in play")));
+        };
+        season.last_seq = last_seq;
+        season.ended = self.rows.fold(event, &mut season.progress)?;
+        Ok(())
+    }
+
+    async fn store(self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
+        let seasons = self.seasons.iter();
+        let seasons: Vec<SeasonRow> = seasons
+            .map(|(id, season)| season.progress.season_row(*id, season.ended.as_ref()))
+            .collect();
+        let streams = self.seasons.iter();
+        let streams: Vec<StreamRow<'_>> = streams
+            .map(|(id, season)| {
+                let progress = Some(&season.progress).filter(|_| season.ended.is_none());
+                StreamRow(*id, season.last_seq, progress)
+            })
+            .collect();
+        users::add(database, &self.users).await?;
+        write(database, SeasonRow::STORE, &seasons).await?;
+        write(database, StreamRow::STORE, &streams).await?;
+        self.rows.store(database).await?;
+        users::erase(database, &self.erased).await
+    }
+}

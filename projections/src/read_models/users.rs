@@ -1,0 +1,44 @@
+//! The rows of `users` that read models refer to. Accounts are the API's; where there is none, or it was
+//! erased, a placeholder stands in its place.
+
+use daybook_schema::{UnixMicros, UserId};
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use crate::projection::ApplyError;
+use crate::rows::write;
+
+/// What a placeholder is called: nothing of a person's.
+const DISPLAY_NAME: &str = "player";
+
+/// A user without an account: id, address, name, time.
+#[derive(Serialize)]
+pub(super) struct Placeholder(UserId, String, &'static str, i64);
+
+impl Placeholder {
+    pub(super) fn new(user: UserId, at: UnixMicros) -> Self {
+        Self(user, format!("erased+{user}@erased.invalid"), DISPLAY_NAME, at.seconds())
+    }
+}
+
+/// Makes the rows where there are none; an account's own is left as it is.
+pub(super) async fn add(
+    database: &mut SqliteConnection,
+    users: &[Placeholder],
+) -> Result<(), ApplyError> {
+    let statement = "INSERT INTO users (id, email, display_name, created_at) \
+        SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
+        ON CONFLICT DO NOTHING";
+    write(database, statement, users).await
+}
+
+/// Puts placeholders in the place of what was there.
+pub(super) async fn erase(
+    database: &mut SqliteConnection,
+    users: &[Placeholder],
+) -> Result<(), ApplyError> {
+    let statement = "UPDATE users SET email = gone.value->>1, display_name = gone.value->>2, \
+        avatar_url = NULL, last_login_at = NULL \
+        FROM json_each(?1) AS gone WHERE users.id = gone.value->>0";
+    write(database, statement, users).await
+}

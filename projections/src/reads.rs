@@ -1,0 +1,243 @@
+//! What an API asks of the read models: prepared, pooled, a fixed number of statements each.
+
+mod boards;
+mod rows;
+
+use std::time::Duration;
+
+use daybook_schema::{SeasonId, Seq, UserId};
+use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
+
+use crate::database::{Applied, GameDatabase};
+pub use boards::{Leaderboard, LeaderboardRow};
+pub use rows::{
+    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
+    TriggerDetails, WeekDetails,
+};
+
+/// While another process applies events, the position is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The read models could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("game.db cannot be read")]
+pub struct ReadError(#[from] sqlx::Error);
+
+/// Which part of the ledger a read stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandsFor {
+    /// The newest event that every projection asked for has applied.
+    pub seq: u64,
+    /// Whether that is less than what was asked for.
+    pub is_stale: bool,
+}
+
+/// Reads `game.db`, beside the workers that write it.
+#[derive(Clone, Debug)]
+pub struct Reads {
+    pool: SqlitePool,
+    database: GameDatabase,
+}
+
+impl Reads {
+    /// Reads a database; connections are made when they are needed.
+    #[must_use]
+    pub fn new(database: &GameDatabase) -> Self {
+        Self { pool: database.reader_pool(), database: database.clone() }
+    }
+
+    /// Waits until some projections have applied an event, but not longer than the time limit, and tells
+    /// what a read stands for that is begun now. A projection that lags or stopped makes no error of it.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the positions cannot be read.
+    pub async fn wait_for(
+        &self,
+        projections: &[&'static str],
+        at_least: u64,
+        time_limit: Duration,
+    ) -> Result<StandsFor, ReadError> {
+        let deadline = tokio::time::Instant::now() + time_limit;
+        let mut applied = self.database.applied.subscribe();
+        loop {
+            let here = least(&applied.borrow_and_update(), projections);
+            if let Some(seq) = here.filter(|seq| *seq >= at_least) {
+                return Ok(StandsFor { seq, is_stale: false });
+            }
+            let seq = self.least_committed(projections).await?;
+            let is_stale = seq < at_least;
+            if !is_stale || tokio::time::Instant::now() >= deadline {
+                return Ok(StandsFor { seq, is_stale });
+            }
+            let next_look = deadline.min(tokio::time::Instant::now() + LOOK_EVERY);
+            // Woken by a worker of this process, or by the time.
+            drop(tokio::time::timeout_at(next_look, applied.changed()).await);
+        }
+    }
+
+    async fn least_committed(&self, projections: &[&'static str]) -> Result<u64, ReadError> {
+        let names = serde_json::Value::from(projections).to_string();
+        let (least, found): (Option<i64>, i64) = sqlx::query_as(
+            "SELECT min(seq), count(*) FROM projection_positions \
+             WHERE name IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(names)
+        .fetch_one(&self.pool)
+        .await?;
+        let all = usize::try_from(found) == Ok(projections.len());
+        Ok(least.filter(|_| all).map_or(0, i64::unsigned_abs))
+    }
+
+    /// A season with its days, bets, triggers and weeks, all of one moment, in five statements however
+    /// many there are.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn season_with_details(
+        &self,
+        season_id: SeasonId,
+    ) -> Result<Option<SeasonDetails>, ReadError> {
+        let mut moment = self.pool.begin().await?;
+        let season: Option<SeasonSummary> = sqlx::query_as("SELECT * FROM seasons WHERE id = ?1")
+            .bind(season_id.to_string())
+            .fetch_optional(&mut *moment)
+            .await?;
+        let Some(season) = season else { return Ok(None) };
+        let days = of_season(
+            &mut moment,
+            "SELECT * FROM days WHERE season_id = ?1 ORDER BY day_number",
+            season_id,
+        );
+        let days = days.await?;
+        let bets = of_season(
+            &mut moment,
+            "SELECT * FROM bets WHERE season_id = ?1 ORDER BY day_number, id",
+            season_id,
+        );
+        let bets = bets.await?;
+        let triggers = of_season(
+            &mut moment,
+            "SELECT * FROM daily_triggers WHERE season_id = ?1 ORDER BY day_number, id",
+            season_id,
+        );
+        let triggers = triggers.await?;
+        let weeks = of_season(
+            &mut moment,
+            "SELECT * FROM week_results WHERE season_id = ?1 ORDER BY week_number",
+            season_id,
+        );
+        let weeks = weeks.await?;
+        Ok(Some(SeasonDetails { season, days, bets, triggers, weeks }))
+    }
+
+    /// A user's season in play.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn active_season(&self, user_id: UserId) -> Result<Option<SeasonSummary>, ReadError> {
+        let season = sqlx::query_as(
+            "SELECT * FROM seasons WHERE user_id = ?1 AND completed_at IS NULL LIMIT 1",
+        );
+        Ok(season.bind(user_id.to_string()).fetch_optional(&self.pool).await?)
+    }
+
+    /// A user's seasons, newest first, a page of them: those with a number below `before`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when they cannot be read.
+    pub async fn seasons_of(
+        &self,
+        user_id: UserId,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<SeasonSummary>, ReadError> {
+        let seasons = sqlx::query_as(
+            "SELECT * FROM seasons WHERE user_id = ?1 AND season_number < ?2 \
+             ORDER BY season_number DESC LIMIT ?3",
+        );
+        let before = before.unwrap_or(u32::MAX);
+        let seasons = seasons.bind(user_id.to_string()).bind(before).bind(limit);
+        Ok(seasons.fetch_all(&self.pool).await?)
+    }
+
+    /// The newest event of a season's stream, from which its events are read back.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn season_head(&self, season_id: SeasonId) -> Result<Option<Seq>, ReadError> {
+        let seq: Option<i64> =
+            sqlx::query_scalar("SELECT last_seq FROM season_streams WHERE season_id = ?1")
+                .bind(season_id.to_string())
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
+    }
+
+    /// Users who were active on each UTC day of a range, `2026-01-05` to `2026-01-31`, both included.
+    ///
+    /// # Errors
+    /// [`ReadError`] when they cannot be read.
+    pub async fn daily_active_users(
+        &self,
+        (from, until): (&str, &str),
+    ) -> Result<Vec<(String, i64)>, ReadError> {
+        let days = sqlx::query_as(
+            "SELECT day, users FROM daily_active_users WHERE day BETWEEN ?1 AND ?2 ORDER BY day",
+        );
+        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+    }
+
+    /// How many of the users first active on each UTC day of a range came back n days later.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn retention(
+        &self,
+        (from, until): (&str, &str),
+    ) -> Result<Vec<CohortRow>, ReadError> {
+        let rows = sqlx::query_as(
+            "SELECT * FROM cohort_retention WHERE cohort_day BETWEEN ?1 AND ?2 \
+             ORDER BY cohort_day, day_n",
+        );
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+    }
+
+    /// How many users registered on the days of a range reached each step.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn funnel(&self, (from, until): (&str, &str)) -> Result<Vec<FunnelRow>, ReadError> {
+        let rows = sqlx::query_as(
+            "SELECT step, name, sum(users) AS users FROM funnel_steps \
+             WHERE cohort_day BETWEEN ?1 AND ?2 GROUP BY step, name ORDER BY step",
+        );
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+    }
+
+    /// What was staked and paid, by pot, type of bet and weather, beside what the rules give exactly.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn bet_economics(&self) -> Result<Vec<EconomicsRow>, ReadError> {
+        let rows = sqlx::query_as("SELECT * FROM bet_economics ORDER BY pot_id, bet_type, weather");
+        Ok(rows.fetch_all(&self.pool).await?)
+    }
+}
+
+/// The least of some projections' seqs, if all of them are known of.
+fn least(applied: &Applied, projections: &[&'static str]) -> Option<u64> {
+    let seqs: Option<Vec<u64>> =
+        projections.iter().map(|name| applied.get(name).copied()).collect();
+    seqs?.into_iter().min()
+}
+
+async fn of_season<T>(
+    moment: &mut Transaction<'_, Sqlite>,
+    statement: &'static str,
+    season_id: SeasonId,
+) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
+{
+    sqlx::query_as(statement).bind(season_id.to_string()).fetch_all(&mut **moment).await
+}

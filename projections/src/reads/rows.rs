@@ -1,0 +1,227 @@
+//! The rows that reads give.
+
+use std::str::FromStr;
+
+use daybook_schema::{
+    BetId, BetType, DayId, Hand, Pot, SeasonId, SeasonPhase, Trigger, TriggerId, UserId, Weather,
+};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// A column that is read as a value of ours.
+pub(super) trait Column: Sized {
+    fn get(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error>;
+}
+
+macro_rules! plain_columns {
+    ($($type:ty),+) => {$(
+        impl Column for $type {
+            fn get(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
+                row.try_get(name)
+            }
+        }
+    )+};
+}
+plain_columns!(i64, Option<i64>, String, f64, Option<f64>, bool, Option<bool>);
+
+macro_rules! parsed_columns {
+    ($($type:ty),+) => {$(
+        impl Column for $type {
+            fn get(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
+                let text: &str = row.try_get(name)?;
+                <$type>::from_str(text).map_err(|error| sqlx::Error::ColumnDecode {
+                    index: name.to_owned(),
+                    source: Box::new(error),
+                })
+            }
+        }
+    )+};
+}
+parsed_columns!(
+    SeasonId,
+    UserId,
+    DayId,
+    BetId,
+    TriggerId,
+    SeasonPhase,
+    Weather,
+    Pot,
+    BetType,
+    Trigger,
+    Hand
+);
+
+macro_rules! rows {
+    ($($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty,)+
+    })+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)+
+        }
+
+        impl<'row> sqlx::FromRow<'row, SqliteRow> for $name {
+            fn from_row(row: &'row SqliteRow) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: <$type as Column>::get(row, stringify!($field))?,)+ })
+            }
+        }
+    )+};
+}
+
+rows! {
+    /// A season; times are seconds since 1970.
+    pub struct SeasonSummary {
+        /// Its id.
+        id: SeasonId,
+        /// Whose it is.
+        user_id: UserId,
+        /// Which of the user's.
+        season_number: i64,
+        /// The day that is open, or was last.
+        current_day: i64,
+        /// The part of the season that day lies in.
+        phase: SeasonPhase,
+        /// The balance, in whole coins; as it was when the season ended, if it has.
+        coins: i64,
+        /// What its stakes gave to the jackpot, in coins.
+        jackpot_contribution: f64,
+        /// When it started.
+        started_at: i64,
+        /// When it ended, however it did.
+        completed_at: Option<i64>,
+        /// The score, if it was played to its end.
+        final_score: Option<i64>,
+    }
+
+    /// A day of a season.
+    pub struct DayDetails {
+        /// Its id.
+        id: DayId,
+        /// Which day.
+        day_number: i64,
+        /// The revealed key in hex, empty until the day is resolved.
+        seed: String,
+        /// The pots' levels as a JSON object, empty until then.
+        pot_levels: String,
+        /// What befell it, as a JSON array.
+        events: String,
+        /// Its weather.
+        weather: Weather,
+        /// Whether it is resolved.
+        resolved: bool,
+        /// When it opened.
+        created_at: i64,
+    }
+
+    /// A bet.
+    pub struct BetDetails {
+        /// Its id.
+        id: BetId,
+        /// The day.
+        day_number: i64,
+        /// The pot.
+        pot_id: Pot,
+        /// How.
+        bet_type: BetType,
+        /// The stake.
+        amount: i64,
+        /// What came back, once it is resolved.
+        payout: Option<i64>,
+        /// Whether it was won; none where the stake was given back.
+        won: Option<bool>,
+        /// When it was resolved.
+        resolved_at: Option<i64>,
+        /// When it was placed.
+        placed_at: i64,
+    }
+
+    /// A trigger.
+    pub struct TriggerDetails {
+        /// Its id.
+        id: TriggerId,
+        /// The day.
+        day_number: i64,
+        /// Which.
+        trigger_type: Trigger,
+        /// When it was earned.
+        earned_at: i64,
+        /// What it was earned by, as a JSON object.
+        metadata: String,
+    }
+
+    /// A week that was evaluated.
+    pub struct WeekDetails {
+        /// Which week.
+        week_number: i64,
+        /// Its hand.
+        hand: Hand,
+        /// What the hand multiplied by.
+        multiplier: i64,
+        /// The week's score, multiplied.
+        score: i64,
+        /// Coins that the jackpot paid.
+        jackpot_coins: i64,
+    }
+
+    /// How many of a cohort were active n days after its first day.
+    pub struct CohortRow {
+        /// The UTC day on which they were first active.
+        cohort_day: String,
+        /// Days later; 0 is the day itself.
+        day_n: i64,
+        /// How many they are.
+        cohort_size: i64,
+        /// How many of them were active.
+        retained: i64,
+    }
+
+    /// A step of the funnel.
+    pub struct FunnelRow {
+        /// Its place, from 1.
+        step: i64,
+        /// Its name.
+        name: String,
+        /// Users who reached it, having reached all before it.
+        users: i64,
+    }
+
+    /// Resolved bets of a pot, a type and a weather; returns are parts of what was staked.
+    pub struct EconomicsRow {
+        /// The pot.
+        pot_id: Pot,
+        /// The type.
+        bet_type: BetType,
+        /// The weather.
+        weather: Weather,
+        /// How many.
+        bets: i64,
+        /// How many were won.
+        won: i64,
+        /// Coins staked.
+        staked: i64,
+        /// Coins paid.
+        paid: i64,
+        /// Paid of staked.
+        actual_return: Option<f64>,
+        /// What the rules give, before payouts are floored to whole coins.
+        exact_return: Option<f64>,
+        /// What the rules give for these stakes, each payout floored.
+        exact_floored_return: Option<f64>,
+    }
+}
+
+/// A season with all that is in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeasonDetails {
+    /// The season.
+    pub season: SeasonSummary,
+    /// Its days in order.
+    pub days: Vec<DayDetails>,
+    /// Its bets by day.
+    pub bets: Vec<BetDetails>,
+    /// Its triggers by day.
+    pub triggers: Vec<TriggerDetails>,
+    /// Its weeks that were evaluated.
+    pub weeks: Vec<WeekDetails>,
+}

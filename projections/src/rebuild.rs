@@ -1,0 +1,365 @@
+//! Making a projection's tables anew from the ledger's beginning, beside the live ones.
+//!
+//! The new tables grow in a file of their own, without indexes. When they have caught up they go over into
+//! `game.db` in one transaction, where the indexes are built at the end: readers see the old rows or the
+//! new ones. A rebuild that was killed goes on from where it was.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daybook_schema::limits;
+use sqlx::sqlite::SqliteSynchronous;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
+
+use crate::applier::{self, Applied};
+use crate::database::{GameDatabase, connect_options};
+use crate::feed::{Feed, FeedError};
+use crate::position::Position;
+use crate::projection::{ApplyError, Projection};
+
+/// A projection's tables could not be made anew; the live ones are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The events could not be had.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// An event could not be applied.
+    #[error("the projection cannot be rebuilt")]
+    Apply(#[from] ApplyError),
+    /// SQLite could not do it.
+    #[error("the projection cannot be rebuilt")]
+    Database(#[from] sqlx::Error),
+    /// The file of the new tables cannot be removed.
+    #[error("`{}` cannot be removed", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process rebuilds the same projection.
+    #[error("another process is rebuilding `{name}`")]
+    Busy {
+        /// The projection.
+        name: &'static str,
+    },
+    /// Rows of the new tables refer to rows that are not there.
+    #[error("{count} rows of `{table}` refer to nothing")]
+    Orphans {
+        /// The table.
+        table: &'static str,
+        /// How many rows.
+        count: usize,
+    },
+}
+
+/// What a rebuild did.
+#[derive(Clone, Copy, Debug)]
+pub struct Rebuilt {
+    /// What the tables stand for now.
+    pub position: Position,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Makes a projection's tables anew and puts them in the place of the live ones.
+///
+/// # Errors
+/// [`RebuildError`]; then the live tables are as they were.
+pub async fn rebuild(
+    database: &GameDatabase,
+    projection: &Arc<dyn Projection>,
+    feed: &mut dyn Feed,
+) -> Result<Rebuilt, RebuildError> {
+    let started = Instant::now();
+    let mut beside = Beside::open(database, projection.as_ref()).await?;
+    let mut overrule = false;
+    loop {
+        match beside.catch_up(projection, feed).await {
+            Err(RebuildError::Feed(FeedError::Diverged { .. })) if beside.position.head.seq > 0 => {
+                // What an earlier rebuild left is of another past.
+                beside.remove().await?;
+                beside = Beside::open(database, projection.as_ref()).await?;
+                continue;
+            }
+            other => other?,
+        }
+        match beside.put_in_place(database, projection.as_ref(), overrule).await? {
+            None => break,
+            // Either there is more to apply, or the live tables are of a past that the ledger lost.
+            Some(live) => {
+                let beyond = feed.next(live.head, Duration::ZERO).await;
+                overrule = matches!(beyond, Err(FeedError::Diverged { .. }));
+            }
+        }
+    }
+    let position = beside.position;
+    beside.remove().await?;
+    database.applied.send_modify(|applied| {
+        applied.insert(projection.name(), position.head.seq);
+    });
+    Ok(Rebuilt { position, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Makes the tables that no migration makes.
+pub(crate) async fn make_tables(
+    database: &mut SqliteConnection,
+    projection: &dyn Projection,
+) -> Result<(), sqlx::Error> {
+    if !projection.schema().is_empty() {
+        database.execute(projection.schema()).await?;
+    }
+    Ok(())
+}
+
+/// How far a rebuild that is under way has come.
+pub(crate) async fn progress(database: &GameDatabase, name: &str) -> Option<u64> {
+    let path = path_beside(database, name);
+    if !path.exists() {
+        return None;
+    }
+    let mut connection = connect_options(&path).connect().await.ok()?;
+    let position = Position::load(&mut connection, name).await.ok()?;
+    Some(position.map_or(0, |position| position.head.seq))
+}
+
+fn path_beside(database: &GameDatabase, name: &str) -> PathBuf {
+    let mut file_name = database.path().file_name().unwrap_or_default().to_owned();
+    file_name.push(format!(".rebuild-{name}"));
+    database.path().with_file_name(file_name)
+}
+
+/// The file with the new tables.
+struct Beside {
+    path: PathBuf,
+    connection: SqliteConnection,
+    position: Position,
+    /// Held while the rebuild goes on; the system gives it back when the process ends.
+    _lock: std::fs::File,
+}
+
+impl Beside {
+    async fn open(
+        database: &GameDatabase,
+        projection: &dyn Projection,
+    ) -> Result<Self, RebuildError> {
+        let (name, version) = (projection.name(), projection.version());
+        let path = path_beside(database, name);
+        let lock_path = path.with_extension(format!("rebuild-{name}.lock"));
+        let io_error = |source| RebuildError::Io { path: lock_path.clone(), source };
+        let lock = std::fs::File::create(&lock_path).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(RebuildError::Busy { name }),
+            Err(std::fs::TryLockError::Error(source)) => return Err(io_error(source)),
+        }
+        for _ in 0..2 {
+            let mut connection = connect_beside(&path).await?;
+            let found = Position::load(&mut connection, name).await.unwrap_or(None);
+            let position = found.unwrap_or(Position::start(version));
+            let is_new = !path_has_tables(&mut connection).await?;
+            if is_new || (found.is_some() && position.version == version) {
+                let beside = Self { path, connection, position, _lock: lock };
+                return beside.with_tables(database, projection, is_new).await;
+            }
+            // Of another version, or begun and never committed to.
+            connection.close().await?;
+            remove_files(&path)?;
+        }
+        Err(RebuildError::Busy { name })
+    }
+
+    /// Makes the tables as they are in the live file, without their indexes.
+    async fn with_tables(
+        mut self,
+        database: &GameDatabase,
+        projection: &dyn Projection,
+        is_new: bool,
+    ) -> Result<Self, RebuildError> {
+        if !is_new {
+            return Ok(self);
+        }
+        let mut live = database.connect_writer().await?;
+        make_tables(&mut live, projection).await?;
+        let mut transaction = self.connection.begin().await?;
+        let own = projection.tables().iter().chain(projection.shared_tables());
+        for table in own.copied().chain(["projection_positions"]) {
+            let sql: String = sqlx::query_scalar(
+                "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+            )
+            .bind(table)
+            .fetch_one(&mut live)
+            .await?;
+            transaction.execute(AssertSqlSafe(sql)).await?;
+        }
+        transaction.commit().await?;
+        live.close().await?;
+        Ok(self)
+    }
+
+    /// Applies all that the feed has.
+    async fn catch_up(
+        &mut self,
+        projection: &Arc<dyn Projection>,
+        feed: &mut dyn Feed,
+    ) -> Result<(), RebuildError> {
+        loop {
+            let (mut blocks, mut events, mut head) = (Vec::new(), 0, self.position.head);
+            while events < limits::EVENTS_PER_REBUILD_APPLY_MAX {
+                let Some(block) = feed.next(head, Duration::ZERO).await? else { break };
+                head = block.last();
+                events += block.events.len();
+                blocks.push(block);
+            }
+            if blocks.is_empty() {
+                return Ok(());
+            }
+            let events = applier::projected(&self.position, blocks);
+            let applied =
+                applier::apply(&mut self.connection, projection, &self.position, &events).await?;
+            match applied {
+                Applied::Committed(position) => self.position = position,
+                Applied::Moved => return Err(RebuildError::Busy { name: projection.name() }),
+            }
+        }
+    }
+
+    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile: then
+    /// tells how far.
+    async fn put_in_place(
+        &mut self,
+        database: &GameDatabase,
+        projection: &dyn Projection,
+        overrule: bool,
+    ) -> Result<Option<Position>, RebuildError> {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await?;
+        let _writing = database.writing.lock().await;
+        let mut live = database.connect_writer().await?;
+        // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
+        // for children of every row.
+        sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
+        sqlx::query("ATTACH DATABASE ?1 AS beside")
+            .bind(self.path.to_string_lossy().into_owned())
+            .execute(&mut live)
+            .await?;
+        let mut transaction = live.begin_with("BEGIN IMMEDIATE").await?;
+        let name = projection.name();
+        let position = Position::load(&mut transaction, name).await?;
+        if let Some(live) = position
+            && live.head.seq > self.position.head.seq
+            && !overrule
+        {
+            transaction.rollback().await?;
+            return Ok(Some(live));
+        }
+        for table in projection.shared_tables() {
+            let columns = columns_of(&mut transaction, table).await?;
+            let sql = format!(
+                "INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}"
+            );
+            transaction.execute(AssertSqlSafe(sql)).await?;
+        }
+        for table in projection.tables() {
+            replace(&mut transaction, table).await?;
+        }
+        for statement in projection.after_rebuild() {
+            transaction.execute(*statement).await?;
+        }
+        for table in projection.tables() {
+            let sql = format!("PRAGMA foreign_key_check({table})");
+            let orphans = transaction.fetch_all(AssertSqlSafe(sql)).await?;
+            if !orphans.is_empty() {
+                return Err(RebuildError::Orphans { table, count: orphans.len() });
+            }
+        }
+        self.position.store(&mut transaction, name).await?;
+        sqlx::query("DELETE FROM projection_states WHERE name = ?1")
+            .bind(name)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        live.close().await?;
+        Ok(None)
+    }
+
+    async fn remove(self) -> Result<(), RebuildError> {
+        self.connection.close().await?;
+        remove_files(&self.path)
+    }
+}
+
+/// Empties a table and fills it from the new one; its indexes are built at the end.
+async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::Error> {
+    let indexes = sqlx::query(
+        "SELECT name, sql FROM main.sqlite_schema \
+         WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL",
+    )
+    .bind(table)
+    .fetch_all(&mut *live)
+    .await?;
+    for index in &indexes {
+        let name: String = index.try_get(0)?;
+        live.execute(AssertSqlSafe(format!("DROP INDEX main.\"{name}\""))).await?;
+    }
+    let columns = columns_of(live, table).await?;
+    let key = key_of(live, table).await?;
+    live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
+    live.execute(AssertSqlSafe(format!(
+        "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table} ORDER BY {key}"
+    )))
+    .await?;
+    for index in &indexes {
+        let sql: String = index.try_get(1)?;
+        live.execute(AssertSqlSafe(sql)).await?;
+    }
+    Ok(())
+}
+
+/// The stored columns of a table, generated ones left out.
+async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, sqlx::Error> {
+    columns_where(live, table, "hidden = 0").await
+}
+
+async fn key_of(live: &mut SqliteConnection, table: &str) -> Result<String, sqlx::Error> {
+    columns_where(live, table, "pk > 0").await
+}
+
+async fn columns_where(
+    live: &mut SqliteConnection,
+    table: &str,
+    which: &str,
+) -> Result<String, sqlx::Error> {
+    let sql = format!(
+        "SELECT group_concat('\"' || name || '\"', ', ') FROM \
+         (SELECT name FROM pragma_table_xinfo(?1) WHERE {which} ORDER BY pk, cid)"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql)).bind(table.to_owned()).fetch_one(live).await
+}
+
+async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = connect_options(path).create_if_missing(true).foreign_keys(false);
+    let options = options.synchronous(SqliteSynchronous::Normal).pragma("cache_size", "-131072");
+    options.connect().await
+}
+
+async fn path_has_tables(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await?;
+    Ok(tables > 0)
+}
+
+fn remove_files(path: &std::path::Path) -> Result<(), RebuildError> {
+    for ending in ["-wal", "-shm", ""] {
+        let mut path = path.as_os_str().to_owned();
+        path.push(ending);
+        let path = PathBuf::from(path);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RebuildError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! How the projections fare, for `projections status`.
+
+use std::path::Path;
+
+use daybook_ledger::Reader;
+use daybook_schema::{Head, Seq};
+use sqlx::{Connection, Row, SqliteConnection};
+
+use crate::database::GameDatabase;
+use crate::position::Position;
+use crate::projection::Projection;
+use crate::rebuild;
+
+/// An event that stopped a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The event.
+    pub seq: u64,
+    /// Its kind.
+    pub kind: String,
+    /// Why it could not be applied.
+    pub reason: String,
+}
+
+/// What a projection is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProjectionState {
+    /// It has applied all that the ledger holds.
+    Current,
+    /// It has not.
+    Behind,
+    /// An event cannot be applied.
+    Stopped(Stopped),
+    /// Its tables are being made anew; so far has that come.
+    Rebuilding {
+        /// The newest event that the new tables hold.
+        seq: u64,
+    },
+    /// Its tables are of another version of the projection, and will be made anew by the next worker.
+    Outdated,
+}
+
+impl ProjectionState {
+    /// Its name in reports.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Behind => "behind",
+            Self::Stopped(_) => "stopped",
+            Self::Rebuilding { .. } => "rebuilding",
+            Self::Outdated => "outdated",
+        }
+    }
+}
+
+/// How a projection fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// The version of the rows.
+    pub version: u32,
+    /// The ledger's head that the rows stand for.
+    pub head: Head,
+    /// Events that the ledger has beyond that; none where the ledger is not at hand.
+    pub lag_events: Option<u64>,
+    /// How much earlier that event was recorded than the ledger's newest, in seconds.
+    pub lag_seconds: Option<f64>,
+    /// Events applied a second, when some were applied last.
+    pub events_per_second: f64,
+    /// What it is doing.
+    pub state: ProjectionState,
+}
+
+/// How projections fare, beside the ledger of a data directory if there is one.
+///
+/// # Errors
+/// When `game.db` cannot be read.
+pub async fn status(
+    database: &GameDatabase,
+    projections: &[std::sync::Arc<dyn Projection>],
+    data_dir: &Path,
+) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+    let mut connection = database.connect_writer().await?;
+    let newest = newest_event(data_dir);
+    let mut all = Vec::with_capacity(projections.len());
+    for projection in projections {
+        let (name, version) = (projection.name(), projection.version());
+        let position = Position::load(&mut connection, name).await?;
+        let position = position.unwrap_or(Position::start(version));
+        let (events_per_second, stopped) = load(&mut connection, name).await?;
+        let lag_events = newest.map(|(head, _)| head.seq.saturating_sub(position.head.seq));
+        let lag_seconds = newest.map(|(_, at)| match position.head.seq {
+            0 => 0.0,
+            _ => (at - position.recorded_at.get()).max(0) as f64 / 1e6,
+        });
+        let rebuilding = rebuild::progress(database, name).await;
+        let state = match (stopped, rebuilding) {
+            (_, Some(seq)) => ProjectionState::Rebuilding { seq },
+            (Some(stopped), None) => ProjectionState::Stopped(stopped),
+            (None, None) if position.version != version => ProjectionState::Outdated,
+            (None, None) if lag_events == Some(0) => ProjectionState::Current,
+            (None, None) => ProjectionState::Behind,
+        };
+        let (version, head) = (position.version, position.head);
+        all.push(ProjectionStatus {
+            name,
+            version,
+            head,
+            lag_events,
+            lag_seconds,
+            events_per_second,
+            state,
+        });
+    }
+    connection.close().await?;
+    Ok(all)
+}
+
+/// The newest event of a ledger and its time.
+fn newest_event(data_dir: &Path) -> Option<(Head, i64)> {
+    let reader = Reader::open(data_dir).ok()?;
+    let head = reader.head().ok()?;
+    let at = match Seq::new(head.seq) {
+        Ok(seq) => reader.event(seq).ok()?.header.recorded_at,
+        Err(_) => reader.genesis().created_at,
+    };
+    Some((head, at.get()))
+}
+
+async fn load(
+    database: &mut SqliteConnection,
+    name: &str,
+) -> Result<(f64, Option<Stopped>), sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT events_per_second, stopped_seq, stopped_kind, stopped_reason \
+         FROM projection_states WHERE name = ?1",
+    )
+    .bind(name)
+    .fetch_optional(database)
+    .await?;
+    let Some(row) = row else { return Ok((0.0, None)) };
+    let stopped = match row.try_get::<Option<i64>, _>(1)? {
+        None => None,
+        Some(seq) => Some(Stopped {
+            seq: seq.unsigned_abs(),
+            kind: row.try_get(2)?,
+            reason: row.try_get(3)?,
+        }),
+    };
+    Ok((row.try_get(0)?, stopped))
+}
+
+/// Writes down that a projection goes on, and how fast.
+pub(crate) async fn store_going(
+    database: &mut SqliteConnection,
+    name: &str,
+    events_per_second: f64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO projection_states (name, events_per_second, updated_at) \
+         VALUES (?1, ?2, unixepoch())",
+    )
+    .bind(name)
+    .bind(events_per_second)
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
+/// Writes down which event stopped a projection.
+pub(crate) async fn store_stopped(
+    database: &mut SqliteConnection,
+    name: &str,
+    stopped: &Stopped,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO projection_states \
+         (name, stopped_seq, stopped_kind, stopped_reason, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, unixepoch())",
+    )
+    .bind(name)
+    .bind(stopped.seq.cast_signed())
+    .bind(&stopped.kind)
+    .bind(&stopped.reason)
+    .execute(database)
+    .await?;
+    Ok(())
+}

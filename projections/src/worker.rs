@@ -1,0 +1,285 @@
+//! One worker a projection: follows a feed and keeps the projection's tables.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::BackoffBuilder;
+use daybook_schema::{Block, limits};
+use sqlx::SqliteConnection;
+use tokio::sync::watch;
+
+use crate::applier::{self, Applied};
+use crate::database::GameDatabase;
+use crate::feed::{Feed, FeedError};
+use crate::position::Position;
+use crate::projection::{ApplyError, ProjectedEvent, Projection, is_passing};
+use crate::rebuild::{self, RebuildError};
+use crate::status::{self, Stopped};
+
+/// How long a worker waits for events before it looks whether it shall stop.
+const WAIT: Duration = Duration::from_millis(500);
+/// After a failure a worker tries again this soon, and later and later up to the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// A projection that an event stopped tries that event again so often: somebody may have mended it.
+const RETRY_STOPPED: Duration = Duration::from_secs(10);
+/// How long a worker that catches up waits for the block after a full one.
+const MORE: Duration = Duration::from_millis(2);
+/// How often the rate is written down.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It applied so many events.
+    Applied(usize),
+    /// There were none.
+    Idle,
+    /// An event could not be applied; nothing after it was.
+    Stopped,
+}
+
+/// A worker could not go on; it may later.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The events could not be had.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The database could not take them for now.
+    #[error("game.db cannot be written")]
+    Database(#[from] sqlx::Error),
+    /// The tables could not be made anew.
+    #[error(transparent)]
+    Rebuild(#[from] Box<RebuildError>),
+}
+
+/// Keeps one projection's tables up to the newest event.
+pub struct Worker {
+    projection: Arc<dyn Projection>,
+    feed: Box<dyn Feed>,
+    database: GameDatabase,
+    /// The connection, and the position as it was committed.
+    open: Option<(SqliteConnection, Position)>,
+    rate: Rate,
+}
+
+/// Events a second, as they were applied lately.
+struct Rate {
+    since: Instant,
+    events: usize,
+}
+
+impl Worker {
+    /// A worker that has not begun yet.
+    #[must_use]
+    pub fn new(
+        projection: Arc<dyn Projection>,
+        feed: Box<dyn Feed>,
+        database: &GameDatabase,
+    ) -> Self {
+        let rate = Rate { since: Instant::now(), events: 0 };
+        Self { projection, feed, database: database.clone(), open: None, rate }
+    }
+
+    /// Follows until it is told to stop. Whatever fails is tried again, later and later.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let name = self.projection.name();
+        let backoff = || {
+            let builder = backon::ExponentialBuilder::default().with_min_delay(RETRY_FIRST);
+            builder.with_max_delay(RETRY_LONGEST).with_jitter().without_max_times().build()
+        };
+        let mut delays = backoff();
+        while !*stop.borrow() {
+            let delay = tokio::select! {
+                step = self.step(WAIT) => match step {
+                    Ok(Step::Applied(_) | Step::Idle) => {
+                        delays = backoff();
+                        continue;
+                    }
+                    Ok(Step::Stopped) => RETRY_STOPPED,
+                    Err(error) => {
+                        let error: &(dyn std::error::Error + 'static) = &error;
+                        tracing::warn!(projection = name, error, "the projection waits; tried again");
+                        self.open = None;
+                        delays.next().unwrap_or(RETRY_LONGEST)
+                    }
+                },
+                _ = stop.changed() => return,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    /// Applies all that there is, and returns when there is nothing more.
+    ///
+    /// # Errors
+    /// [`WorkerError`], what was applied before it stays.
+    pub async fn catch_up(&mut self) -> Result<Step, WorkerError> {
+        let mut applied = 0;
+        loop {
+            match self.step(Duration::ZERO).await? {
+                Step::Applied(events) => applied += events,
+                Step::Idle => return Ok(Step::Applied(applied)),
+                Step::Stopped => return Ok(Step::Stopped),
+            }
+        }
+    }
+
+    /// How far it has come, once it has begun.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.open.as_ref().map(|(_, position)| *position)
+    }
+
+    /// Waits for events and applies them.
+    ///
+    /// # Errors
+    /// [`WorkerError`]; then nothing was changed.
+    pub async fn step(&mut self, timeout: Duration) -> Result<Step, WorkerError> {
+        let (mut connection, position) = match self.open.take() {
+            Some(open) => open,
+            None => self.connect().await?,
+        };
+        let blocks = match gather(self.feed.as_mut(), &position, timeout).await {
+            Ok(blocks) => blocks,
+            Err(FeedError::Diverged { after }) => {
+                let name = self.projection.name();
+                tracing::warn!(projection = name, %after, "the ledger has another past: rebuilding");
+                self.rebuild().await?;
+                return Ok(Step::Applied(0));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let events = applier::projected(&position, blocks);
+        if events.is_empty() {
+            self.open = Some((connection, position));
+            return Ok(Step::Idle);
+        }
+        let (position, step) = self.apply(&mut connection, position, &events).await?;
+        // A position that somebody else moved is looked up again.
+        self.open = position.map(|position| (connection, position));
+        Ok(step)
+    }
+
+    /// Opens the database; tables of another version of the projection are made anew first.
+    async fn connect(&mut self) -> Result<(SqliteConnection, Position), WorkerError> {
+        let (name, version) = (self.projection.name(), self.projection.version());
+        loop {
+            let mut connection = self.database.connect_writer().await?;
+            rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
+            let position = Position::load(&mut connection, name).await?;
+            let position = position.unwrap_or(Position::start(version));
+            if position.version == version {
+                return Ok((connection, position));
+            }
+            tracing::info!(projection = name, version, "another version than before: rebuilding");
+            self.rebuild().await?;
+        }
+    }
+
+    async fn rebuild(&mut self) -> Result<(), WorkerError> {
+        let rebuilt = rebuild::rebuild(&self.database, &self.projection, self.feed.as_mut()).await;
+        rebuilt.map(drop).map_err(|error| Box::new(error).into())
+    }
+
+    /// Applies events, in halves where they cannot be applied as one, until the one is found that cannot.
+    /// No position is given where somebody else moved it.
+    async fn apply(
+        &mut self,
+        connection: &mut SqliteConnection,
+        mut position: Position,
+        events: &[ProjectedEvent],
+    ) -> Result<(Option<Position>, Step), WorkerError> {
+        let mut done = 0;
+        let mut size = events.len();
+        while done < events.len() {
+            let part = events.get(done..(done + size).min(events.len())).unwrap_or_default();
+            let applied = {
+                let _writing = self.database.writing.lock().await;
+                applier::apply(connection, &self.projection, &position, part).await
+            };
+            match applied {
+                Ok(Applied::Committed(after)) => {
+                    position = after;
+                    done += part.len();
+                    self.tell(connection, &position, part.len()).await?;
+                }
+                Ok(Applied::Moved) => return Ok((None, Step::Applied(done))),
+                Err(ApplyError::Database(error)) if is_passing(&error) => return Err(error.into()),
+                Err(error) if part.len() == 1 => {
+                    self.stop_at(connection, part, &error).await?;
+                    return Ok((Some(position), Step::Stopped));
+                }
+                Err(_) => size = part.len().div_ceil(2),
+            }
+        }
+        Ok((Some(position), Step::Applied(done)))
+    }
+
+    /// Tells readers of a commit, and now and then how fast it goes.
+    async fn tell(
+        &mut self,
+        connection: &mut SqliteConnection,
+        position: &Position,
+        events: usize,
+    ) -> Result<(), WorkerError> {
+        let name = self.projection.name();
+        self.database.applied.send_modify(|applied| {
+            applied.insert(name, position.head.seq);
+        });
+        self.rate.events += events;
+        let elapsed = self.rate.since.elapsed();
+        if elapsed >= RATE_INTERVAL {
+            let _writing = self.database.writing.lock().await;
+            let rate = self.rate.events as f64 / elapsed.as_secs_f64();
+            status::store_going(connection, name, rate).await?;
+            self.rate = Rate { since: Instant::now(), events: 0 };
+        }
+        Ok(())
+    }
+
+    async fn stop_at(
+        &mut self,
+        connection: &mut SqliteConnection,
+        part: &[ProjectedEvent],
+        error: &ApplyError,
+    ) -> Result<(), WorkerError> {
+        let Some(event) = part.first() else { return Ok(()) };
+        let (name, seq) = (self.projection.name(), event.stored.header.seq);
+        let reason = match error {
+            ApplyError::Event { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        let kind = event.stored.event.kind();
+        tracing::error!(projection = name, %seq, %kind, reason, "an event cannot be applied; stopped");
+        let stopped = Stopped { seq: seq.get(), kind: kind.to_string(), reason };
+        let _writing = self.database.writing.lock().await;
+        Ok(status::store_stopped(connection, name, &stopped).await?)
+    }
+}
+
+/// The next blocks after a position, as many as one transaction takes.
+async fn gather(
+    feed: &mut dyn Feed,
+    position: &Position,
+    timeout: Duration,
+) -> Result<Vec<Block>, FeedError> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut head, mut wait, mut events) = (position.head, timeout, 0);
+    while events < limits::EVENTS_PER_APPLY_MAX {
+        let Some(block) = feed.next(head, wait).await? else { break };
+        head = block.last();
+        events += block.events.len();
+        let is_full = block.events.len() >= limits::EVENTS_PER_BLOCK_MAX;
+        blocks.push(block);
+        if !is_full {
+            break;
+        }
+        // There is more: it is worth a moment.
+        wait = MORE.min(timeout);
+    }
+    Ok(blocks)
+}

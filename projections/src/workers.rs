@@ -1,0 +1,116 @@
+//! All projections of a process, a worker each.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use daybook_ledger::VerifyingKey;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::bus::{JetStreamFeed, NatsSettings};
+use crate::database::GameDatabase;
+use crate::feed::{Feed, Tail};
+use crate::position::Position;
+use crate::projection::Projection;
+use crate::worker::{Step, Worker, WorkerError};
+
+/// Where the workers' events come from.
+#[derive(Clone, Debug)]
+pub enum FeedSource {
+    /// The ledger's own tail.
+    Ledger {
+        /// Its data directory.
+        data_dir: PathBuf,
+    },
+    /// JetStream, filled by a relay.
+    JetStream {
+        /// The server and its stream.
+        settings: Box<NatsSettings>,
+        /// Whose blocks are believed.
+        key: VerifyingKey,
+        /// The ledger's data directory, where it is at hand.
+        data_dir: Option<PathBuf>,
+    },
+}
+
+impl FeedSource {
+    /// The ledger of a data directory.
+    #[must_use]
+    pub fn ledger(data_dir: &Path) -> Self {
+        Self::Ledger { data_dir: data_dir.to_owned() }
+    }
+
+    /// A feed for a projection.
+    #[must_use]
+    pub fn feed(&self, projection: &dyn Projection) -> Box<dyn Feed> {
+        match self {
+            Self::Ledger { data_dir } => Box::new(Tail::new(data_dir)),
+            Self::JetStream { settings, key, data_dir } => {
+                let feed = JetStreamFeed::new((**settings).clone(), *key, projection.name());
+                Box::new(match data_dir {
+                    Some(data_dir) => feed.with_ledger(data_dir),
+                    None => feed,
+                })
+            }
+        }
+    }
+}
+
+/// The workers of a process.
+pub struct Workers {
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+impl Workers {
+    /// Starts a worker for each projection.
+    #[must_use]
+    pub fn start(
+        database: &GameDatabase,
+        projections: &[Arc<dyn Projection>],
+        source: &FeedSource,
+    ) -> Self {
+        let stop = watch::Sender::new(false);
+        let mut running = JoinSet::new();
+        for projection in projections {
+            let feed = source.feed(projection.as_ref());
+            let worker = Worker::new(Arc::clone(projection), feed, database);
+            running.spawn(worker.run(stop.subscribe()));
+        }
+        Self { stop, running }
+    }
+
+    /// Lets each finish its transaction, and ends.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.running.join_next().await.is_some() {}
+    }
+
+    /// Applies all that there is, all projections at once, and tells how far each came.
+    ///
+    /// # Errors
+    /// The first [`WorkerError`] that one met.
+    pub async fn catch_up(
+        database: &GameDatabase,
+        projections: &[Arc<dyn Projection>],
+        source: &FeedSource,
+    ) -> Result<Vec<Position>, WorkerError> {
+        let mut running = JoinSet::new();
+        for (index, projection) in projections.iter().enumerate() {
+            let feed = source.feed(projection.as_ref());
+            let mut worker = Worker::new(Arc::clone(projection), feed, database);
+            running.spawn(async move { (index, worker.catch_up().await, worker.position()) });
+        }
+        let mut positions = vec![Position::start(0); projections.len()];
+        while let Some(joined) = running.join_next().await {
+            let Ok((index, caught_up, position)) = joined else { continue };
+            let step: Step = caught_up?;
+            if let (Some(place), Some(position), true) =
+                (positions.get_mut(index), position, step != Step::Stopped)
+            {
+                *place = position;
+            }
+        }
+        Ok(positions)
+    }
+}
