@@ -36,7 +36,8 @@ pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard, LeaderboardRow,
-    ReadError, Reads, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails, WeekDetails,
+    ReadError, Reads, SeasonCounts, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails,
+    WeekDetails,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlx;

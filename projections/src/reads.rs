@@ -32,6 +32,15 @@ pub struct StandsFor {
     pub is_stale: bool,
 }
 
+/// How many seasons there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeasonCounts {
+    /// Those that were started.
+    pub started: u64,
+    /// Those that were played to their end.
+    pub completed: u64,
+}
+
 /// Reads `game.db`, beside the workers that write it.
 #[derive(Clone, Debug)]
 pub struct Reads {
@@ -158,6 +167,19 @@ impl Reads {
         let before = before.unwrap_or(u32::MAX);
         let seasons = seasons.bind(user_id.to_string()).bind(before).bind(limit);
         Ok(seasons.fetch_all(&self.pool).await?)
+    }
+
+    /// How many seasons there are.
+    ///
+    /// # Errors
+    /// [`ReadError`] when they cannot be counted.
+    pub async fn season_counts(&self) -> Result<SeasonCounts, ReadError> {
+        let (started, completed): (i64, i64) =
+            sqlx::query_as("SELECT count(*), count(final_score) FROM seasons")
+                .fetch_one(&self.pool)
+                .await?;
+        let (started, completed) = (started.unsigned_abs(), completed.unsigned_abs());
+        Ok(SeasonCounts { started, completed })
     }
 
     /// The newest event of a season's stream, from which its events are read back.

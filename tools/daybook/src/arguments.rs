@@ -51,6 +51,9 @@ pub(crate) struct DataArguments {
     pub(crate) data: PathBuf,
 }
 
+/// The read models' file in the data directory.
+pub(crate) const GAME_DB: &str = "game.db";
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct JsonArgument {
     /// Print one JSON object

@@ -1,26 +1,22 @@
 //! `daybook demo`: bots play whole seasons through the real engine, then the ledger is proven.
 
-mod bots;
 mod directory;
-mod driver;
 mod summary;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use daybook_ledger::{
-    Head, Ledger, NewLedger, Options, Reader, Report, Time, Verdict, VerifyOptions, keys, verify,
-};
-use daybook_schema::{Epoch, LedgerId, LedgerIdentity};
-use daybook_simulator::{Generator, Keyring, SeasonKey};
+use daybook_bots::{Play, Played, Simulated};
+use daybook_ledger::{Head, Ledger, Report, Verdict, VerifyOptions, keys, verify};
+use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+use daybook_schema::{Epoch, LedgerIdentity};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::DemoArguments;
-use crate::output::{grouped, progress_bar, shown_day, table, write_json, write_line};
+use crate::output::{grouped, progress_bar, table, write_json, write_line};
 use directory::KeysPlace;
-use driver::{Driver, Played};
 use summary::{LeaderboardRow, RetentionRow, Summary};
 
 #[derive(Serialize)]
@@ -31,6 +27,7 @@ struct DemoJson {
     commands: u64,
     seconds: f64,
     events_per_second: f64,
+    projections_seconds: f64,
     latency_us: LatencyJson,
     head_seq: u64,
     head_hash: String,
@@ -47,61 +44,16 @@ struct LatencyJson {
     max: u64,
 }
 
-/// What a seed makes: keys and ids, all simulated.
-struct Simulated {
-    new: NewLedger,
-    first_key: SeasonKey,
-    second_key: SeasonKey,
-}
-
-impl Simulated {
-    fn from_seed(seed: u64) -> Self {
-        let mut generator = generator(seed, u64::MAX);
-        let mut bytes = || {
-            let mut bytes = [0; 32];
-            for chunk in bytes.chunks_exact_mut(8) {
-                chunk.copy_from_slice(&generator.next_u64().to_le_bytes());
-            }
-            bytes
-        };
-        let (first_key, second_key) = (SeasonKey::new(bytes()), SeasonKey::new(bytes()));
-        let mut id = [0; 16];
-        id.copy_from_slice(bytes().split_at(16).0);
-        let new = NewLedger {
-            ledger_id: LedgerId::from_bytes(id),
-            created_at: Some(driver::STARTS_AT),
-            is_demo: true,
-        };
-        Self { new, first_key, second_key }
+/// Whether a keys directory beside the data holds this demo's keys already; else one that keys can
+/// be put into is there afterwards.
+fn keys_kept(simulated: &Simulated, directory: &Path) -> Result<bool> {
+    let own = [simulated.first_key.key_id(), simulated.second_key.key_id()];
+    let kept = keys::load(directory)
+        .is_ok_and(|keys| own.iter().all(|key_id| keys.season_keys.contains(key_id)));
+    if !kept {
+        keys::prepare(directory).context("the demo's keys have no place")?;
     }
-}
-
-impl Simulated {
-    /// Whether a keys directory beside the data holds this demo's keys already; else one that keys can
-    /// be put into is there afterwards.
-    fn keys_kept(&self, directory: &Path) -> Result<bool> {
-        let own = [self.first_key.key_id(), self.second_key.key_id()];
-        let kept = keys::load(directory)
-            .is_ok_and(|keys| own.iter().all(|key_id| keys.season_keys.contains(key_id)));
-        if !kept {
-            keys::prepare(directory).context("the demo's keys have no place")?;
-        }
-        Ok(kept)
-    }
-}
-
-/// A generator of the demo's own, one for each bot and for the ledger.
-fn generator(seed: u64, stream: u64) -> Generator {
-    let mut bytes = [0x5a; 32];
-    let (first, rest) = bytes.split_at_mut(8);
-    first.copy_from_slice(&seed.to_le_bytes());
-    rest.split_at_mut(8).0.copy_from_slice(&stream.to_le_bytes());
-    let mut generator = Generator::from_seed(bytes);
-    // Seeds that differ in a few bits give streams that differ only after some draws.
-    for _ in 0..16 {
-        generator.next_u64();
-    }
-    generator
+    Ok(kept)
 }
 
 pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
@@ -110,36 +62,33 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let simulated = Simulated::from_seed(arguments.seed);
     // Everything that can be refused is refused before anything is removed.
     let keys_kept = directory::check(data, &keys_dir)? == KeysPlace::Elsewhere
-        && simulated.keys_kept(&keys_dir)?;
+        && keys_kept(&simulated, &keys_dir)?;
     let lock = directory::prepare(data)?;
     if keys_kept {
         // The head is of an earlier ledger with this id, which was just removed.
         keys::load(&keys_dir)?.newest_head.remove(simulated.new.ledger_id)?;
     }
-    let keyring = Keyring::new([simulated.first_key.clone(), simulated.second_key.clone()]);
-    let options =
-        Options::new(data, keyring).create(simulated.new).time(Time::FromSubmissions).lock(lock);
-    let ledger = Ledger::open(options)?;
+    let ledger = Ledger::open(simulated.options(data).lock(lock))?;
     if !keys_kept {
         keys::init(&keys_dir, &simulated.first_key)?;
         keys::add_season_key(&keys_dir, &simulated.second_key)?;
     }
 
     let started = Instant::now();
-    let played = play(arguments, &ledger, &simulated)?;
+    let played = play(arguments, &ledger)?;
     let head = ledger.close()?;
     let identity = LedgerIdentity { ledger_id: simulated.new.ledger_id, epoch: Epoch::FIRST };
     keys::load(&keys_dir)?.newest_head.write(identity, head)?;
     let play_seconds = started.elapsed().as_secs_f64();
 
+    let projected = project(data)?;
+
     let bar = progress_bar(head.seq, "verifying");
     let options = VerifyOptions { full: true, heads: vec![head.into()] };
     let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
-    let summary = Summary::of(&Reader::open(data)?)?;
-
     let seconds = started.elapsed().as_secs_f64();
-    let told = Told { arguments, played: &played, head, report: &report, summary: &summary };
+    let told = Told { arguments, played: &played, head, report: &report, projected: &projected };
     if arguments.json.json {
         write_json(&told.to_json((play_seconds, seconds)))?;
     } else {
@@ -151,11 +100,10 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     })
 }
 
-fn play(arguments: &DemoArguments, ledger: &Ledger, simulated: &Simulated) -> Result<Played> {
+fn play(arguments: &DemoArguments, ledger: &Ledger) -> Result<Played> {
     let bar = progress_bar(u64::from(arguments.days), "playing");
-    let key_ids = (simulated.first_key.key_id(), simulated.second_key.key_id());
-    let mut driver = Driver::new(ledger, (arguments.players, arguments.days, arguments.seed))?;
-    let played = driver.play(key_ids, &mut |day, events| {
+    let DemoArguments { players, days, seed, .. } = *arguments;
+    let played = Play { players, days, seed }.run(ledger, &mut |day, events| {
         bar.set_position(u64::from(day));
         bar.set_message(format!("days, {} events", grouped(events)));
     });
@@ -165,12 +113,33 @@ fn play(arguments: &DemoArguments, ledger: &Ledger, simulated: &Simulated) -> Re
     })
 }
 
+/// What the read models tell, and how long they took.
+struct Projected {
+    summary: Summary,
+    seconds: f64,
+}
+
+/// Lets the projections follow the ledger into `game.db`, and reads the demo's tables from there.
+fn project(data: &Path) -> Result<Projected> {
+    let bar = progress_bar(0, "projecting");
+    let projected = crate::runtime()?.block_on(async {
+        let path = data.join(crate::arguments::GAME_DB);
+        let database = GameDatabase::open(&path, DatabaseSettings::default()).await?;
+        let started = Instant::now();
+        Workers::catch_up(&database, &all_projections(), &FeedSource::ledger(data)).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        anyhow::Ok(Projected { summary: Summary::read(&database).await?, seconds })
+    });
+    bar.finish_and_clear();
+    projected.context("the read models could not be made")
+}
+
 struct Told<'a> {
     arguments: &'a DemoArguments,
     played: &'a Played,
     head: Head,
     report: &'a Report,
-    summary: &'a Summary,
+    projected: &'a Projected,
 }
 
 impl Told<'_> {
@@ -182,11 +151,12 @@ impl Told<'_> {
         let latency = &self.played.latency_us;
         DemoJson {
             players: self.arguments.players,
-            seasons: self.summary.seasons_started,
+            seasons: self.projected.summary.seasons_started,
             events: self.head.seq,
             commands: self.played.commands,
             seconds,
             events_per_second: self.events_per_second(play_seconds),
+            projections_seconds: self.projected.seconds,
             latency_us: LatencyJson {
                 p50: latency.value_at_quantile(0.5),
                 p95: latency.value_at_quantile(0.95),
@@ -196,8 +166,8 @@ impl Told<'_> {
             head_seq: self.head.seq,
             head_hash: self.head.hash.to_string(),
             verdict: self.report.verdict.as_str(),
-            leaderboard: self.summary.leaderboard.clone(),
-            retention: self.summary.retention.clone(),
+            leaderboard: self.projected.summary.leaderboard.clone(),
+            retention: self.projected.summary.retention.clone(),
         }
     }
 
@@ -205,18 +175,18 @@ impl Told<'_> {
         let latency = &self.played.latency_us;
         let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
         let data = self.arguments.data.data.display();
-        let seasons = self.summary.seasons_started;
+        let seasons = self.projected.summary.seasons_started;
         format!(
             "Played {} seasons ({} completed) of {} players over {} UTC {}: {} events of {} commands.\n\
              {} events/s in {play_seconds:.1} s, every answer synced to disk (SQLite FULL); \
              latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms.\n\
-             {}\n\n\
+             Read models in game.db: {:.1} s, {} events/s.\n\n\
              Leaderboard, all time\n{}\n\n\
              Retention, percent of the players first seen on a day (the first 10 are shown) that came back n days later\n{}\n\n\
              Audit\n{}\n\n\
              Next: daybook replay --data {data} --season {}",
             grouped(seasons),
-            grouped(self.summary.seasons_completed),
+            grouped(self.projected.summary.seasons_completed),
             grouped(self.arguments.players),
             self.arguments.days,
             if self.arguments.days == 1 { "day" } else { "days" },
@@ -227,40 +197,33 @@ impl Told<'_> {
             at(0.95),
             at(0.99),
             latency.max() as f64 / 1_000.0,
-            self.kinds(),
+            self.projected.seconds,
+            grouped((self.head.seq as f64 / self.projected.seconds.max(f64::MIN_POSITIVE)) as u64),
             self.leaderboard(),
             self.retention(),
             crate::verify::to_text(self.report, true),
-            self.summary.leaderboard.first().map_or("ID", |row| &row.season_id),
+            self.projected.summary.leaderboard.first().map_or("ID", |row| &row.season_id),
         )
     }
 
-    fn kinds(&self) -> String {
-        let missing = self.summary.kinds_missing();
-        match missing.as_slice() {
-            [] => "Every kind of event occurred.".to_owned(),
-            missing => format!("Kinds of events that did not occur: {}.", missing.join(", ")),
-        }
-    }
-
     fn leaderboard(&self) -> String {
-        let rows = self.summary.leaderboard.iter().map(|row| {
+        let rows = self.projected.summary.leaderboard.iter().map(|row| {
             vec![
                 row.user_id.clone(),
                 row.rank.to_string(),
                 grouped(row.score),
-                grouped(row.seasons),
+                row.season_id.clone(),
             ]
         });
-        table(&["player", "rank", "best score", "seasons"], rows).to_string()
+        table(&["player", "rank", "best score", "season"], rows).to_string()
     }
 
     fn retention(&self) -> String {
         let mut head = vec!["first seen".to_owned(), "players".to_owned()];
-        let days = self.summary.retention.first().map(|row| &row.retained);
+        let days = self.projected.summary.retention.first().map(|row| &row.retained);
         head.extend(days.into_iter().flatten().map(|cell| format!("day {}", cell.day_n)));
-        let rows = self.summary.retention.iter().map(|row| {
-            let mut cells = vec![shown_day(row.cohort_day), grouped(row.cohort_size)];
+        let rows = self.projected.summary.retention.iter().map(|row| {
+            let mut cells = vec![row.cohort_day.clone(), grouped(row.cohort_size)];
             cells.extend(row.retained.iter().map(|cell| match cell.players {
                 Some(players) => {
                     format!("{:.0}", players as f64 * 100.0 / row.cohort_size.max(1) as f64)

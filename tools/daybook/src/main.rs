@@ -91,6 +91,11 @@ fn run(arguments: Arguments) -> Result<Outcome> {
     }
 }
 
+/// Runs what waits for databases and servers.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
 /// Whoever reads our output has seen enough: no error.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

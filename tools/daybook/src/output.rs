@@ -80,9 +80,3 @@ pub(crate) fn shown_time(at: UnixMicros) -> String {
     jiff::Timestamp::from_microsecond(at.get())
         .map_or_else(|_| format!("{} us", at.get()), |time| time.strftime("%F %T UTC").to_string())
 }
-
-/// A UTC day, counted from 1970-01-01.
-pub(crate) fn shown_day(day: i64) -> String {
-    jiff::Timestamp::from_second(day.saturating_mul(86_400))
-        .map_or_else(|_| format!("day {day}"), |time| time.strftime("%F").to_string())
-}

@@ -7,7 +7,8 @@ use daybook_ledger::{DatabaseError, Reader, WriterLock, keys, snapshots_path};
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
 /// because it is what tells that the directory is a demo's.
-const FILES: [&str; 3] = ["ledger.db-wal", "ledger.db-shm", "ledger.db"];
+const FILES: [&str; 6] =
+    ["game.db-wal", "game.db-shm", "game.db", "ledger.db-wal", "ledger.db-shm", "ledger.db"];
 const LOCK: &str = "ledger.lock";
 const KEYS: &str = "keys";
 

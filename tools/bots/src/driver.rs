@@ -12,11 +12,11 @@ use daybook_schema::{
 use daybook_simulator::{Generator, Rejection, State};
 use hdrhistogram::Histogram;
 
-use super::bots::{Bot, Step};
-use super::generator;
+use crate::bot::{Bot, Step};
+use crate::{Play, generator};
 
 /// When the demo's clock begins: 2026-01-05 00:00 UTC, a Monday.
-pub(super) const STARTS_AT: UnixMicros = UnixMicros::from_seconds(1_767_571_200);
+pub const STARTS_AT: UnixMicros = UnixMicros::from_seconds(1_767_571_200);
 
 const DAY_MICROS: i64 = 86_400 * 1_000_000;
 /// After the last day the clock runs on so long, so that idle seasons expire.
@@ -27,9 +27,11 @@ const SESSION_MICROS: i64 = 7 * DAY_MICROS;
 const IN_FLIGHT_MAX: usize = 8_192;
 
 /// What playing gave.
-pub(super) struct Played {
-    pub(super) commands: u64,
-    pub(super) latency_us: Histogram<u64>,
+pub struct Played {
+    /// Commands that were answered.
+    pub commands: u64,
+    /// How long the answers took, in microseconds.
+    pub latency_us: Histogram<u64>,
 }
 
 /// A bot's place in the day's order.
@@ -41,7 +43,7 @@ struct InFlight {
     pending: Pending<Accepted>,
 }
 
-pub(super) struct Driver<'a> {
+pub(crate) struct Driver<'a> {
     ledger: &'a Ledger,
     bots: Vec<Bot>,
     joins_on: Vec<u32>,
@@ -55,7 +57,8 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(ledger: &'a Ledger, (players, days, seed): (u32, u32, u64)) -> Result<Self> {
+    pub(crate) fn new(ledger: &'a Ledger, play: Play) -> Result<Self> {
+        let Play { players, days, seed } = play;
         let mut own = generator(seed, u64::MAX - 1);
         // Two of five join on the first day, the others over the first half of the demo.
         let joins_on: Vec<u32> = (0..players)
@@ -83,7 +86,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Plays all days. `progress` is told the day and the number of events.
-    pub(super) fn play(
+    pub(crate) fn play(
         &mut self,
         (first_key, second_key): (KeyId, KeyId),
         progress: &mut dyn FnMut(u32, u64),

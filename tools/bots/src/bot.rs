@@ -74,7 +74,7 @@ struct Visit {
 }
 
 /// What a bot does next.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Sends a command.
     Send(Command),
     /// Has seen enough for today.
@@ -84,16 +84,16 @@ pub(super) enum Step {
 }
 
 /// A bot: what it knows of its own affairs, as answered by the engine.
-pub(super) struct Bot {
+pub(crate) struct Bot {
     generator: Generator,
-    pub(super) user_id: UserId,
+    pub(crate) user_id: UserId,
     temperament: Temperament,
     habit: Habit,
     is_rapid: bool,
     registered: bool,
     erased: bool,
     commitment: Option<Commitment>,
-    pub(super) session: Option<(SessionNumber, UnixMicros)>,
+    pub(crate) session: Option<(SessionNumber, UnixMicros)>,
     season: Option<OpenSeason>,
     seasons_started: u32,
     visits: u32,
@@ -102,7 +102,7 @@ pub(super) struct Bot {
 }
 
 impl Bot {
-    pub(super) fn new(mut generator: Generator, index: u32, joins_at: UnixMicros) -> Self {
+    pub(crate) fn new(mut generator: Generator, index: u32, joins_at: UnixMicros) -> Self {
         let temperament = match generator.below(100) {
             0..15 => Temperament::Idle,
             15..40 => Temperament::Timid,
@@ -139,7 +139,7 @@ impl Bot {
     }
 
     /// A command's id at a time, from the bot's own randomness.
-    pub(super) fn command_id(&mut self, at: UnixMicros) -> CommandId {
+    pub(crate) fn command_id(&mut self, at: UnixMicros) -> CommandId {
         new_id(&mut self.generator, at)
     }
 
@@ -153,7 +153,7 @@ impl Bot {
 
     /// Whether the bot comes on the day with this number since it joined, and when in the day, in
     /// seconds.
-    pub(super) fn comes_on(&mut self, day: u32) -> Option<u64> {
+    pub(crate) fn comes_on(&mut self, day: u32) -> Option<u64> {
         let comes = day == 0
             || match self.habit {
                 Habit::Devoted => true,
@@ -167,7 +167,7 @@ impl Bot {
     }
 
     /// Begins a visit: how much of a season it will last.
-    pub(super) fn begin_visit(&mut self) {
+    pub(crate) fn begin_visit(&mut self) {
         self.visits += 1;
         let (days_left, seasons_left) = match self.habit {
             Habit::Devoted => (112, self.between(3, 4)),
@@ -186,7 +186,7 @@ impl Bot {
     }
 
     /// The time until the bot's next step, in microseconds.
-    pub(super) fn think(&mut self) -> i64 {
+    pub(crate) fn think(&mut self) -> i64 {
         let slow = 2_000_000 + self.generator.below(6_000_000);
         let hurries =
             self.is_rapid && self.season.as_ref().is_some_and(|season| season.decided.len() == 1);
@@ -194,7 +194,7 @@ impl Bot {
     }
 
     /// The next step at this time.
-    pub(super) fn step(&mut self, now: UnixMicros) -> Step {
+    pub(crate) fn step(&mut self, now: UnixMicros) -> Step {
         let user_id = self.user_id;
         if self.erased {
             return Step::Gone;
@@ -350,7 +350,7 @@ impl Bot {
     }
 
     /// Learns from an accepted command.
-    pub(super) fn learn(&mut self, accepted: &Accepted) {
+    pub(crate) fn learn(&mut self, accepted: &Accepted) {
         for new in &accepted.events {
             match &new.event {
                 Event::UserRegistered(_) => self.registered = true,
@@ -415,27 +415,27 @@ impl Bot {
     }
 
     /// The season and day that a refused bet of a bot that is too fast concerns.
-    pub(super) fn season_and_day(&self) -> Option<(SeasonId, DayNumber)> {
+    pub(crate) fn season_and_day(&self) -> Option<(SeasonId, DayNumber)> {
         self.season.as_ref().map(|season| (season.id, season.day))
     }
 
     /// A refused step is not tried again: the bot goes on to its next visit.
-    pub(super) fn give_up_visit(&mut self) {
+    pub(crate) fn give_up_visit(&mut self) {
         self.visit = Visit::default();
     }
 
     /// After a refused bet that came too fast, the bot bets on at a person's pace.
-    pub(super) fn slow_down(&mut self) {
+    pub(crate) fn slow_down(&mut self) {
         self.is_rapid = false;
     }
 
     /// The engine ended the session.
-    pub(super) fn session_expired(&mut self) {
+    pub(crate) fn session_expired(&mut self) {
         self.session = None;
     }
 
     /// The engine published another commitment.
-    pub(super) fn renew(&mut self, accepted: &Accepted) {
+    pub(crate) fn renew(&mut self, accepted: &Accepted) {
         self.learn(accepted);
     }
 }
