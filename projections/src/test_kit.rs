@@ -60,19 +60,19 @@ fn row_text(row: &sqlx::sqlite::SqliteRow) -> Result<String, sqlx::Error> {
     Ok(text)
 }
 
-/// A feed that cuts the ledger's events into blocks of sizes that come around again and again, and gives
-/// some of them twice.
+/// A feed that cuts the ledger's events into blocks of sizes that come around again and again.
 pub struct CutFeed {
     tail: Tail,
     sizes: Vec<usize>,
     asked: usize,
+    held: Option<Block>,
 }
 
 impl CutFeed {
     /// Cuts the ledger of a data directory.
     #[must_use]
     pub fn new(data_dir: &Path, sizes: &[usize]) -> Self {
-        Self { tail: Tail::new(data_dir), sizes: sizes.to_vec(), asked: 0 }
+        Self { tail: Tail::new(data_dir), sizes: sizes.to_vec(), asked: 0, held: None }
     }
 }
 
@@ -85,10 +85,17 @@ impl Feed for CutFeed {
         Box::pin(async move {
             let size = self.sizes.get(self.asked % self.sizes.len().max(1)).copied().unwrap_or(1);
             self.asked += 1;
-            let block = self.tail.next(after, timeout).await?;
+            let held = self.held.take().and_then(|held| held.after(after));
+            let block = match held.filter(|held| !held.events.is_empty()) {
+                Some(held) => Some(held),
+                None => self.tail.next(after, timeout).await?,
+            };
             Ok(block.map(|mut block| {
-                block.events.truncate(size.max(1));
-                block
+                let (ledger_id, previous) = (block.ledger_id, block.previous);
+                let rest = block.events.split_off(size.clamp(1, block.events.len().max(1)));
+                let given = Block { ledger_id, previous, events: block.events };
+                self.held = Some(Block { ledger_id, previous: given.last(), events: rest });
+                given
             }))
         })
     }

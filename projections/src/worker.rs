@@ -67,6 +67,8 @@ pub struct Worker {
 struct Rate {
     since: Instant,
     events: usize,
+    /// Whether it was written down already: until then the file may say that an event stopped us.
+    is_told: bool,
 }
 
 impl Worker {
@@ -77,11 +79,12 @@ impl Worker {
         feed: Box<dyn Feed>,
         database: &GameDatabase,
     ) -> Self {
-        let rate = Rate { since: Instant::now(), events: 0 };
+        let rate = Rate { since: Instant::now(), events: 0, is_told: false };
         Self { projection, feed, database: database.clone(), open: None, rate }
     }
 
-    /// Follows until it is told to stop. Whatever fails is tried again, later and later.
+    /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
+    /// tried again, later and later.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let name = self.projection.name();
         let backoff = || {
@@ -90,21 +93,18 @@ impl Worker {
         };
         let mut delays = backoff();
         while !*stop.borrow() {
-            let delay = tokio::select! {
-                step = self.step(WAIT) => match step {
-                    Ok(Step::Applied(_) | Step::Idle) => {
-                        delays = backoff();
-                        continue;
-                    }
-                    Ok(Step::Stopped) => RETRY_STOPPED,
-                    Err(error) => {
-                        let error: &(dyn std::error::Error + 'static) = &error;
-                        tracing::warn!(projection = name, error, "the projection waits; tried again");
-                        self.open = None;
-                        delays.next().unwrap_or(RETRY_LONGEST)
-                    }
-                },
-                _ = stop.changed() => return,
+            let delay = match self.step(WAIT).await {
+                Ok(Step::Applied(_) | Step::Idle) => {
+                    delays = backoff();
+                    continue;
+                }
+                Ok(Step::Stopped) => RETRY_STOPPED,
+                Err(error) => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::warn!(projection = name, error, "the projection waits; tried again");
+                    self.open = None;
+                    delays.next().unwrap_or(RETRY_LONGEST)
+                }
             };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -232,11 +232,11 @@ impl Worker {
         });
         self.rate.events += events;
         let elapsed = self.rate.since.elapsed();
-        if elapsed >= RATE_INTERVAL {
+        if elapsed >= RATE_INTERVAL || !self.rate.is_told {
             let _writing = self.database.writing.lock().await;
             let rate = self.rate.events as f64 / elapsed.as_secs_f64();
             status::store_going(connection, name, rate).await?;
-            self.rate = Rate { since: Instant::now(), events: 0 };
+            self.rate = Rate { since: Instant::now(), events: 0, is_told: true };
         }
         Ok(())
     }
@@ -254,6 +254,7 @@ impl Worker {
             other => other.to_string(),
         };
         let kind = event.stored.event.kind();
+        self.rate.is_told = false;
         tracing::error!(projection = name, %seq, %kind, reason, "an event cannot be applied; stopped");
         let stopped = Stopped { seq: seq.get(), kind: kind.to_string(), reason };
         let _writing = self.database.writing.lock().await;

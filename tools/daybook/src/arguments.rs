@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod read_models;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,6 +11,7 @@ use daybook_ledger::Head;
 use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UserId};
 
 use crate::Outcome;
+use read_models::{MigrateArguments, ProjectionsArguments, RelayArguments};
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only, hash-chained
 /// file, and every outcome can be proven.
@@ -33,6 +36,12 @@ pub(crate) enum Command {
     Odds(OddsArguments),
     /// Make, rotate and list the season keys and the signing key
     Keys(KeysArguments),
+    /// Follow the ledger and publish it to NATS JetStream
+    Relay(RelayArguments),
+    /// Keep, rebuild and look at the read models in game.db
+    Projections(ProjectionsArguments),
+    /// Change game.db and telemetry.db from version to version
+    Migrate(MigrateArguments),
     /// Print the completions of a shell
     #[command(
         after_help = "Examples:\n  daybook completions bash > ~/.local/share/bash-completion/completions/daybook"

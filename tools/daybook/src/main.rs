@@ -8,8 +8,11 @@ mod arguments;
 mod demo;
 mod event_json;
 mod keys;
+mod migrate;
 mod odds;
 mod output;
+mod projections;
+mod relay;
 mod replay;
 mod season_page;
 mod tail;
@@ -87,6 +90,9 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Odds(arguments) => odds::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
+        Command::Relay(arguments) => relay::run(&arguments),
+        Command::Projections(arguments) => projections::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Completions { shell } => arguments::completions(shell),
     }
 }

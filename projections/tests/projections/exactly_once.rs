@@ -1,0 +1,74 @@
+//! Guards: however events are cut, repeated or begun again, the rows are the same.
+
+use std::time::Duration;
+
+use daybook_projections::test_kit::{CutFeed, check, rows_of, same};
+use daybook_projections::{Tail, Worker, all_projections};
+use proptest::prelude::*;
+
+use crate::fixture::{Played, all_rows, all_tables, repeats};
+use crate::recomputation::Recomputed;
+
+#[tokio::test]
+async fn every_projection_holds_to_what_the_test_kit_asks() {
+    let played = Played::new(7, 5, 11);
+    for projection in all_projections() {
+        let rows = check(projection, played.path()).await.unwrap();
+        assert!(rows.values().any(|rows| !rows.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn workers_that_are_dropped_anywhere_leave_what_a_new_one_goes_on_from() {
+    let played = Played::new(20, 6, 12);
+    let (database, _) = played.project("whole.db").await;
+    let expected = all_rows(database.path()).await;
+
+    let database = played.database("dropped.db").await;
+    for projection in all_projections() {
+        for millis in (1..).step_by(3) {
+            let feed = Box::new(Tail::new(played.path()));
+            let mut worker = Worker::new(projection.clone(), feed, &database);
+            let within = tokio::time::timeout(Duration::from_millis(millis), worker.catch_up());
+            if within.await.is_ok() {
+                break;
+            }
+        }
+    }
+    same("dropped and begun again", &expected, &all_rows(database.path()).await).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: repeats(4),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Any ledger of random play, cut into any blocks, gives the same rows, and these are what a
+    /// straight computation from the events gives.
+    #[test]
+    fn any_cuts_of_any_play_give_the_rows_that_the_events_tell(
+        seed in any::<u64>(),
+        players in 1_u32..14,
+        days in 1_u32..9,
+        sizes in prop::collection::vec(1_usize..400, 1..8),
+    ) {
+        let played = Played::new(players, days, seed);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (database, _) = played.project("whole.db").await;
+            let whole = rows_of(database.path(), &all_tables()).await.unwrap();
+
+            let cut = played.database("cut.db").await;
+            for projection in all_projections() {
+                let feed = CutFeed::new(played.path(), &sizes);
+                let mut worker =
+                    Worker::new(projection, Box::new(feed), &cut);
+                worker.catch_up().await.unwrap();
+            }
+            same("cut", &whole, &all_rows(cut.path()).await).unwrap();
+            Recomputed::of(&played.events(), played.path()).hold(database.path()).await;
+        });
+    }
+}

@@ -1,0 +1,12 @@
+//! What the read models promise, through the crate's public interface.
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(clippy::indexing_slicing, reason = "a test that meets the unexpected must stop")]
+
+mod exactly_once;
+mod fixture;
+mod nats;
+mod nats_server;
+mod poison;
+mod reads;
+mod rebuilds;
+mod recomputation;

@@ -1,0 +1,132 @@
+//! Guards: an event that a projection cannot apply stops that projection alone, and says where.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daybook_projections::sqlx;
+use daybook_projections::sqlx::SqliteConnection;
+use daybook_projections::{
+    ApplyError, BoxFuture, FeedSource, ProjectedEvent, Projection, ProjectionState, Step, Tail,
+    Worker, Workers, all_projections, status,
+};
+use daybook_schema::Seq;
+
+use crate::fixture::{Played, all_rows, named};
+
+/// Counts events, and cannot take one of them until it is mended.
+struct Counts {
+    poison: Seq,
+    mended: Arc<AtomicBool>,
+}
+
+impl Projection for Counts {
+    fn name(&self) -> &'static str {
+        "counts"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["event_counts"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE IF NOT EXISTS event_counts (kind TEXT PRIMARY KEY, events INTEGER NOT NULL)"
+    }
+
+    fn apply<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            for event in events {
+                if event.stored.header.seq == self.poison && !self.mended.load(Ordering::Relaxed) {
+                    return Err(ApplyError::event(event, "it is poison"));
+                }
+                sqlx::query(
+                    "INSERT INTO event_counts VALUES (?1, 1) \
+                     ON CONFLICT (kind) DO UPDATE SET events = events + 1",
+                )
+                .bind(event.stored.event.kind().as_str())
+                .execute(&mut *database)
+                .await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_poison_event_stops_its_projection_alone_until_that_is_mended() {
+    let played = Played::new(5, 3, 21);
+    let events = played.events();
+    let poison = events[events.len() / 3].header.seq;
+    let kind = events[events.len() / 3].event.kind();
+    let mended = Arc::new(AtomicBool::new(false));
+    let counts: Arc<dyn Projection> = Arc::new(Counts { poison, mended: Arc::clone(&mended) });
+    let database = played.database("game.db").await;
+
+    let mut all = all_projections();
+    all.push(Arc::clone(&counts));
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all, &source).await.unwrap();
+    let states = status(&database, &all, played.path()).await.unwrap();
+    for state in &states {
+        if state.name == "counts" {
+            let ProjectionState::Stopped(stopped) = &state.state else {
+                panic!("{:?}", state.state)
+            };
+            assert_eq!(stopped.seq, poison.get());
+            assert_eq!(stopped.kind, kind.as_str());
+            assert_eq!(stopped.reason, "it is poison");
+            // Everything before it is applied.
+            assert_eq!(state.head.seq, poison.get() - 1);
+        } else {
+            assert_eq!(state.state, ProjectionState::Current, "{}", state.name);
+            assert_eq!(state.lag_events, Some(0));
+        }
+    }
+
+    mended.store(true, Ordering::Relaxed);
+    let mut worker = Worker::new(counts, Box::new(Tail::new(played.path())), &database);
+    assert_ne!(worker.catch_up().await.unwrap(), Step::Stopped);
+    let states = status(&database, &all, played.path()).await.unwrap();
+    assert!(states.iter().all(|state| state.state == ProjectionState::Current), "{states:?}");
+}
+
+/// A row that somebody put into the way stops `seasons`, with SQLite's own reason.
+#[tokio::test]
+async fn a_row_in_the_way_is_told_with_the_event_that_met_it() {
+    let played = Played::new(3, 3, 22);
+    let (reference, _) = played.project("reference.db").await;
+    let season: String = {
+        let connection = rusqlite::Connection::open(reference.path()).unwrap();
+        let query = "SELECT id FROM seasons ORDER BY id LIMIT 1 OFFSET 2";
+        connection.query_row(query, [], |row| row.get(0)).unwrap()
+    };
+    let database = played.database("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    let in_the_way = "INSERT INTO bets (id, season_id, day_number, pot_id, bet_type, amount, placed_at) \
+        SELECT 'foreign' || value, ?1, 1, value, 'fold', 0, 0 \
+        FROM json_each('[\"water\", \"sun\", \"pest\", \"growth\"]')";
+    connection.execute(in_the_way, [&season]).unwrap();
+
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    let states = status(&database, &all_projections(), played.path()).await.unwrap();
+    let seasons = states.iter().find(|state| state.name == "seasons").unwrap();
+    let ProjectionState::Stopped(stopped) = &seasons.state else { panic!("{:?}", seasons.state) };
+    assert_eq!(stopped.kind, "bet_placed");
+    assert!(stopped.reason.contains("UNIQUE constraint failed: bets."), "{}", stopped.reason);
+
+    connection.execute("DELETE FROM bets WHERE id LIKE 'foreign%'", []).unwrap();
+    let mut worker = Worker::new(named("seasons"), Box::new(Tail::new(played.path())), &database);
+    while worker.step(Duration::ZERO).await.unwrap() != Step::Idle {}
+    let (expected, found) = (all_rows(reference.path()).await, all_rows(database.path()).await);
+    daybook_projections::test_kit::same("mended", &expected, &found).unwrap();
+}

@@ -1,0 +1,136 @@
+//! Guards: tables that are made anew are the same tables; reads go on meanwhile, and users stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daybook_projections::test_kit::same;
+use daybook_projections::{
+    FeedSource, ProjectionState, Reads, Tail, Workers, all_projections, rebuild, status,
+};
+
+use crate::fixture::{Played, all_rows, named};
+
+#[tokio::test]
+async fn a_rebuild_gives_the_same_rows_and_leaves_what_is_not_the_ledgers() {
+    let played = Played::new(12, 8, 31);
+    let (database, _) = played.project("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    let user: String =
+        connection.query_row("SELECT user_id FROM simulins LIMIT 1", [], |row| row.get(0)).unwrap();
+    let account = "UPDATE users SET email = 'ada@example.org', display_name = 'Ada' WHERE id = ?1";
+    connection.execute(account, [&user]).unwrap();
+    let session =
+        "INSERT INTO sessions (id, user_id, expires_at, created_at) VALUES ('s', ?1, 2, 1)";
+    connection.execute(session, [&user]).unwrap();
+    let simulin: String = {
+        let query = "SELECT id FROM simulins WHERE user_id = ?1";
+        connection.query_row(query, [&user], |row| row.get(0)).unwrap()
+    };
+    connection.execute("INSERT INTO simulin_names VALUES (?1, 'Rosie')", [&simulin]).unwrap();
+    connection.execute("UPDATE simulins SET name = 'Rosie' WHERE id = ?1", [&simulin]).unwrap();
+    let before = all_rows(database.path()).await;
+
+    for table in ["bets", "leaderboard_entries", "simulins", "daily_active_users"] {
+        connection.execute(&format!("DELETE FROM {table}"), []).unwrap();
+    }
+    for projection in all_projections() {
+        rebuild(&database, &projection, &mut Tail::new(played.path())).await.unwrap();
+    }
+    same("rebuilt", &before, &all_rows(database.path()).await).unwrap();
+    let sessions: i64 =
+        connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+    assert_eq!(sessions, 1);
+    let indexes: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND name LIKE 'idx_%'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(indexes, 14, "the seed's thirteen and one of ours");
+    let migrations = daybook_projections::Migrations::game();
+    assert_eq!(migrations.verify(database.path()).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn reads_and_the_worker_go_on_while_tables_are_made_anew() {
+    let played = Played::new(20, 10, 32);
+    let (reference, _) = played.project("reference.db").await;
+    let expected = all_rows(reference.path()).await;
+
+    let database = played.database("game.db").await;
+    let source = FeedSource::ledger(played.path());
+    let workers = Workers::start(&database, &all_projections(), &source);
+    let reads = Reads::new(&database);
+    let stands = reads.wait_for(&["seasons"], 1, Duration::from_secs(60)).await.unwrap();
+    assert!(!stands.is_stale);
+    let reading = tokio::spawn({
+        let reads = reads.clone();
+        async move {
+            let mut least = 0;
+            for _ in 0..200 {
+                let counts = reads.season_counts().await.unwrap();
+                // Rows never go away, not even for a moment.
+                assert!(counts.started >= least, "{} after {least}", counts.started);
+                least = counts.started;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    });
+    let seasons = named("seasons");
+    rebuild(&database, &seasons, &mut Tail::new(played.path())).await.unwrap();
+    reading.await.unwrap();
+    let newest = played.events().last().unwrap().header.seq.get();
+    let names = ["seasons", "simulins", "analytics"];
+    let stands = reads.wait_for(&names, newest, Duration::from_secs(60)).await.unwrap();
+    assert_eq!((stands.seq, stands.is_stale), (newest, false));
+    workers.stop().await;
+    same("while it was rebuilt", &expected, &all_rows(database.path()).await).unwrap();
+}
+
+#[tokio::test]
+async fn tables_of_another_version_are_made_anew_by_themselves() {
+    let played = Played::new(6, 4, 33);
+    let (database, _) = played.project("game.db").await;
+    let expected = all_rows(database.path()).await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    let older =
+        "UPDATE projection_positions SET version = 0, seq = seq - 100 WHERE name = 'seasons'";
+    connection.execute(older, []).unwrap();
+    connection.execute("UPDATE seasons SET coins = 7", []).unwrap();
+    let states = status(&database, &all_projections(), played.path()).await.unwrap();
+    assert_eq!(states[0].state, ProjectionState::Outdated);
+
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    same("another version", &expected, &all_rows(database.path()).await).unwrap();
+}
+
+/// A ledger that was put back from an older copy and played on has another past than the tables.
+#[tokio::test]
+async fn tables_of_another_past_are_made_anew_by_themselves() {
+    let played = Played::new(8, 6, 34);
+    let other = Played::new(6, 3, 35);
+    let (expected, _) = other.project("expected.db").await;
+    let expected = all_rows(expected.path()).await;
+    let (database, _) = played.project("game.db").await;
+    let source = FeedSource::ledger(other.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    let mut found = all_rows(database.path()).await;
+    // Users are never taken away.
+    found.insert("users".to_owned(), expected["users"].clone());
+    same("another past", &expected, &found).unwrap();
+}
+
+#[tokio::test]
+async fn one_rebuild_of_a_projection_at_a_time() {
+    let played = Played::new(30, 8, 36);
+    let (database, _) = played.project("game.db").await;
+    let seasons = named("seasons");
+    let (one, other) = (Arc::clone(&seasons), seasons);
+    let (mut first, mut second) = (Tail::new(played.path()), Tail::new(played.path()));
+    let (one, other) =
+        tokio::join!(rebuild(&database, &one, &mut first), rebuild(&database, &other, &mut second));
+    let refused = one.err().or(other.err()).map(|error| error.to_string());
+    assert_eq!(refused.as_deref(), Some("another process is rebuilding `seasons`"));
+}

@@ -1,0 +1,548 @@
+//! The read models once more, straight from the events, in code of the tests' own: one fold over everything
+//! in memory, no batches, no SQL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use daybook_ledger::Reader;
+use daybook_schema::{
+    Epoch, Event, LedgerIdentity, Period, Pot, PotEvent, SeasonId, SessionEndReason, SimulinId,
+    StoredEvent, StreamKind, Trigger, UserId,
+};
+
+/// What each query must give, as text.
+pub struct Recomputed {
+    expected: Vec<(&'static str, BTreeSet<String>)>,
+}
+
+#[derive(Default)]
+struct Season {
+    user: String,
+    number: u32,
+    day: u8,
+    coins: i64,
+    jackpot: u64,
+    started: i64,
+    ended: Option<i64>,
+    score: Option<u64>,
+    weather: String,
+    companion: Option<Pot>,
+    last_seq: u64,
+}
+
+#[derive(Default)]
+struct Fold {
+    seasons: BTreeMap<SeasonId, Season>,
+    days: BTreeMap<(SeasonId, u8), [String; 6]>,
+    bets: BTreeMap<(SeasonId, u8, Pot), Bet>,
+    triggers: BTreeSet<String>,
+    weeks: BTreeMap<(SeasonId, u8), (String, u64)>,
+    simulins: BTreeMap<SimulinId, [String; 10]>,
+    completions: Vec<(UserId, SeasonId, u64, StoredEvent)>,
+    owners: BTreeMap<SeasonId, UserId>,
+    active: BTreeMap<UserId, BTreeSet<i64>>,
+    registered: BTreeMap<UserId, i64>,
+    steps: BTreeMap<UserId, Vec<&'static str>>,
+    economics: BTreeMap<(String, String, String), [u64; 4]>,
+}
+
+struct Bet {
+    id: String,
+    bet_type: String,
+    amount: u64,
+    placed: i64,
+    payout: Option<u64>,
+    won: Option<bool>,
+    resolved: Option<i64>,
+}
+
+fn or_null<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "NULL".to_owned(), |value| value.to_string())
+}
+
+fn phase(day: u8) -> &'static str {
+    match day {
+        1..=7 => "planting",
+        8..=21 => "growth",
+        _ => "harvest",
+    }
+}
+
+const ABILITIES: [&str; 4] = ["root_sense", "leaf_shelter", "bright_bloom", "evergreen"];
+
+fn stage(level: u8) -> (&'static str, String) {
+    let (name, count) = match level {
+        1..=7 => ("sproutling", 1),
+        8..=15 => ("cultivar", 2),
+        16..=24 => ("bloomform", 3),
+        _ => ("legendary", 4),
+    };
+    (name, serde_json::to_string(&ABILITIES[..count]).unwrap())
+}
+
+impl Fold {
+    fn add(&mut self, identity: LedgerIdentity, stored: &StoredEvent) {
+        let at = stored.header.recorded_at;
+        let seconds = at.get().div_euclid(1_000_000);
+        let id = stored.header.stream.as_season();
+        let user_id = stored.header.stream.as_user();
+        if stored.event.kind().stream() == StreamKind::Season {
+            self.seasons.entry(id).or_default().last_seq = stored.header.seq.get();
+        }
+        match &stored.event {
+            Event::SeasonStarted(event) => {
+                self.owners.insert(id, event.user_id);
+                let season = self.seasons.entry(id).or_default();
+                season.user = event.user_id.to_string();
+                season.number = event.season_number.get();
+                season.day = 1;
+                season.coins = 500;
+                season.started = seconds;
+                season.companion = event.companion.map(|it| it.species.attuned_pot());
+            }
+            Event::DayOpened(event) => {
+                let day = event.day_number.get();
+                let season = self.seasons.get_mut(&id).unwrap();
+                season.day = day;
+                season.weather = event.weather.to_string();
+                let day_id = identity.day_id(at, id, event.day_number).to_string();
+                let row = [
+                    day_id,
+                    String::new(),
+                    "{}".to_owned(),
+                    "[]".to_owned(),
+                    event.weather.to_string(),
+                    format!("0|{seconds}"),
+                ];
+                self.days.insert((id, day), row);
+            }
+            Event::DayResolved(event) => {
+                let row = self.days.get_mut(&(id, event.day_number.get())).unwrap();
+                row[1] = event.day_key.to_string();
+                let levels = &event.pot_levels;
+                row[2] = format!(
+                    "{{\"water\":{},\"sun\":{},\"pest\":{},\"growth\":{}}}",
+                    levels.water, levels.sun, levels.pest, levels.growth
+                );
+                let pots = event.pot_events.iter().filter_map(|(pot, event)| {
+                    let delta = match event {
+                        PotEvent::None => return None,
+                        PotEvent::Boon => 15,
+                        PotEvent::Bane => -15,
+                        PotEvent::Windfall => 45,
+                    };
+                    Some(format!("{{\"type\":\"{event}\",\"potId\":\"{pot}\",\"delta\":{delta}}}"))
+                });
+                let troubles = event.troubles.iter().map(|it| {
+                    format!(
+                        "{{\"type\":\"trouble\",\"kind\":\"{}\",\"severity\":{},\"cleared\":{}}}",
+                        it.kind, it.severity, it.cleared
+                    )
+                });
+                let events: Vec<String> = pots.chain(troubles).collect();
+                row[3] = format!("[{}]", events.join(","));
+                row[5] = row[5].replacen('0', "1", 1);
+            }
+            Event::BetPlaced(event) => {
+                let bet_id = identity.bet_id(at, (id, event.day_number), event.pot_id);
+                let bet = Bet {
+                    id: bet_id.to_string(),
+                    bet_type: event.bet_type.to_string(),
+                    amount: event.amount.get(),
+                    placed: seconds,
+                    payout: None,
+                    won: None,
+                    resolved: None,
+                };
+                self.bets.insert((id, event.day_number.get(), event.pot_id), bet);
+                self.seasons.get_mut(&id).unwrap().coins -= event.amount.get().cast_signed();
+            }
+            Event::BetResolved(event) => {
+                let key = (id, event.day_number.get(), event.pot_id);
+                let bet = self.bets.get_mut(&key).unwrap();
+                bet.payout = Some(event.payout.get());
+                bet.won = Some(event.threshold.is_some());
+                bet.resolved = Some(seconds);
+                let season = self.seasons.get_mut(&id).unwrap();
+                season.coins += event.payout.get().cast_signed();
+                season.jackpot += event.jackpot_share.get();
+                let cell = (event.pot_id.to_string(), bet.bet_type.clone(), season.weather.clone());
+                let sums = self.economics.entry(cell).or_default();
+                sums[0] += 1;
+                sums[1] += u64::from(event.payout.get() > 0 || event.threshold.is_some());
+                sums[2] += event.amount.get();
+                sums[3] += event.payout.get();
+            }
+            Event::TriggerEarned(event) => self.add_trigger(identity, stored, event),
+            Event::WeekEvaluated(event) => {
+                let row = format!("{}|{}|{}", event.hand, event.multiplier, event.score);
+                self.weeks.insert((id, event.week_number.get()), (row, 0));
+            }
+            Event::JackpotPaid(event) => {
+                self.weeks.get_mut(&(id, event.week_number.get())).unwrap().1 = event.amount.get();
+                self.seasons.get_mut(&id).unwrap().coins += event.amount.get().cast_signed();
+            }
+            Event::StipendGranted(event) => {
+                self.seasons.get_mut(&id).unwrap().coins += event.amount.get().cast_signed();
+            }
+            Event::SeasonCompleted(event) => {
+                let season = self.seasons.get_mut(&id).unwrap();
+                season.ended = Some(seconds);
+                season.score = Some(event.final_score.get());
+                let owner = self.owners[&id];
+                self.completions.push((owner, id, event.final_score.get(), stored.clone()));
+            }
+            Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
+                let season = self.seasons.get_mut(&id).unwrap();
+                season.ended = Some(seconds);
+                let open = self.bets.range_mut((id, 0, Pot::Water)..=(id, 28, Pot::Growth));
+                for (_, bet) in open.filter(|(_, bet)| bet.resolved.is_none()) {
+                    bet.payout = Some(bet.amount);
+                    bet.resolved = Some(seconds);
+                    season.coins += bet.amount.cast_signed();
+                }
+            }
+            Event::SimulinAdopted(event) => {
+                let row = [
+                    user_id.to_string(),
+                    event.species.to_string(),
+                    event.species.to_string(),
+                    "sproutling".to_owned(),
+                    "NULL".to_owned(),
+                    "1".to_owned(),
+                    "0".to_owned(),
+                    serde_json::to_string(&event.personality).unwrap(),
+                    "[\"root_sense\"]".to_owned(),
+                    format!("{seconds}|NULL"),
+                ];
+                self.simulins.insert(event.simulin_id, row);
+            }
+            Event::SimulinPathChosen(event) => {
+                self.simulins.get_mut(&event.simulin_id).unwrap()[4] = event.path.to_string();
+            }
+            Event::SimulinRetired(event) => {
+                let row = self.simulins.get_mut(&event.simulin_id).unwrap();
+                row[9] = row[9].replace("NULL", &seconds.to_string());
+            }
+            Event::SimulinXpGained(event) => {
+                self.simulins.get_mut(&event.simulin_id).unwrap()[6] = event.bond_xp.to_string();
+            }
+            Event::SimulinLevelReached(event) => {
+                let row = self.simulins.get_mut(&event.simulin_id).unwrap();
+                let (stage, abilities) = stage(event.bond_level.get());
+                row[5] = event.bond_level.to_string();
+                row[3] = stage.to_owned();
+                row[8] = abilities;
+            }
+            _ => {}
+        }
+        self.note_activity(stored);
+    }
+
+    fn add_trigger(
+        &mut self,
+        identity: LedgerIdentity,
+        stored: &StoredEvent,
+        event: &daybook_schema::events::TriggerEarned,
+    ) {
+        let at = stored.header.recorded_at;
+        let id = stored.header.stream.as_season();
+        let day = event.day_number;
+        let bet = |pot: Pot| {
+            let bet = self.bets.get(&(id, day.get(), pot));
+            bet.map(|bet| format!("\"{}\"", bet.id))
+        };
+        let own = |pots: &[Pot]| -> String {
+            let ids: Vec<String> = pots.iter().filter_map(|pot| bet(*pot)).collect();
+            if ids.is_empty() { String::new() } else { format!(",\"betIds\":[{}]", ids.join(",")) }
+        };
+        let pot = |pot: Pot| format!(",\"potId\":\"{pot}\"");
+        let (category, rest) = match event.trigger_type {
+            Trigger::FirstBloom => ("betting", pot(Pot::Growth) + &own(&[Pot::Growth])),
+            Trigger::PerfectRead => ("betting", own(Pot::ALL)),
+            Trigger::TroubleSlayer => ("farming", String::new()),
+            Trigger::GrowthSpurt => ("farming", pot(Pot::Growth)),
+            Trigger::SimulinSync => {
+                let attuned = self.seasons[&id].companion.unwrap();
+                ("companion", pot(attuned) + &own(&[attuned]))
+            }
+        };
+        let seconds = at.get().div_euclid(1_000_000);
+        let trigger_id = identity.trigger_id(at, (id, day), event.trigger_type);
+        self.triggers.insert(format!(
+            "{trigger_id}|{id}|{day}|{}|{seconds}|{{\"category\":\"{category}\"{rest}}}",
+            event.trigger_type
+        ));
+    }
+
+    fn note_activity(&mut self, stored: &StoredEvent) {
+        let user = match stored.event.kind().stream() {
+            StreamKind::Ledger => return,
+            StreamKind::User => stored.header.stream.as_user(),
+            StreamKind::Season => self.owners[&stored.header.stream.as_season()],
+        };
+        let day = stored.header.recorded_at.utc_day();
+        let steps = self.steps.entry(user).or_default();
+        let (step, before) = match &stored.event {
+            Event::UserRegistered(_) => {
+                self.registered.insert(user, day);
+                ("registered", 0)
+            }
+            Event::SeasonStarted(_) => ("first_season", 1),
+            Event::BetPlaced(_) => ("first_bet", 2),
+            Event::WeekEvaluated(_) => ("first_week", 3),
+            Event::SeasonCompleted(_) => ("completed_season", 4),
+            _ => ("", usize::MAX),
+        };
+        if steps.len() == before {
+            steps.push(step);
+        }
+        let is_own = match &stored.event {
+            Event::SeasonExpired(_) | Event::SuspicionFlagged(_) => false,
+            Event::CommitmentPublished(_) => false,
+            Event::SessionEnded(event) => event.reason == SessionEndReason::Logout,
+            _ => true,
+        };
+        if stored.header.command.place == 0 && is_own {
+            self.active.entry(user).or_default().insert(day);
+        }
+    }
+}
+
+fn day_text(day: i64) -> String {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    epoch.checked_add(jiff::Span::new().days(day)).unwrap().to_string()
+}
+
+/// The first day of the period of a day, by stepping back to it.
+fn first_day(period: Period, day: i64) -> i64 {
+    let date = |day: i64| -> jiff::civil::Date { day_text(day).parse().unwrap() };
+    let is_first = |day: i64| match period {
+        Period::Weekly => date(day).weekday() == jiff::civil::Weekday::Monday,
+        Period::Seasonal => date(day).day() == 1 && [1, 4, 7, 10].contains(&date(day).month()),
+        Period::AllTime => day == 0,
+    };
+    (0..=day).rev().find(|day| is_first(*day)).unwrap()
+}
+
+impl Recomputed {
+    pub fn of(events: &[StoredEvent], data_dir: &Path) -> Self {
+        let ledger_id = Reader::open(data_dir).unwrap().genesis().ledger_id;
+        let identity = LedgerIdentity { ledger_id, epoch: Epoch::FIRST };
+        let mut fold = Fold::default();
+        for stored in events {
+            fold.add(identity, stored);
+        }
+        let mut expected = vec![
+            (
+                "SELECT id, user_id, season_number, current_day, phase, coins, jackpot_contribution, \
+              started_at, completed_at, final_score FROM seasons",
+                fold.seasons(),
+            ),
+            ("SELECT season_id, last_seq FROM season_streams", fold.streams()),
+            (
+                "SELECT id, season_id, day_number, seed, pot_levels, events, weather, resolved, \
+              created_at FROM days",
+                fold.days(),
+            ),
+            (
+                "SELECT id, season_id, day_number, pot_id, bet_type, amount, payout, won, resolved_at, \
+              placed_at FROM bets",
+                fold.bets(),
+            ),
+            (
+                "SELECT id, season_id, day_number, trigger_type, earned_at, metadata \
+              FROM daily_triggers",
+                fold.triggers.clone(),
+            ),
+            (
+                "SELECT season_id, week_number, hand, multiplier, score, jackpot_coins \
+              FROM week_results",
+                fold.weeks(),
+            ),
+            (
+                "SELECT id, user_id, name, species, stage, path, bond_level, bond_xp, personality, \
+              abilities, created_at, retired_at FROM simulins",
+                fold.simulins(),
+            ),
+            (
+                "SELECT pot_id, bet_type, weather, bets, won, staked, paid FROM bet_economics",
+                fold.economics(),
+            ),
+        ];
+        expected.extend(fold.boards(identity));
+        expected.extend(fold.analytics());
+        Self { expected }
+    }
+
+    /// Holds a `game.db` to what the events tell.
+    pub async fn hold(&self, game_db: &Path) {
+        let connection = rusqlite::Connection::open(game_db).unwrap();
+        for (query, expected) in &self.expected {
+            let mut statement = connection.prepare(query).unwrap();
+            let columns = statement.column_count();
+            let rows = statement.query_map([], |row| {
+                let texts = (0..columns).map(|column| {
+                    Ok(match row.get_ref(column)? {
+                        rusqlite::types::ValueRef::Null => "NULL".to_owned(),
+                        rusqlite::types::ValueRef::Integer(value) => value.to_string(),
+                        rusqlite::types::ValueRef::Real(value) => format!("{value:?}"),
+                        other => other.as_str().unwrap().to_owned(),
+                    })
+                });
+                Ok(texts.collect::<rusqlite::Result<Vec<String>>>()?.join("|"))
+            });
+            let found: BTreeSet<String> = rows.unwrap().map(Result::unwrap).collect();
+            let missing: Vec<_> = expected.difference(&found).take(2).collect();
+            let foreign: Vec<_> = found.difference(expected).take(2).collect();
+            assert!(
+                missing.is_empty() && foreign.is_empty(),
+                "{query}\nmissing {missing:#?}\nforeign {foreign:#?}"
+            );
+        }
+    }
+}
+
+impl Fold {
+    fn seasons(&self) -> BTreeSet<String> {
+        let rows = self.seasons.iter().map(|(id, it)| {
+            format!(
+                "{id}|{}|{}|{}|{}|{}|{:?}|{}|{}|{}",
+                it.user,
+                it.number,
+                it.day,
+                phase(it.day),
+                it.coins,
+                it.jackpot as f64 / 1_000.0,
+                it.started,
+                or_null(it.ended),
+                or_null(it.score)
+            )
+        });
+        rows.collect()
+    }
+
+    fn streams(&self) -> BTreeSet<String> {
+        self.seasons.iter().map(|(id, season)| format!("{id}|{}", season.last_seq)).collect()
+    }
+
+    fn days(&self) -> BTreeSet<String> {
+        let rows = self.days.iter().map(|((season, day), row)| {
+            format!("{}|{season}|{day}|{}", row[0], row[1..].join("|"))
+        });
+        rows.collect()
+    }
+
+    fn bets(&self) -> BTreeSet<String> {
+        let rows = self.bets.iter().map(|((season, day, pot), it)| {
+            format!(
+                "{}|{season}|{day}|{pot}|{}|{}|{}|{}|{}|{}",
+                it.id,
+                it.bet_type,
+                it.amount,
+                or_null(it.payout),
+                or_null(it.won.map(u8::from)),
+                or_null(it.resolved),
+                it.placed
+            )
+        });
+        rows.collect()
+    }
+
+    fn weeks(&self) -> BTreeSet<String> {
+        let rows = self.weeks.iter();
+        rows.map(|((season, week), (row, coins))| format!("{season}|{week}|{row}|{coins}"))
+            .collect()
+    }
+
+    fn simulins(&self) -> BTreeSet<String> {
+        self.simulins.iter().map(|(id, row)| format!("{id}|{}", row.join("|"))).collect()
+    }
+
+    fn economics(&self) -> BTreeSet<String> {
+        let rows = self.economics.iter().map(|((pot, bet_type, weather), sums)| {
+            let [bets, won, staked, paid] = sums;
+            format!("{pot}|{bet_type}|{weather}|{bets}|{won}|{staked}|{paid}")
+        });
+        rows.collect()
+    }
+
+    fn boards(&self, identity: LedgerIdentity) -> Vec<(&'static str, BTreeSet<String>)> {
+        let mut history = BTreeSet::new();
+        let mut entries = BTreeSet::new();
+        for &period in Period::ALL {
+            let mut boards: BTreeMap<i64, Vec<(u64, String, String)>> = BTreeMap::new();
+            let mut bests: BTreeMap<(i64, UserId), (u64, SeasonId, i64, String)> = BTreeMap::new();
+            let mut newest = 0;
+            for (user, season, score, stored) in &self.completions {
+                let at = stored.header.recorded_at;
+                let first = first_day(period, at.utc_day());
+                newest = first;
+                let seconds = at.get().div_euclid(1_000_000);
+                let first_i32 = i32::try_from(first).unwrap();
+                let id = identity.leaderboard_entry_id(at, (period, first_i32), *user).to_string();
+                let best = bests.entry((first, *user)).or_insert((*score, *season, seconds, id));
+                if *score > best.0 {
+                    (best.0, best.1, best.2) = (*score, *season, seconds);
+                }
+            }
+            for ((first, user), (score, season, seconds, id)) in &bests {
+                let day = day_text(*first);
+                history.insert(format!("{period}|{day}|{user}|{id}|{season}|{score}|{seconds}"));
+                let row = format!("{user}|{season}|{score}|{period}|{seconds}");
+                boards.entry(*first).or_default().push((*score, id.clone(), row));
+            }
+            let shown = boards.remove(&newest).unwrap_or_default();
+            for (score, id, row) in &shown {
+                let rank = 1 + shown.iter().filter(|(other, ..)| other > score).count();
+                entries.insert(format!("{id}|{row}|{rank}"));
+            }
+        }
+        vec![
+            (
+                "SELECT period, first_day, user_id, id, season_id, score, calculated_at \
+              FROM leaderboard_history",
+                history,
+            ),
+            (
+                "SELECT id, user_id, season_id, score, period, calculated_at, rank \
+              FROM leaderboard_entries",
+                entries,
+            ),
+        ]
+    }
+
+    fn analytics(&self) -> Vec<(&'static str, BTreeSet<String>)> {
+        let mut active: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut retained: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+        for days in self.active.values() {
+            let first = *days.first().unwrap();
+            for day in days {
+                *active.entry(*day).or_default() += 1;
+                *retained.entry((first, day - first)).or_default() += 1;
+            }
+        }
+        let mut steps: BTreeMap<(i64, usize, &str), usize> = BTreeMap::new();
+        for (user, reached) in &self.steps {
+            for (step, name) in reached.iter().enumerate() {
+                *steps.entry((self.registered[user], step + 1, name)).or_default() += 1;
+            }
+        }
+        let active = active.iter().map(|(day, users)| format!("{}|{users}", day_text(*day)));
+        let cohorts = retained.iter().map(|((first, day_n), users)| {
+            let size = retained[&(*first, 0)];
+            format!("{}|{day_n}|{size}|{users}", day_text(*first))
+        });
+        let steps = steps
+            .iter()
+            .map(|((day, step, name), users)| format!("{}|{step}|{name}|{users}", day_text(*day)));
+        vec![
+            ("SELECT day, users FROM daily_active_users", active.collect()),
+            (
+                "SELECT cohort_day, day_n, cohort_size, retained FROM cohort_retention",
+                cohorts.collect(),
+            ),
+            ("SELECT cohort_day, step, name, users FROM funnel_steps", steps.collect()),
+        ]
+    }
+}

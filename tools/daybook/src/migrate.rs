@@ -1,0 +1,191 @@
+//! `daybook migrate`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use daybook_projections::Migrations;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::arguments::read_models::{
+    MigrateArguments, MigrateCommand, MigrateCommonArguments, MigratedDatabase,
+};
+use crate::output::{write_json, write_line};
+
+#[derive(Serialize)]
+struct ReportJson {
+    databases: Vec<DatabaseJson>,
+}
+
+#[derive(Default, Serialize)]
+struct DatabaseJson {
+    database: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migrations: Option<Vec<MigrationJson>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_back: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct MigrationJson {
+    number: i64,
+    name: String,
+    applied: bool,
+}
+
+/// A file and its migrations.
+struct Target {
+    path: PathBuf,
+    migrations: Migrations,
+}
+
+pub(crate) fn run(arguments: &MigrateArguments) -> Result<Outcome> {
+    let runtime = crate::runtime()?;
+    match &arguments.command {
+        MigrateCommand::Status(common) => runtime.block_on(status(common)),
+        MigrateCommand::Up { common, to } => runtime.block_on(up(common, *to)),
+        MigrateCommand::Down { common, to } => runtime.block_on(down(common, *to)),
+        MigrateCommand::Verify(common) => runtime.block_on(verify(common)),
+        MigrateCommand::New { name, common } => new(common, name),
+    }
+}
+
+fn targets(common: &MigrateCommonArguments) -> Result<Vec<Target>> {
+    let data = &common.data.data;
+    let chosen = common.database.or(common.migrations.as_ref().map(|_| MigratedDatabase::Game));
+    let mut targets = Vec::new();
+    if chosen != Some(MigratedDatabase::Telemetry) {
+        targets.push(Target { path: common.url.path(data)?, migrations: Migrations::game() });
+    }
+    if chosen != Some(MigratedDatabase::Game) {
+        let path = data.join("telemetry.db");
+        targets.push(Target { path, migrations: Migrations::telemetry() });
+    }
+    if let Some(directory) = &common.migrations {
+        for target in &mut targets {
+            target.migrations = target.migrations.clone().and_directory(directory)?;
+        }
+    }
+    Ok(targets)
+}
+
+fn of(target: &Target) -> DatabaseJson {
+    DatabaseJson { database: target.path.display().to_string(), ..DatabaseJson::default() }
+}
+
+fn tell(
+    common: &MigrateCommonArguments,
+    report: ReportJson,
+    lines: impl Fn(&DatabaseJson) -> Vec<String>,
+) -> Result<()> {
+    if common.json.json {
+        return write_json(&report);
+    }
+    for database in &report.databases {
+        write_line(&database.database)?;
+        lines(database).iter().try_for_each(|line| write_line(&format!("  {line}")))?;
+    }
+    Ok(())
+}
+
+async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
+    let mut databases = Vec::new();
+    for target in targets(common)? {
+        let all = target.migrations.status(&target.path).await?;
+        let all = all.into_iter().map(|migration| MigrationJson {
+            number: migration.number,
+            name: migration.name,
+            applied: migration.applied,
+        });
+        databases.push(DatabaseJson { migrations: Some(all.collect()), ..of(&target) });
+    }
+    tell(common, ReportJson { databases }, |database| {
+        let all = database.migrations.iter().flatten();
+        let line = |migration: &MigrationJson| {
+            let state = if migration.applied { "applied" } else { "pending" };
+            format!("{:04} {state} {}", migration.number, migration.name)
+        };
+        all.map(line).collect()
+    })?;
+    Ok(Outcome::Holds)
+}
+
+async fn up(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome> {
+    let mut databases = Vec::new();
+    for target in targets(common)? {
+        if let Some(parent) = target.path.parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("`{}` cannot be made", parent.display()))?;
+        }
+        let migrated = target.migrations.up(&target.path, to).await?;
+        let backup = migrated.backup.map(|path| path.display().to_string());
+        databases.push(DatabaseJson { applied: Some(migrated.numbers), backup, ..of(&target) });
+    }
+    tell(common, ReportJson { databases }, |database| {
+        changes("applied", database.applied.as_deref(), database.backup.as_deref())
+    })?;
+    Ok(Outcome::Holds)
+}
+
+async fn down(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome> {
+    let mut databases = Vec::new();
+    let mut targets = targets(common)?;
+    // Taking back is for one file at a time: game.db, unless the other is named.
+    targets.truncate(1);
+    for target in targets {
+        let migrated = target.migrations.down(&target.path, to).await?;
+        let backup = migrated.backup.map(|path| path.display().to_string());
+        databases.push(DatabaseJson { taken_back: Some(migrated.numbers), backup, ..of(&target) });
+    }
+    tell(common, ReportJson { databases }, |database| {
+        changes("taken back", database.taken_back.as_deref(), database.backup.as_deref())
+    })?;
+    Ok(Outcome::Holds)
+}
+
+fn changes(what: &str, numbers: Option<&[i64]>, backup: Option<&str>) -> Vec<String> {
+    let mut lines: Vec<String> =
+        numbers.unwrap_or_default().iter().map(|number| format!("{number:04} {what}")).collect();
+    if lines.is_empty() {
+        lines.push(format!("nothing was {what}"));
+    }
+    lines.extend(backup.map(|path| format!("a copy of before is `{path}`")));
+    lines
+}
+
+async fn verify(common: &MigrateCommonArguments) -> Result<Outcome> {
+    let mut databases = Vec::new();
+    for target in targets(common)? {
+        if !target.path.exists() && common.database.is_none() && !databases.is_empty() {
+            continue;
+        }
+        let findings = target.migrations.verify(&target.path).await?;
+        databases.push(DatabaseJson { findings: Some(findings), ..of(&target) });
+    }
+    let holds =
+        databases.iter().all(|database| database.findings.iter().flatten().next().is_none());
+    tell(common, ReportJson { databases }, |database| match database.findings.as_deref() {
+        None | Some([]) => vec!["all holds".to_owned()],
+        Some(findings) => findings.to_vec(),
+    })?;
+    Ok(if holds { Outcome::Holds } else { Outcome::DoesNotHold })
+}
+
+fn new(common: &MigrateCommonArguments, name: &str) -> Result<Outcome> {
+    let directory = common.migrations.clone().unwrap_or_else(|| PathBuf::from("migrations"));
+    let migrations = match common.database {
+        Some(MigratedDatabase::Telemetry) => Migrations::telemetry(),
+        _ => Migrations::game(),
+    };
+    let migrations =
+        if directory.exists() { migrations.and_directory(&directory)? } else { migrations };
+    let pair = migrations.new_pair(&directory, name)?;
+    write_line(&format!("{}\n{}", pair.up.display(), pair.down.display()))?;
+    Ok(Outcome::Holds)
+}
