@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use crate::feed::{Feed, FeedError, Tail};
 
 /// How long a follower waits for events at a time.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_millis(500);
 /// Notices that a watcher may be behind by; older ones are lost to it.
 const WAITING_MAX: usize = 64;
 

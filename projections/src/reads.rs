@@ -136,6 +136,7 @@ impl Reads {
             season_id,
         );
         let weeks = weeks.await?;
+        moment.commit().await?;
         Ok(Some(SeasonDetails { season, days, bets, triggers, weeks }))
     }
 

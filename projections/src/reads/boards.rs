@@ -110,6 +110,7 @@ impl Reads {
         .bind(own.as_ref().map_or(i64::MAX, |entry| entry.score))
         .fetch_one(&mut *moment)
         .await?;
+        moment.commit().await?;
         let mut rows: Vec<LeaderboardRow> = Vec::with_capacity(entries.len());
         let before = match after {
             // The page begins among equals of the row before it.

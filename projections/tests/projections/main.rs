@@ -4,6 +4,8 @@
 
 mod exactly_once;
 mod fixture;
+mod lucky_pots;
+mod migrations;
 mod nats;
 mod nats_server;
 mod poison;

@@ -1,0 +1,301 @@
+//! How fast the read models follow: from the ledger's tail, through JetStream, and made anew, beside plain
+//! rusqlite that writes the same rows into the same tables and indexes in the same run; and how far they lag
+//! behind play at a given rate.
+//!
+//! `cargo bench -p daybook-benches --bench projections [-- PLAYERS DAYS]`. All write with
+//! `synchronous=NORMAL`: what a power cut takes from read models comes again from the ledger.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use daybook_bots::{Play, Simulated};
+use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, keys};
+use daybook_projections::{
+    DatabaseSettings, FeedSource, GameDatabase, NatsSettings, Reads, Relay, Tail, Workers,
+    all_projections, rebuild,
+};
+use daybook_schema::Seq;
+use daybook_simulator::{Keyring, SeasonKey};
+use hdrhistogram::Histogram;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use tokio::sync::watch;
+
+const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
+/// Events applied in one transaction, ours and the plain writer's.
+const PER_TRANSACTION: usize = 8_192;
+
+struct Bench {
+    dir: PathBuf,
+    events: u64,
+}
+
+impl Bench {
+    fn rate(&self, what: &str, seconds: f64) -> f64 {
+        let rate = self.events as f64 / seconds;
+        println!("{what:<34} {rate:>9.0} events/s  {seconds:>6.2} s");
+        rate
+    }
+
+    async fn database(&self, name: &str) -> Result<GameDatabase> {
+        Ok(GameDatabase::open(&self.dir.join(name), DatabaseSettings::default()).await?)
+    }
+
+    async fn from_tail(&self) -> Result<(GameDatabase, f64)> {
+        let database = self.database("tail.db").await?;
+        let started = Instant::now();
+        let source = FeedSource::ledger(&self.dir);
+        Workers::catch_up(&database, &all_projections(), &source).await?;
+        Ok((database, started.elapsed().as_secs_f64()))
+    }
+
+    /// Makes all tables anew while a reader reads.
+    async fn rebuilt(&self, database: &GameDatabase) -> Result<f64> {
+        let reads = Reads::new(database);
+        let (stop, stopped) = watch::channel(false);
+        let reading = tokio::spawn(async move {
+            let mut reads_done = 0_u64;
+            while !*stopped.borrow() {
+                if reads.season_counts().await.is_err() {
+                    break;
+                }
+                reads_done += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            reads_done
+        });
+        let started = Instant::now();
+        for projection in all_projections() {
+            let rebuilt = rebuild(database, &projection, &mut Tail::new(&self.dir)).await?;
+            println!("  {:<32} {:>6.2} s", projection.name(), rebuilt.seconds);
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        stop.send_replace(true);
+        println!("  {} reads went on meanwhile", reading.await?);
+        Ok(seconds)
+    }
+
+    async fn through_jetstream(&self) -> Result<f64> {
+        let keys_dir = self.dir.join("keys");
+        keys::init(&keys_dir, &keys::random_season_key()?)?;
+        let keys = keys::load(&keys_dir)?;
+        let server = NatsServer::start(&self.dir)?;
+        let settings = NatsSettings::new(&server.url);
+        let relay = Relay::new(&self.dir, keys.newest_head, keys.verifying_key, settings.clone());
+        let (stop, stopped) = watch::channel(false);
+        let database = self.database("jetstream.db").await?;
+        let started = Instant::now();
+        let relaying = tokio::spawn(relay.run(stopped));
+        let (settings, key) = (Box::new(settings), keys.verifying_key);
+        let source = FeedSource::JetStream { settings, key, data_dir: None };
+        let workers = Workers::start(&database, &all_projections(), &source);
+        let reads = Reads::new(&database);
+        let stands = reads.wait_for(&NAMES, self.events, Duration::from_secs(3_600)).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        ensure!(!stands.is_stale, "the tables stand for the whole ledger");
+        workers.stop().await;
+        stop.send_replace(true);
+        relaying.await??;
+        Ok(seconds)
+    }
+}
+
+/// The rows of a table, as they were written first.
+struct Table {
+    insert: String,
+    rows: Vec<Vec<Value>>,
+}
+
+/// Every row of the finished read models into another file, each with a prepared statement, and the updates
+/// that events make of rows that are there already.
+fn plain_rusqlite(finished: &Path, target: &Path, events: u64) -> Result<f64> {
+    let source = Connection::open(finished)?;
+    let mut tables = BTreeMap::new();
+    let own: Vec<&str> =
+        all_projections().iter().flat_map(|it| it.tables().iter().copied()).collect();
+    for table in ["users"].iter().chain(&own) {
+        let mut statement = source.prepare(&format!("SELECT * FROM {table}"))?;
+        let columns: Vec<String> = source
+            .prepare("SELECT name FROM pragma_table_info(?1)")?
+            .query_map([table], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let places: Vec<String> = (1..=columns.len()).map(|place| format!("?{place}")).collect();
+        let insert =
+            format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));
+        let rows = statement.query_map([], |row| {
+            columns.iter().map(|column| row.get::<_, Value>(column.as_str())).collect()
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<Vec<Value>>>>()?;
+        tables.insert(*table, Table { insert, rows });
+    }
+    let mut plain = Connection::open(target)?;
+    let schema: Vec<String> = source
+        .prepare(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    plain.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; \
+         PRAGMA cache_size=-65536; PRAGMA wal_autocheckpoint=8192;",
+    )?;
+    schema.iter().try_for_each(|sql| plain.execute_batch(sql))?;
+    plain.set_prepared_statement_cache_capacity(64);
+
+    // Side by side, as the events bring them: of each table its share in every transaction.
+    let transactions = usize::try_from(events)?.div_ceil(PER_TRANSACTION);
+    let order: Vec<&str> = ["users"].into_iter().chain(own).collect();
+    let started = Instant::now();
+    for index in 0..transactions {
+        let transaction = plain.transaction()?;
+        for name in &order {
+            let table = tables.get(name).context("a table")?;
+            let share = |index: usize| table.rows.len() * index / transactions;
+            let rows = table.rows.get(share(index)..share(index + 1)).unwrap_or_default();
+            let mut insert = transaction.prepare_cached(&table.insert)?;
+            for row in rows {
+                insert.execute(rusqlite::params_from_iter(row))?;
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// A nats-server that syncs every message.
+struct NatsServer {
+    child: Child,
+    url: String,
+}
+
+impl NatsServer {
+    fn start(dir: &Path) -> Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/nats-server");
+        let found = Command::new(script).output()?;
+        ensure!(found.status.success(), "tools/nats-server installs one");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let store = dir.join("nats");
+        let configuration = dir.join("nats.conf");
+        std::fs::write(
+            &configuration,
+            format!(
+                "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n"
+            ),
+        )?;
+        let child = Command::new(String::from_utf8(found.stdout)?.trim())
+            .arg("--config")
+            .arg(configuration)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Appends the events of a played ledger's kind at a rate, and watches how long each takes to be read.
+async fn lag(parent: &Path, (rate, seconds): (u64, u64)) -> Result<()> {
+    let dir = tempfile::tempdir_in(parent)?;
+    let key = SeasonKey::new([7; 32]);
+    let key_id = key.key_id();
+    let path = dir.path().to_owned();
+    let options = Options::new(&path, Keyring::new([key])).create(NewLedger::random());
+    let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
+    let rotate = daybook_schema::Command::RotateKey { key_id, compromised: false };
+    ledger.submit(Submission::new(rotate))?.await?;
+    let database = GameDatabase::open(&path.join("game.db"), DatabaseSettings::default()).await?;
+    let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&path));
+    let reads = Reads::new(&database);
+    let mut lag_us: Histogram<u64> = Histogram::new(3)?;
+    // A registration and a session are three events; a hundred users every so often.
+    let per_round = 100_u64;
+    let pause = Duration::from_secs_f64(per_round as f64 * 3.0 / rate as f64);
+    let started = tokio::time::Instant::now();
+    let mut rounds = 0_u32;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        let mut newest = 0;
+        let mut waiting = Vec::new();
+        for _ in 0..per_round {
+            let user_id = daybook_schema::UserId::random();
+            let register = daybook_schema::Command::RegisterUser { user_id };
+            waiting.push(ledger.submit(Submission::new(register))?);
+            let session = daybook_schema::Command::StartSession { user_id };
+            waiting.push(ledger.submit(Submission::new(session))?);
+        }
+        for pending in waiting {
+            newest = newest.max(pending.await?.head.seq);
+        }
+        let answered = Instant::now();
+        let (reads, mut own) = (reads.clone(), Histogram::<u64>::new(3)?);
+        let watching = tokio::spawn(async move {
+            let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await;
+            own.record(u64::try_from(answered.elapsed().as_micros()).unwrap_or(u64::MAX)).ok();
+            stands.map(|stands| (stands.is_stale, own))
+        });
+        rounds += 1;
+        tokio::time::sleep_until(started + pause * rounds).await;
+        let (is_stale, own) = watching.await??;
+        ensure!(!is_stale, "the read models follow");
+        lag_us.add(own)?;
+    }
+    let appended = f64::from(rounds) * per_round as f64 * 3.0;
+    println!(
+        "lag at {:>6.0} events/s: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms (from an answer to its rows)",
+        appended / started.elapsed().as_secs_f64(),
+        lag_us.value_at_quantile(0.5) as f64 / 1e3,
+        lag_us.value_at_quantile(0.99) as f64 / 1e3,
+        lag_us.max() as f64 / 1e3,
+    );
+    workers.stop().await;
+    tokio::task::spawn_blocking(move || ledger.close()).await??;
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let number = |index: usize, bench: u32, test: u32| -> Result<u32> {
+        let default = if is_bench { bench } else { test };
+        Ok(arguments.get(index).map_or(Ok(default), |text| text.parse())?)
+    };
+    let (players, days) = (number(0, 600, 3)?, number(1, 8, 2)?);
+    let parent = std::env::current_exe()?.parent().context("a directory")?.to_owned();
+    let dir = tempfile::tempdir_in(&parent)?;
+    let play = Play { players, days, seed: 7 };
+    let ledger = Ledger::open(Simulated::from_seed(play.seed).options(dir.path()))?;
+    play.run(&ledger, &mut |_, _| {})?;
+    let events = ledger.close()?.seq;
+    ensure!(Reader::open(dir.path())?.event(Seq::new(events)?).is_ok(), "the ledger is whole");
+    println!("{events} events of {players} players over {days} days, synchronous=NORMAL");
+
+    let bench = Bench { dir: dir.path().to_owned(), events };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (database, seconds) = runtime.block_on(bench.from_tail())?;
+    let tail = bench.rate("read models, from the tail", seconds);
+    let seconds = plain_rusqlite(database.path(), &dir.path().join("plain.db"), events)?;
+    let plain = bench.rate("plain rusqlite, the same rows", seconds);
+    let seconds = runtime.block_on(bench.through_jetstream())?;
+    let jetstream = bench.rate("read models, through JetStream", seconds);
+    let seconds = runtime.block_on(bench.rebuilt(&database))?;
+    let rebuilt = bench.rate("rebuild of everything", seconds);
+    println!(
+        "of plain rusqlite: tail {:.2}, JetStream (sync_interval: always) {:.2}; rebuild {:.2} of the tail",
+        tail / plain,
+        jetstream / plain,
+        rebuilt / tail
+    );
+    runtime.block_on(lag(&parent, (5_000, if is_bench { 15 } else { 1 })))
+}

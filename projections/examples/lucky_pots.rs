@@ -1,0 +1,103 @@
+//! A read model of a team's own: which pot has paid each player the most, over all their seasons.
+//!
+//! `cargo run -p daybook-projections --example lucky_pots -- DATA_DIR` follows the ledger there into
+//! `lucky_pots.db` beside it and prints the luckiest. A projection is a name, a version, its tables and
+//! [`Projection::apply`]; the worker does the rest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use daybook_projections::sqlx::{self, Row, SqliteConnection};
+use daybook_projections::{
+    ApplyError, BoxFuture, DatabaseSettings, FeedSource, GameDatabase, ProjectedEvent, Projection,
+    Workers,
+};
+use daybook_schema::Event;
+
+/// What each pot has paid each player.
+#[derive(Debug)]
+pub struct LuckyPots;
+
+impl Projection for LuckyPots {
+    fn name(&self) -> &'static str {
+        "lucky_pots"
+    }
+
+    // Raise it when the rows would come out differently: they are then made anew.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["lucky_pot_seasons", "lucky_pots"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE IF NOT EXISTS lucky_pot_seasons (
+           season_id TEXT PRIMARY KEY NOT NULL,
+           user_id TEXT NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         CREATE TABLE IF NOT EXISTS lucky_pots (
+           user_id TEXT NOT NULL,
+           pot_id TEXT NOT NULL,
+           coins INTEGER NOT NULL,
+           PRIMARY KEY (user_id, pot_id)
+         ) STRICT, WITHOUT ROWID;"
+    }
+
+    fn apply<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            for event in events {
+                // A season's events are in its own stream; whose it is the first of them says.
+                let season_id = event.stored.header.stream.as_season().to_string();
+                match &event.stored.event {
+                    Event::SeasonStarted(started) => {
+                        sqlx::query("INSERT INTO lucky_pot_seasons VALUES (?1, ?2)")
+                            .bind(season_id)
+                            .bind(started.user_id.to_string())
+                            .execute(&mut *database)
+                            .await?;
+                    }
+                    Event::BetResolved(resolved) if resolved.payout.get() > 0 => {
+                        sqlx::query(
+                            "INSERT INTO lucky_pots SELECT user_id, ?2, ?3 FROM lucky_pot_seasons \
+                             WHERE season_id = ?1 \
+                             ON CONFLICT (user_id, pot_id) DO UPDATE SET coins = coins + excluded.coins",
+                        )
+                        .bind(season_id)
+                        .bind(resolved.pot_id.as_str())
+                        .bind(resolved.payout.get().cast_signed())
+                        .execute(&mut *database)
+                        .await?;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let data_dir = std::env::args().nth(1).unwrap_or_else(|| "./daybook-data".to_owned());
+    let data_dir = Path::new(&data_dir);
+    let path = data_dir.join("lucky_pots.db");
+    let database = GameDatabase::open(&path, DatabaseSettings::default()).await?;
+    let projections: [Arc<dyn Projection>; 1] = [Arc::new(LuckyPots)];
+    Workers::catch_up(&database, &projections, &FeedSource::ledger(data_dir)).await?;
+
+    let mut connection =
+        <SqliteConnection as sqlx::Connection>::connect(&format!("sqlite://{}", path.display()))
+            .await?;
+    let rows = sqlx::query("SELECT * FROM lucky_pots ORDER BY coins DESC LIMIT 5");
+    for row in rows.fetch_all(&mut connection).await? {
+        let (user, pot): (String, String) = (row.get("user_id"), row.get("pot_id"));
+        println!("{user} {pot} {}", row.get::<i64, _>("coins"));
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Guards: a migration is applied whole and verified, or not at all, and nothing is lost on the way.
+
+use std::path::{Path, PathBuf};
+
+use daybook_projections::test_kit::same;
+use daybook_projections::{GameDatabase, MigrationError, Migrations};
+
+use crate::fixture::{Played, all_rows};
+
+/// The seed's example: coins as cents, in a column that takes the old one's place.
+const CENTS: (&str, &str, &str) = (
+    "ALTER TABLE seasons ADD COLUMN coins_v2 INTEGER DEFAULT 0;
+     UPDATE seasons SET coins_v2 = coins * 100;
+     CREATE TEMP TABLE coins_before AS SELECT id, coins FROM seasons;
+     CREATE TABLE seasons_new (
+       id text PRIMARY KEY NOT NULL, user_id text NOT NULL, season_number integer NOT NULL,
+       current_day integer DEFAULT 1 NOT NULL, phase text DEFAULT 'planting' NOT NULL,
+       coins integer DEFAULT 50000 NOT NULL, jackpot_contribution real DEFAULT 0 NOT NULL,
+       started_at integer NOT NULL, completed_at integer, final_score integer,
+       FOREIGN KEY (user_id) REFERENCES users(id)
+     ) STRICT;
+     INSERT INTO seasons_new SELECT id, user_id, season_number, current_day, phase, coins_v2,
+       jackpot_contribution, started_at, completed_at, final_score FROM seasons;
+     DROP TABLE seasons;
+     ALTER TABLE seasons_new RENAME TO seasons;
+     CREATE INDEX idx_seasons_user ON seasons (user_id);
+     CREATE INDEX idx_seasons_active ON seasons (user_id, completed_at);",
+    "CREATE TABLE seasons_old (
+       id text PRIMARY KEY NOT NULL, user_id text NOT NULL, season_number integer NOT NULL,
+       current_day integer DEFAULT 1 NOT NULL, phase text DEFAULT 'planting' NOT NULL,
+       coins integer DEFAULT 500 NOT NULL, jackpot_contribution real DEFAULT 0 NOT NULL,
+       started_at integer NOT NULL, completed_at integer, final_score integer,
+       FOREIGN KEY (user_id) REFERENCES users(id) ON UPDATE no action ON DELETE no action
+     ) STRICT;
+     INSERT INTO seasons_old SELECT id, user_id, season_number, current_day, phase, coins / 100,
+       jackpot_contribution, started_at, completed_at, final_score FROM seasons;
+     DROP TABLE seasons;
+     ALTER TABLE seasons_old RENAME TO seasons;
+     CREATE INDEX idx_seasons_user ON seasons (user_id);
+     CREATE INDEX idx_seasons_active ON seasons (user_id, completed_at);",
+    "SELECT 'season ' || seasons.id || ' has ' || seasons.coins || ' cents' FROM seasons
+     JOIN coins_before USING (id) WHERE seasons.coins <> coins_before.coins * 100",
+);
+
+fn write(directory: &Path, name: &str, (up, down, check): (&str, &str, &str)) {
+    for (kind, text) in [("up", up), ("down", down), ("check", check)] {
+        if !text.is_empty() {
+            std::fs::write(directory.join(format!("{name}.{kind}.sql")), text).unwrap();
+        }
+    }
+}
+
+async fn filled() -> (Played, GameDatabase, PathBuf) {
+    let played = Played::new(8, 5, 81);
+    let (database, _) = played.project("game.db").await;
+    let directory = played.path().join("migrations");
+    std::fs::create_dir(&directory).unwrap();
+    (played, database, directory)
+}
+
+fn coins(path: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.query_row("SELECT sum(coins) FROM seasons", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn coins_become_cents_and_coins_again_and_nothing_is_lost() {
+    let (_played, database, directory) = filled().await;
+    let path = database.path();
+    let before = all_rows(path).await;
+    let sum = coins(path);
+    write(&directory, "0004_coins_to_cents", CENTS);
+    let migrations = Migrations::game().and_directory(&directory).unwrap();
+    for _ in 0..2 {
+        let up = migrations.up(path, None).await.unwrap();
+        assert_eq!(up.numbers, [4]);
+        let backup = up.backup.unwrap();
+        assert_eq!(coins(&backup), sum, "the copy is of before");
+        assert_eq!(coins(path), sum * 100);
+        assert_eq!(migrations.verify(path).await.unwrap(), Vec::<String>::new());
+        assert_eq!(migrations.up(path, None).await.unwrap().numbers, Vec::<i64>::new());
+        let down = migrations.down(path, None).await.unwrap();
+        assert_eq!(down.numbers, [4]);
+        same("up and down", &before, &all_rows(path).await).unwrap();
+    }
+    assert_eq!(Migrations::game().verify(path).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_migration_whose_check_fails_is_rolled_back_whole() {
+    let (_played, database, directory) = filled().await;
+    let path = database.path();
+    let before = all_rows(path).await;
+    let off_by_one = CENTS.0.replace("coins * 100;", "coins * 100 + (season_number = 2);");
+    write(&directory, "0004_coins_to_cents", (&off_by_one, CENTS.1, CENTS.2));
+    let migrations = Migrations::game().and_directory(&directory).unwrap();
+    let error = migrations.up(path, None).await.unwrap_err();
+    assert!(error.to_string().starts_with("Migration verification failed"), "{error}");
+    assert!(error.to_string().contains("cents"), "{error}");
+    same("rolled back", &before, &all_rows(path).await).unwrap();
+    Migrations::game().require_current(path).await.unwrap();
+}
+
+/// Rows that are lost, references that lead nowhere and SQL that fails: each leaves the file as it was.
+#[tokio::test]
+async fn what_a_migration_must_not_do_is_seen() {
+    let bad = [
+        ("DELETE FROM bets WHERE rowid % 7 = 0;", "`bets` had"),
+        ("-- changes rows of: users\nDELETE FROM users;", "rows refer to nothing"),
+        ("UPDATE seasons SET coins = coins + 1; SELECT no_such_function();", "nothing was changed"),
+    ];
+    let (_played, database, directory) = filled().await;
+    let path = database.path();
+    let before = all_rows(path).await;
+    for (up, message) in bad {
+        write(&directory, "0004_bad", (up, "SELECT 1;", ""));
+        let migrations = Migrations::game().and_directory(&directory).unwrap();
+        let error = migrations.up(path, None).await.unwrap_err();
+        assert!(error.to_string().contains(message), "{up}: {error}");
+        same(up, &before, &all_rows(path).await).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_and_a_changed_migration_are_refused() {
+    let (_played, database, directory) = filled().await;
+    let path = database.path();
+    write(&directory, "0004_teams", ("CREATE TABLE teams (id TEXT);", "DROP TABLE teams;", ""));
+    let ours = Migrations::game();
+    let theirs = ours.clone().and_directory(&directory).unwrap();
+    let pending = theirs.require_current(path).await.unwrap_err();
+    assert!(matches!(pending, MigrationError::Pending { number: 4, .. }), "{pending}");
+    theirs.up(path, None).await.unwrap();
+    let newer = ours.require_current(path).await.unwrap_err();
+    assert!(matches!(newer, MigrationError::Newer { number: 4, .. }), "{newer}");
+    assert!(ours.up(path, None).await.is_err());
+    write(&directory, "0004_teams", ("CREATE TABLE teams (id INT);", "DROP TABLE teams;", ""));
+    let changed = Migrations::game().and_directory(&directory).unwrap();
+    let changed = changed.require_current(path).await.unwrap_err();
+    assert!(matches!(changed, MigrationError::Changed { number: 4, .. }), "{changed}");
+}
+
+#[tokio::test]
+async fn every_migration_of_ours_goes_up_and_down() {
+    let directory = tempfile::tempdir().unwrap();
+    for migrations in [Migrations::game(), Migrations::telemetry()] {
+        let path = directory.path().join("file.db");
+        let up = migrations.up(&path, None).await.unwrap();
+        assert!(!up.numbers.is_empty());
+        assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
+        let down = migrations.down(&path, Some(0)).await.unwrap();
+        assert_eq!(down.numbers.len(), up.numbers.len());
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let left: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE '%sqlx%'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(left, 0);
+        migrations.up(&path, None).await.unwrap();
+        assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn verify_tells_what_was_changed_by_hand() {
+    let (_played, database, _) = filled().await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection
+        .execute_batch("DROP INDEX idx_bets_unique; ALTER TABLE users ADD COLUMN age")
+        .unwrap_err();
+    connection.execute_batch("DROP INDEX IF EXISTS idx_bets_unique").unwrap();
+    connection.execute_batch("ALTER TABLE users ADD COLUMN age INTEGER").unwrap();
+    let findings = Migrations::game().verify(database.path()).await.unwrap();
+    assert_eq!(
+        findings,
+        ["the index `idx_bets_unique` is missing", "the table `users` is not what it should be"]
+    );
+}
+
+#[test]
+fn a_new_pair_is_numbered_after_all_and_named_plainly() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Migrations::game().new_pair(directory.path(), "add_teams").unwrap();
+    assert_eq!(pair.up.file_name().unwrap(), "0004_add_teams.up.sql");
+    assert_eq!(pair.down.file_name().unwrap(), "0004_add_teams.down.sql");
+    let with = Migrations::game().and_directory(directory.path()).unwrap();
+    let next = with.new_pair(directory.path(), "more").unwrap();
+    assert_eq!(next.up.file_name().unwrap(), "0005_more.up.sql");
+    for name in ["", "Ab", "a b", "../a"] {
+        assert!(with.new_pair(directory.path(), name).is_err(), "{name}");
+    }
+    std::fs::remove_file(next.down).unwrap();
+    let alone = Migrations::game().and_directory(directory.path()).unwrap_err();
+    assert!(alone.to_string().contains("needs both"), "{alone}");
+}
