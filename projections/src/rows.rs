@@ -1,5 +1,4 @@
-//! Many rows in one statement: they go in as one JSON array and SQLite takes it apart, so that a batch is
-//! one call for each table, however many rows it has.
+//! Many rows in one statement, so that a batch is a few calls for each table, however many rows it has.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,14 +6,91 @@ use std::hash::Hash;
 use foldhash::fast::RandomState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::{Row, SqliteConnection};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, AssertSqlSafe, Encode, Row, Sqlite, SqliteConnection, Type};
 
 use crate::projection::ApplyError;
 
 /// A map of a batch's rows.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// Runs a statement over `json_each(?1)`, an array of rows.
+/// Rows of one statement at most, a power of two.
+const ROWS_PER_STATEMENT: usize = 256;
+
+/// A statement that writes rows: `INSERT INTO … VALUES`, a row of placeholders again and again, and what
+/// follows.
+pub(crate) struct Insert {
+    pub(crate) head: &'static str,
+    pub(crate) row: &'static str,
+    pub(crate) tail: &'static str,
+}
+
+/// A row's values, in the order of its placeholders.
+pub(crate) trait BindRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError>;
+}
+
+/// Values that were bound.
+#[derive(Default)]
+pub(crate) struct Values(SqliteArguments);
+
+impl Values {
+    pub(crate) fn add<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(
+        &mut self,
+        value: T,
+    ) -> Result<&mut Self, ApplyError> {
+        self.0.add(value).map_err(sqlx::Error::Encode)?;
+        Ok(self)
+    }
+
+    /// As text: ids and names.
+    pub(crate) fn text(&mut self, value: impl ToString) -> Result<&mut Self, ApplyError> {
+        self.add(value.to_string())
+    }
+
+    /// Numbers, which are never beyond what SQLite holds.
+    pub(crate) fn number(&mut self, value: u64) -> Result<&mut Self, ApplyError> {
+        self.add(value.cast_signed())
+    }
+
+    /// As JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<&mut Self, ApplyError> {
+        self.add(serde_json::to_string(value)?)
+    }
+}
+
+/// Writes rows, many with each statement. Statements come in as few sizes as there are powers of two, so
+/// that each is prepared once.
+pub(crate) async fn insert<R: BindRow>(
+    database: &mut SqliteConnection,
+    statement: &Insert,
+    rows: impl IntoIterator<Item = R>,
+) -> Result<(), ApplyError> {
+    let rows: Vec<R> = rows.into_iter().collect();
+    let mut rest = rows.as_slice();
+    while !rest.is_empty() {
+        let size = ROWS_PER_STATEMENT.min(1 << rest.len().ilog2());
+        let (chunk, after) = rest.split_at(size.min(rest.len()));
+        let mut values = Values::default();
+        for row in chunk {
+            row.bind(&mut values)?;
+        }
+        let mut sql = String::with_capacity(256 + chunk.len() * (statement.row.len() + 2));
+        sql.push_str(statement.head);
+        for index in 0..chunk.len() {
+            sql.push_str(if index == 0 { " " } else { ", " });
+            sql.push_str(statement.row);
+        }
+        sql.push(' ');
+        sql.push_str(statement.tail);
+        sqlx::query_with(AssertSqlSafe(sql), values.0).execute(&mut *database).await?;
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Runs a statement over `json_each(?1)`, an array of rows: for few rows, and for other statements than
+/// inserts. SQLite takes each row apart once for every column.
 pub(crate) async fn write<T: Serialize>(
     database: &mut SqliteConnection,
     statement: &'static str,

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 
 use super::day_text;
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use crate::rows::{Map, load, write};
+use crate::rows::{BindRow, Insert, Map, Values, insert, load, write};
 use bets::Economics;
 
 /// Activity, retention, the funnel and the economics of bets.
@@ -209,10 +209,10 @@ impl Batch {
     async fn store(self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
         let mut users: Vec<_> = self.users.into_iter().collect();
         users.sort_unstable_by_key(|(user_id, _)| *user_id);
-        write(database, STORE_USERS, &users).await?;
+        insert(database, &STORE_USERS, users).await?;
         let mut seasons: Vec<_> = self.seasons.into_iter().collect();
         seasons.sort_unstable_by_key(|(season_id, _)| *season_id);
-        write(database, STORE_SEASONS, &seasons).await?;
+        insert(database, &STORE_SEASONS, seasons).await?;
         let ended = "DELETE FROM season_activity \
             WHERE season_id IN (SELECT value FROM json_each(?1))";
         write(database, ended, &self.ended).await?;
@@ -236,15 +236,34 @@ impl Batch {
     }
 }
 
-const STORE_USERS: &str = "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps) \
-    SELECT value->>'$[0]', value->>'$[1].registered_day', value->>'$[1].first_day', \
-    value->>'$[1].last_day', value->>'$[1].steps' FROM json_each(?1) WHERE true \
-    ON CONFLICT (user_id) DO UPDATE SET registered_day = excluded.registered_day, \
-    first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps";
+const STORE_USERS: Insert = Insert {
+    head: "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps) VALUES",
+    row: "(?, ?, ?, ?, ?)",
+    tail: "ON CONFLICT (user_id) DO UPDATE SET registered_day = excluded.registered_day, \
+        first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps",
+};
 
-const STORE_SEASONS: &str = "INSERT INTO season_activity (season_id, state) \
-    SELECT value->>0, value->>1 FROM json_each(?1) WHERE true \
-    ON CONFLICT (season_id) DO UPDATE SET state = excluded.state";
+impl BindRow for (UserId, UserActivity) {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        let (user_id, user) = self;
+        values.text(user_id)?.add(user.registered_day)?.add(user.first_day)?;
+        values.add(user.last_day)?.number(user.steps as u64)?;
+        Ok(())
+    }
+}
+
+const STORE_SEASONS: Insert = Insert {
+    head: "INSERT INTO season_activity (season_id, state) VALUES",
+    row: "(?, ?)",
+    tail: "ON CONFLICT (season_id) DO UPDATE SET state = excluded.state",
+};
+
+impl BindRow for (SeasonId, OpenSeason) {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.0)?.json(&self.1)?;
+        Ok(())
+    }
+}
 
 const STORE_ACTIVE: &str = "INSERT INTO daily_active_users (day, users) \
     SELECT value->>0, value->>1 FROM json_each(?1) WHERE true \

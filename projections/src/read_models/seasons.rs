@@ -14,7 +14,7 @@ use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use crate::rows::{Map, load, write};
+use crate::rows::{Map, insert, load};
 use progress::{Ended, Progress};
 use rows::{Rows, SeasonRow, SeasonRows, StreamRow};
 
@@ -147,8 +147,8 @@ impl Batch {
             })
             .collect();
         users::add(database, &self.users).await?;
-        write(database, SeasonRow::STORE, &seasons).await?;
-        write(database, StreamRow::STORE, &streams).await?;
+        insert(database, &SeasonRow::STORE, seasons).await?;
+        insert(database, &StreamRow::STORE, streams).await?;
         self.rows.store(database).await?;
         users::erase(database, &self.erased).await
     }

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 use super::progress::Progress;
 use crate::projection::ApplyError;
 use crate::read_models::leaderboards::{self, Completion};
-use crate::rows::{Map, write};
+use crate::rows::{BindRow, Insert, Map, Values, insert};
 
 /// Rows in the order in which they came to be, the newest state of each.
 pub(super) struct Rows<K, R> {
@@ -45,8 +45,8 @@ impl<K: Copy + Eq + Hash, R> Rows<K, R> {
         self.rows.iter().map(|(key, row)| (key, row))
     }
 
-    fn rows(&self) -> Vec<&R> {
-        self.rows.iter().map(|(_, row)| row).collect()
+    fn into_rows(self) -> impl Iterator<Item = R> {
+        self.rows.into_iter().map(|(_, row)| row)
     }
 }
 
@@ -61,16 +61,15 @@ pub(super) struct SeasonRows {
 }
 
 impl SeasonRows {
-    pub(super) async fn store(&self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
-        write(database, DayRow::STORE, &self.days.rows()).await?;
-        write(database, BetRow::STORE, &self.bets.rows()).await?;
-        write(database, TriggerRow::STORE, &self.triggers).await?;
-        write(database, WeekRow::STORE, &self.weeks.rows()).await?;
+    pub(super) async fn store(self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
+        insert(database, &DayRow::STORE, self.days.into_rows()).await?;
+        insert(database, &BetRow::STORE, self.bets.into_rows()).await?;
+        insert(database, &TriggerRow::STORE, &self.triggers).await?;
+        insert(database, &WeekRow::STORE, self.weeks.into_rows()).await?;
         leaderboards::apply(database, &self.completions).await
     }
 }
 
-#[derive(Serialize)]
 pub(super) struct SeasonRow {
     pub(super) id: SeasonId,
     pub(super) user_id: UserId,
@@ -85,18 +84,28 @@ pub(super) struct SeasonRow {
 }
 
 impl SeasonRow {
-    pub(super) const STORE: &str = "INSERT INTO seasons (id, user_id, season_number, current_day, phase, coins, \
-        jackpot_contribution, started_at, completed_at, final_score) \
-        SELECT value->>'id', value->>'user_id', value->>'season_number', value->>'current_day', value->>'phase', \
-        value->>'coins', (value->>'jackpot_millicoins') / 1000.0, value->>'started_at', value->>'completed_at', \
-        value->>'final_score' FROM json_each(?1) WHERE true \
-        ON CONFLICT (id) DO UPDATE SET current_day = excluded.current_day, phase = excluded.phase, \
-        coins = excluded.coins, jackpot_contribution = excluded.jackpot_contribution, \
-        completed_at = excluded.completed_at, final_score = excluded.final_score";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO seasons (id, user_id, season_number, current_day, phase, coins, \
+            jackpot_contribution, started_at, completed_at, final_score) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ? / 1000.0, ?, ?, ?)",
+        tail: "ON CONFLICT (id) DO UPDATE SET current_day = excluded.current_day, \
+            phase = excluded.phase, coins = excluded.coins, \
+            jackpot_contribution = excluded.jackpot_contribution, \
+            completed_at = excluded.completed_at, final_score = excluded.final_score",
+    };
+}
+
+impl BindRow for SeasonRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.id)?.text(self.user_id)?.add(self.season_number)?.add(self.current_day)?;
+        values.add(self.phase.as_str())?.number(self.coins)?.number(self.jackpot_millicoins)?;
+        values.add(self.started_at)?.add(self.completed_at)?;
+        values.add(self.final_score.map(u64::cast_signed))?;
+        Ok(())
+    }
 }
 
 /// A season's stream: its id, its newest event, and what is needed to go on while it is in play.
-#[derive(Serialize)]
 pub(super) struct StreamRow<'a>(
     pub(super) SeasonId,
     pub(super) Seq,
@@ -104,12 +113,25 @@ pub(super) struct StreamRow<'a>(
 );
 
 impl StreamRow<'_> {
-    pub(super) const STORE: &'static str = "INSERT INTO season_streams (season_id, last_seq, progress) \
-        SELECT value->>0, value->>1, value->>2 FROM json_each(?1) WHERE true \
-        ON CONFLICT (season_id) DO UPDATE SET last_seq = excluded.last_seq, progress = excluded.progress";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO season_streams (season_id, last_seq, progress) VALUES",
+        row: "(?, ?, ?)",
+        tail: "ON CONFLICT (season_id) DO UPDATE SET last_seq = excluded.last_seq, \
+            progress = excluded.progress",
+    };
 }
 
-#[derive(Serialize)]
+impl BindRow for StreamRow<'_> {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.0)?.number(self.1.get())?;
+        match self.2 {
+            Some(progress) => values.json(progress)?,
+            None => values.add(None::<String>)?,
+        };
+        Ok(())
+    }
+}
+
 pub(super) struct DayRow {
     pub(super) id: DayId,
     pub(super) season_id: SeasonId,
@@ -123,13 +145,30 @@ pub(super) struct DayRow {
 }
 
 impl DayRow {
-    pub(super) const STORE: &str = "INSERT INTO days (id, season_id, day_number, seed, pot_levels, events, \
-        weather, resolved, created_at) \
-        SELECT value->>'id', value->>'season_id', value->>'day_number', value->>'seed', \
-        coalesce(value->>'pot_levels', '{}'), value->>'events', value->>'weather', value->>'resolved', \
-        value->>'created_at' FROM json_each(?1) WHERE true \
-        ON CONFLICT (id) DO UPDATE SET seed = excluded.seed, pot_levels = excluded.pot_levels, \
-        events = excluded.events, resolved = excluded.resolved";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO days (id, season_id, day_number, seed, pot_levels, events, weather, \
+            resolved, created_at) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        tail: "ON CONFLICT (id) DO UPDATE SET seed = excluded.seed, \
+            pot_levels = excluded.pot_levels, events = excluded.events, resolved = excluded.resolved",
+    };
+}
+
+impl BindRow for DayRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values
+            .text(self.id)?
+            .text(self.season_id)?
+            .add(self.day_number)?
+            .add(self.seed.as_str())?;
+        match &self.pot_levels {
+            Some(levels) => values.json(levels)?,
+            None => values.add("{}")?,
+        };
+        values.json(&self.events)?.add(self.weather.as_str())?;
+        values.add(self.resolved)?.add(self.created_at)?;
+        Ok(())
+    }
 }
 
 /// What befell a day: a pot's event or a trouble.
@@ -152,7 +191,6 @@ pub(super) enum DayEvent {
     },
 }
 
-#[derive(Serialize)]
 pub(super) struct BetRow {
     pub(super) id: BetId,
     pub(super) season_id: SeasonId,
@@ -167,16 +205,25 @@ pub(super) struct BetRow {
 }
 
 impl BetRow {
-    pub(super) const STORE: &str = "INSERT INTO bets (id, season_id, day_number, pot_id, bet_type, amount, payout, \
-        won, resolved_at, placed_at) \
-        SELECT value->>'id', value->>'season_id', value->>'day_number', value->>'pot_id', value->>'bet_type', \
-        value->>'amount', value->>'payout', value->>'won', value->>'resolved_at', value->>'placed_at' \
-        FROM json_each(?1) WHERE true \
-        ON CONFLICT (id) DO UPDATE SET payout = excluded.payout, won = excluded.won, \
-        resolved_at = excluded.resolved_at";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO bets (id, season_id, day_number, pot_id, bet_type, amount, payout, won, \
+            resolved_at, placed_at) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        tail: "ON CONFLICT (id) DO UPDATE SET payout = excluded.payout, won = excluded.won, \
+            resolved_at = excluded.resolved_at",
+    };
 }
 
-#[derive(Serialize)]
+impl BindRow for BetRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.id)?.text(self.season_id)?.add(self.day_number)?;
+        values.add(self.pot_id.as_str())?.add(self.bet_type.as_str())?.number(self.amount)?;
+        values.add(self.payout.map(u64::cast_signed))?.add(self.won)?;
+        values.add(self.resolved_at)?.add(self.placed_at)?;
+        Ok(())
+    }
+}
+
 pub(super) struct TriggerRow {
     pub(super) id: TriggerId,
     pub(super) season_id: SeasonId,
@@ -187,10 +234,20 @@ pub(super) struct TriggerRow {
 }
 
 impl TriggerRow {
-    pub(super) const STORE: &str = "INSERT INTO daily_triggers (id, season_id, day_number, trigger_type, earned_at, \
-        metadata) \
-        SELECT value->>'id', value->>'season_id', value->>'day_number', value->>'trigger_type', \
-        value->>'earned_at', value->>'metadata' FROM json_each(?1)";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO daily_triggers (id, season_id, day_number, trigger_type, earned_at, \
+            metadata) VALUES",
+        row: "(?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+}
+
+impl BindRow for &TriggerRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.id)?.text(self.season_id)?.add(self.day_number)?;
+        values.add(self.trigger_type.as_str())?.add(self.earned_at)?.json(&self.metadata)?;
+        Ok(())
+    }
 }
 
 /// What a trigger was earned by.
@@ -204,7 +261,6 @@ pub(super) struct TriggerMetadata {
     pub(super) bet_ids: Vec<BetId>,
 }
 
-#[derive(Serialize)]
 pub(super) struct WeekRow {
     pub(super) season_id: SeasonId,
     pub(super) week_number: u8,
@@ -216,9 +272,20 @@ pub(super) struct WeekRow {
 }
 
 impl WeekRow {
-    pub(super) const STORE: &str = "INSERT INTO week_results (season_id, week_number, hand, multiplier, score, \
-        jackpot_coins, evaluated_at) \
-        SELECT value->>'season_id', value->>'week_number', value->>'hand', value->>'multiplier', value->>'score', \
-        value->>'jackpot_coins', value->>'evaluated_at' FROM json_each(?1) WHERE true \
-        ON CONFLICT (season_id, week_number) DO UPDATE SET jackpot_coins = excluded.jackpot_coins";
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO week_results (season_id, week_number, hand, multiplier, score, \
+            jackpot_coins, evaluated_at) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ?)",
+        tail: "ON CONFLICT (season_id, week_number) DO UPDATE SET \
+            jackpot_coins = excluded.jackpot_coins",
+    };
+}
+
+impl BindRow for WeekRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.season_id)?.add(self.week_number)?.add(self.hand.as_str())?;
+        values.add(self.multiplier)?.number(self.score)?.number(self.jackpot_coins)?;
+        values.add(self.evaluated_at)?;
+        Ok(())
+    }
 }
