@@ -68,9 +68,17 @@ impl Bench {
             reads_done
         });
         let started = Instant::now();
+        let mut rebuilding = tokio::task::JoinSet::new();
         for projection in all_projections() {
-            let rebuilt = rebuild(database, &projection, &mut Tail::new(&self.dir)).await?;
-            println!("  {:<32} {:>6.2} s", projection.name(), rebuilt.seconds);
+            let (database, mut tail) = (database.clone(), Tail::new(&self.dir));
+            rebuilding.spawn(async move {
+                let rebuilt = rebuild(&database, &projection, &mut tail).await?;
+                anyhow::Ok((projection.name(), rebuilt.seconds))
+            });
+        }
+        while let Some(rebuilt) = rebuilding.join_next().await {
+            let (name, seconds) = rebuilt??;
+            println!("  {name:<32} {seconds:>6.2} s");
         }
         let seconds = started.elapsed().as_secs_f64();
         stop.send_replace(true);

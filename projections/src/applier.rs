@@ -1,12 +1,17 @@
 //! Applying blocks to a database: rows and position in one transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use daybook_schema::{Block, Epoch, Event, LedgerIdentity};
+use daybook_schema::{Block, Epoch, Event, Head, LedgerIdentity, limits};
 use sqlx::{Connection, SqliteConnection};
 
+use crate::feed::{Feed, FeedError};
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
+
+/// How long the block after one is waited for: small ones are applied together.
+const MORE: Duration = Duration::from_millis(2);
 
 /// What became of events that were handed over.
 pub(crate) enum Applied {
@@ -14,6 +19,49 @@ pub(crate) enum Applied {
     Committed(Position),
     /// Somebody else moved the position meanwhile: nothing was changed.
     Moved,
+}
+
+/// Blocks that follow a head, as many as one transaction takes.
+pub(crate) struct Fetched {
+    pub(crate) after: Head,
+    pub(crate) blocks: Vec<Block>,
+    /// Whether there is likely to be more.
+    pub(crate) is_full: bool,
+}
+
+impl Fetched {
+    /// What a worker applies at once.
+    pub(crate) async fn next(
+        feed: &mut dyn Feed,
+        after: Head,
+        timeout: Duration,
+    ) -> Result<Self, FeedError> {
+        Self::up_to(limits::EVENTS_PER_APPLY_MAX, feed, after, timeout).await
+    }
+
+    /// Waits for a block, and takes those that follow it at once.
+    pub(crate) async fn up_to(
+        events_max: usize,
+        feed: &mut dyn Feed,
+        after: Head,
+        timeout: Duration,
+    ) -> Result<Self, FeedError> {
+        let mut fetched = Self { after, blocks: Vec::new(), is_full: false };
+        let (mut wait, mut events) = (timeout, 0);
+        while !fetched.is_full {
+            let Some(block) = feed.next(fetched.last(), wait).await? else { break };
+            events += block.events.len();
+            fetched.blocks.push(block);
+            fetched.is_full = events >= events_max;
+            wait = timeout.min(MORE);
+        }
+        Ok(fetched)
+    }
+
+    /// The newest event, or what they begin after.
+    pub(crate) fn last(&self) -> Head {
+        self.blocks.last().map_or(self.after, Block::last)
+    }
 }
 
 /// The events of blocks, with the ledger's identity at each.

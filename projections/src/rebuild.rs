@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_schema::limits;
+use daybook_schema::{Head, limits};
 use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
 
-use crate::applier::{self, Applied};
+use crate::applier::{self, Applied, Fetched};
 use crate::database::{GameDatabase, connect_options};
 use crate::feed::{Feed, FeedError};
 use crate::position::Position;
@@ -204,25 +204,22 @@ impl Beside {
         projection: &Arc<dyn Projection>,
         feed: &mut dyn Feed,
     ) -> Result<(), RebuildError> {
-        loop {
-            let (mut blocks, mut events, mut head) = (Vec::new(), 0, self.position.head);
-            while events < limits::EVENTS_PER_REBUILD_APPLY_MAX {
-                let Some(block) = feed.next(head, Duration::ZERO).await? else { break };
-                head = block.last();
-                events += block.events.len();
-                blocks.push(block);
-            }
-            if blocks.is_empty() {
-                return Ok(());
-            }
-            let events = applier::projected(&self.position, blocks);
-            let applied =
-                applier::apply(&mut self.connection, projection, &self.position, &events).await?;
-            match applied {
+        let mut fetched = fetch(feed, self.position.head).await?;
+        while !fetched.blocks.is_empty() {
+            let head = fetched.last();
+            let events = applier::projected(&self.position, fetched.blocks);
+            // The next are fetched while these are applied.
+            let (applied, ahead) = tokio::join!(
+                applier::apply(&mut self.connection, projection, &self.position, &events),
+                fetch(feed, head)
+            );
+            match applied? {
                 Applied::Committed(position) => self.position = position,
                 Applied::Moved => return Err(RebuildError::Busy { name: projection.name() }),
             }
+            fetched = ahead?;
         }
+        Ok(())
     }
 
     /// Puts the new tables in the place of the live ones, unless these have come further meanwhile: then
@@ -287,6 +284,11 @@ impl Beside {
         self.connection.close().await?;
         remove_files(&self.path)
     }
+}
+
+/// What there is after a head, as much as one transaction of a rebuild takes.
+async fn fetch(feed: &mut dyn Feed, after: Head) -> Result<Fetched, FeedError> {
+    Fetched::up_to(limits::EVENTS_PER_REBUILD_APPLY_MAX, feed, after, Duration::ZERO).await
 }
 
 /// Empties a table and fills it from the new one; its indexes are built at the end.

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
-use daybook_schema::{Block, limits};
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
-use crate::applier::{self, Applied};
+use crate::applier::{self, Applied, Fetched};
 use crate::database::GameDatabase;
 use crate::feed::{Feed, FeedError};
 use crate::position::Position;
@@ -23,7 +22,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// A projection that an event stopped tries that event again so often: somebody may have mended it.
 const RETRY_STOPPED: Duration = Duration::from_secs(10);
-/// How long a worker that catches up waits for the block after a full one.
+/// How long a worker that catches up waits for what follows a full transaction.
 const MORE: Duration = Duration::from_millis(2);
 /// How often the rate is written down.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,6 +59,8 @@ pub struct Worker {
     database: GameDatabase,
     /// The connection, and the position as it was committed.
     open: Option<(SqliteConnection, Position)>,
+    /// What was fetched ahead.
+    fetched: Option<Fetched>,
     rate: Rate,
 }
 
@@ -80,7 +81,7 @@ impl Worker {
         database: &GameDatabase,
     ) -> Self {
         let rate = Rate { since: Instant::now(), events: 0, is_told: false };
-        Self { projection, feed, database: database.clone(), open: None, rate }
+        Self { projection, feed, database: database.clone(), open: None, fetched: None, rate }
     }
 
     /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
@@ -102,7 +103,7 @@ impl Worker {
                 Err(error) => {
                     let error: &(dyn std::error::Error + 'static) = &error;
                     tracing::warn!(projection = name, error, "the projection waits; tried again");
-                    self.open = None;
+                    (self.open, self.fetched) = (None, None);
                     delays.next().unwrap_or(RETRY_LONGEST)
                 }
             };
@@ -134,7 +135,7 @@ impl Worker {
         self.open.as_ref().map(|(_, position)| *position)
     }
 
-    /// Waits for events and applies them.
+    /// Waits for events and applies them; while it does, the next are fetched if there are many.
     ///
     /// # Errors
     /// [`WorkerError`]; then nothing was changed.
@@ -143,8 +144,12 @@ impl Worker {
             Some(open) => open,
             None => self.connect().await?,
         };
-        let blocks = match gather(self.feed.as_mut(), &position, timeout).await {
-            Ok(blocks) => blocks,
+        let fetched = match self.fetched.take() {
+            Some(fetched) if fetched.after == position.head => Ok(fetched),
+            _ => Fetched::next(self.feed.as_mut(), position.head, timeout).await,
+        };
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
             Err(FeedError::Diverged { after }) => {
                 let name = self.projection.name();
                 tracing::warn!(projection = name, %after, "the ledger has another past: rebuilding");
@@ -153,12 +158,24 @@ impl Worker {
             }
             Err(error) => return Err(error.into()),
         };
-        let events = applier::projected(&position, blocks);
+        let (head, is_full) = (fetched.last(), fetched.is_full);
+        let events = applier::projected(&position, fetched.blocks);
         if events.is_empty() {
             self.open = Some((connection, position));
             return Ok(Step::Idle);
         }
-        let (position, step) = self.apply(&mut connection, position, &events).await?;
+        let Self { projection, feed, database, rate, .. } = self;
+        let mut applying = Applying { projection, database, rate, connection: &mut connection };
+        let (applied, ahead) = tokio::join!(applying.apply(position, &events), async {
+            // What cannot be fetched now is asked for again, and told then.
+            let ahead = is_full.then(|| Fetched::next(feed.as_mut(), head, timeout.min(MORE)));
+            match ahead {
+                Some(ahead) => ahead.await.ok(),
+                None => None,
+            }
+        });
+        self.fetched = ahead;
+        let (position, step) = applied?;
         // A position that somebody else moved is looked up again.
         self.open = position.map(|position| (connection, position));
         Ok(step)
@@ -184,12 +201,21 @@ impl Worker {
         let rebuilt = rebuild::rebuild(&self.database, &self.projection, self.feed.as_mut()).await;
         rebuilt.map(drop).map_err(|error| Box::new(error).into())
     }
+}
 
+/// Applies events for a worker.
+struct Applying<'a> {
+    projection: &'a Arc<dyn Projection>,
+    database: &'a GameDatabase,
+    rate: &'a mut Rate,
+    connection: &'a mut SqliteConnection,
+}
+
+impl Applying<'_> {
     /// Applies events, in halves where they cannot be applied as one, until the one is found that cannot.
     /// No position is given where somebody else moved it.
     async fn apply(
         &mut self,
-        connection: &mut SqliteConnection,
         mut position: Position,
         events: &[ProjectedEvent],
     ) -> Result<(Option<Position>, Step), WorkerError> {
@@ -199,18 +225,18 @@ impl Worker {
             let part = events.get(done..(done + size).min(events.len())).unwrap_or_default();
             let applied = {
                 let _writing = self.database.writing.lock().await;
-                applier::apply(connection, &self.projection, &position, part).await
+                applier::apply(self.connection, self.projection, &position, part).await
             };
             match applied {
                 Ok(Applied::Committed(after)) => {
                     position = after;
                     done += part.len();
-                    self.tell(connection, &position, part.len()).await?;
+                    self.tell(&position, part.len()).await?;
                 }
                 Ok(Applied::Moved) => return Ok((None, Step::Applied(done))),
                 Err(ApplyError::Database(error)) if is_passing(&error) => return Err(error.into()),
                 Err(error) if part.len() == 1 => {
-                    self.stop_at(connection, part, &error).await?;
+                    self.stop_at(part, &error).await?;
                     return Ok((Some(position), Step::Stopped));
                 }
                 Err(_) => size = part.len().div_ceil(2),
@@ -220,12 +246,7 @@ impl Worker {
     }
 
     /// Tells readers of a commit, and now and then how fast it goes.
-    async fn tell(
-        &mut self,
-        connection: &mut SqliteConnection,
-        position: &Position,
-        events: usize,
-    ) -> Result<(), WorkerError> {
+    async fn tell(&mut self, position: &Position, events: usize) -> Result<(), WorkerError> {
         let name = self.projection.name();
         self.database.applied.send_modify(|applied| {
             applied.insert(name, position.head.seq);
@@ -235,15 +256,14 @@ impl Worker {
         if elapsed >= RATE_INTERVAL || !self.rate.is_told {
             let _writing = self.database.writing.lock().await;
             let rate = self.rate.events as f64 / elapsed.as_secs_f64();
-            status::store_going(connection, name, rate).await?;
-            self.rate = Rate { since: Instant::now(), events: 0, is_told: true };
+            status::store_going(self.connection, name, rate).await?;
+            *self.rate = Rate { since: Instant::now(), events: 0, is_told: true };
         }
         Ok(())
     }
 
     async fn stop_at(
         &mut self,
-        connection: &mut SqliteConnection,
         part: &[ProjectedEvent],
         error: &ApplyError,
     ) -> Result<(), WorkerError> {
@@ -258,29 +278,6 @@ impl Worker {
         tracing::error!(projection = name, %seq, %kind, reason, "an event cannot be applied; stopped");
         let stopped = Stopped { seq: seq.get(), kind: kind.to_string(), reason };
         let _writing = self.database.writing.lock().await;
-        Ok(status::store_stopped(connection, name, &stopped).await?)
+        Ok(status::store_stopped(self.connection, name, &stopped).await?)
     }
-}
-
-/// The next blocks after a position, as many as one transaction takes.
-async fn gather(
-    feed: &mut dyn Feed,
-    position: &Position,
-    timeout: Duration,
-) -> Result<Vec<Block>, FeedError> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let (mut head, mut wait, mut events) = (position.head, timeout, 0);
-    while events < limits::EVENTS_PER_APPLY_MAX {
-        let Some(block) = feed.next(head, wait).await? else { break };
-        head = block.last();
-        events += block.events.len();
-        let is_full = block.events.len() >= limits::EVENTS_PER_BLOCK_MAX;
-        blocks.push(block);
-        if !is_full {
-            break;
-        }
-        // There is more: it is worth a moment.
-        wait = MORE.min(timeout);
-    }
-    Ok(blocks)
 }

@@ -11,7 +11,7 @@ use crate::reader::{ReadError, Reader};
 use crate::shared::Shared;
 
 /// How often a ledger that another process writes is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Events from a seq on: those that there are, then those that come, with no gap and no double.
 ///
