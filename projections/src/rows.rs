@@ -60,7 +60,7 @@ impl Values {
 }
 
 /// Writes rows, many with each statement. Statements come in as few sizes as there are powers of two, so
-/// that each is prepared once.
+/// that each is prepared once. While SQLite runs one, the values of the next are bound.
 pub(crate) async fn insert<R: BindRow>(
     database: &mut SqliteConnection,
     statement: &Insert,
@@ -68,25 +68,35 @@ pub(crate) async fn insert<R: BindRow>(
 ) -> Result<(), ApplyError> {
     let rows: Vec<R> = rows.into_iter().collect();
     let mut rest = rows.as_slice();
-    while !rest.is_empty() {
-        let size = ROWS_PER_STATEMENT.min(1 << rest.len().ilog2());
-        let (chunk, after) = rest.split_at(size.min(rest.len()));
-        let mut values = Values::default();
-        for row in chunk {
-            row.bind(&mut values)?;
-        }
-        let mut sql = String::with_capacity(256 + chunk.len() * (statement.row.len() + 2));
-        sql.push_str(statement.head);
-        for index in 0..chunk.len() {
-            sql.push_str(if index == 0 { " " } else { ", " });
-            sql.push_str(statement.row);
-        }
-        sql.push(' ');
-        sql.push_str(statement.tail);
-        sqlx::query_with(AssertSqlSafe(sql), values.0).execute(&mut *database).await?;
-        rest = after;
+    let mut next = prepare(statement, &mut rest)?;
+    while let Some((sql, values)) = next {
+        let execute = sqlx::query_with(AssertSqlSafe(sql), values).execute(&mut *database);
+        let (executed, prepared) = tokio::join!(execute, async { prepare(statement, &mut rest) });
+        executed?;
+        next = prepared?;
     }
     Ok(())
+}
+
+/// The statement for the next rows, with their values.
+fn prepare<R: BindRow>(
+    statement: &Insert,
+    rest: &mut &[R],
+) -> Result<Option<(String, SqliteArguments)>, ApplyError> {
+    let Some(power) = rest.len().checked_ilog2() else { return Ok(None) };
+    let (rows, after) = rest.split_at(ROWS_PER_STATEMENT.min(1 << power).min(rest.len()));
+    *rest = after;
+    let mut values = Values::default();
+    rows.iter().try_for_each(|row| row.bind(&mut values))?;
+    let mut sql = String::with_capacity(512 + rows.len() * (statement.row.len() + 2));
+    sql.push_str(statement.head);
+    for index in 0..rows.len() {
+        sql.push_str(if index == 0 { " " } else { ", " });
+        sql.push_str(statement.row);
+    }
+    sql.push(' ');
+    sql.push_str(statement.tail);
+    Ok(Some((sql, values.0)))
 }
 
 /// Runs a statement over `json_each(?1)`, an array of rows: for few rows, and for other statements than
