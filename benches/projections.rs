@@ -44,7 +44,7 @@ impl Bench {
         Ok(GameDatabase::open(&self.dir.join(name), DatabaseSettings::default()).await?)
     }
 
-    async fn from_tail(&self) -> Result<(GameDatabase, f64)> {
+    async fn follow_tail(&self) -> Result<(GameDatabase, f64)> {
         let database = self.database("tail.db").await?;
         let started = Instant::now();
         let source = FeedSource::ledger(&self.dir);
@@ -457,7 +457,7 @@ fn main() -> Result<()> {
 
     let bench = Bench { dir: dir.path().to_owned(), events };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (database, seconds) = runtime.block_on(bench.from_tail())?;
+    let (database, seconds) = runtime.block_on(bench.follow_tail())?;
     let tail = bench.rate("read models, from the tail", seconds);
     let path = dir.path().join("plain.db");
     let seconds = plain_event_by_event(dir.path(), &path, database.path())?;

@@ -209,7 +209,7 @@ impl Migrations {
         let mut migrated = Migrated::default();
         for numbered in pending {
             let backup = !applied.is_empty() && migrated.backup.is_none();
-            let taken = self.run(&mut database, (path, backup), numbered, Direction::Up).await?;
+            let taken = self.run(&mut database, (path, backup), (numbered, Direction::Up)).await?;
             migrated.backup = migrated.backup.or(taken);
             migrated.numbers.push(numbered.number);
         }
@@ -236,7 +236,8 @@ impl Migrations {
                 continue;
             };
             let backup = migrated.backup.is_none();
-            let taken = self.run(&mut database, (path, backup), numbered, Direction::Down).await?;
+            let taken =
+                self.run(&mut database, (path, backup), (numbered, Direction::Down)).await?;
             migrated.backup = migrated.backup.or(taken);
             migrated.numbers.push(number);
         }
@@ -299,8 +300,7 @@ impl Migrations {
         &self,
         database: &mut SqliteConnection,
         (path, backup): (&Path, bool),
-        numbered: &Numbered,
-        direction: Direction,
+        (numbered, direction): (&Numbered, Direction),
     ) -> Result<Option<PathBuf>, MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;

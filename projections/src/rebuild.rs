@@ -75,6 +75,7 @@ pub async fn rebuild(
     let started = Instant::now();
     let mut beside = Beside::open(database, projection.as_ref()).await?;
     let mut overrule = false;
+    let mut caught_up_seconds;
     loop {
         match beside.catch_up(projection, feed).await {
             Err(RebuildError::Feed(FeedError::Diverged { .. })) if beside.position.head.seq > 0 => {
@@ -85,6 +86,7 @@ pub async fn rebuild(
             }
             other => other?,
         }
+        caught_up_seconds = started.elapsed().as_secs_f64();
         match beside.put_in_place(database, projection.as_ref(), overrule).await? {
             None => break,
             // Either there is more to apply, or the live tables are of a past that the ledger lost.
@@ -95,6 +97,12 @@ pub async fn rebuild(
         }
     }
     let position = beside.position;
+    tracing::info!(
+        projection = projection.name(),
+        caught_up_seconds,
+        seconds = started.elapsed().as_secs_f64(),
+        "the new tables are in place"
+    );
     beside.remove().await?;
     database.applied.send_modify(|applied| {
         applied.insert(projection.name(), position.head.seq);
@@ -148,7 +156,8 @@ impl Beside {
         let path = path_beside(database, name);
         let lock_path = path.with_extension(format!("rebuild-{name}.lock"));
         let io_error = |source| RebuildError::Io { path: lock_path.clone(), source };
-        let lock = std::fs::File::create(&lock_path).map_err(io_error)?;
+        let lock = std::fs::OpenOptions::new();
+        let lock = lock.clone().create(true).append(true).open(&lock_path).map_err(io_error)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(RebuildError::Busy { name }),
@@ -156,15 +165,21 @@ impl Beside {
         }
         for _ in 0..2 {
             let mut connection = connect_beside(&path).await?;
+            let is_whole = std::fs::read_to_string(&lock_path).is_ok_and(|boot| boot == boot_id());
             let found = Position::load(&mut connection, name).await.unwrap_or(None);
+            let found = found.filter(|_| is_whole);
             let position = found.unwrap_or(Position::start(version));
             let is_new = !path_has_tables(&mut connection).await?;
+            if is_new {
+                std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
+            }
             if is_new || (found.is_some() && position.version == version) {
                 let beside = Self { path, connection, position, _lock: lock };
                 return beside.with_tables(database, projection, is_new).await;
             }
-            // Of another version, or begun and never committed to.
+            // Of another version or boot, or begun and never committed to.
             connection.close().await?;
+            std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
             remove_files(&path)?;
         }
         Err(RebuildError::Busy { name })
@@ -230,12 +245,13 @@ impl Beside {
         projection: &dyn Projection,
         overrule: bool,
     ) -> Result<Option<Position>, RebuildError> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await?;
-        let _writing = database.writing.lock().await;
+        let writing = database.writing.lock().await;
         let mut live = database.connect_writer().await?;
         // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
         // for children of every row.
         sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
+        // The log is folded in after the commit, when others may write again.
+        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
             .bind(self.path.to_string_lossy().into_owned())
             .execute(&mut live)
@@ -276,6 +292,8 @@ impl Beside {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        drop(writing);
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut live).await?;
         live.close().await?;
         Ok(None)
     }
@@ -339,9 +357,16 @@ async fn columns_where(
     sqlx::query_scalar(AssertSqlSafe(sql)).bind(table.to_owned()).fetch_one(live).await
 }
 
+/// Which run of the machine this is.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
 async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = connect_options(path).create_if_missing(true).foreign_keys(false);
-    let options = options.synchronous(SqliteSynchronous::Normal).pragma("cache_size", "-131072");
+    // What is written here must outlive a killed process, which it does unsynced; after a power cut, which
+    // another boot tells, it is begun anew.
+    let options = options.synchronous(SqliteSynchronous::Off).pragma("cache_size", "-131072");
     options.connect().await
 }
 

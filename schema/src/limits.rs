@@ -55,7 +55,7 @@ pub const BLOCK_BYTES_MAX: usize = 960 * 1024;
 /// Events that a projection applies in one transaction while it follows.
 pub const EVENTS_PER_APPLY_MAX: usize = 8_192;
 /// Events that a rebuild applies in one transaction.
-pub const EVENTS_PER_REBUILD_APPLY_MAX: usize = 131_072;
+pub const EVENTS_PER_REBUILD_APPLY_MAX: usize = 65_536;
 /// The first so many of a leaderboard have their rank stored; the others' is counted on reading.
 pub const RANKS_STORED_MAX: usize = 1_000;
 

@@ -71,8 +71,7 @@ impl Reads {
     pub async fn leaderboard(
         &self,
         (period, at): (Period, UnixMicros),
-        after: Option<&LeaderboardRow>,
-        limit: u32,
+        (after, limit): (Option<&LeaderboardRow>, u32),
         caller: Option<UserId>,
     ) -> Result<Leaderboard, ReadError> {
         let first_day = day_text(first_day(period, at));

@@ -18,19 +18,19 @@ async fn boards_are_paged_with_ties_and_the_callers_own_rank() {
     connection.execute(ties, []).unwrap();
     let reads = Reads::new(&database);
     let board = (Period::AllTime, STARTS_AT);
-    let whole = reads.leaderboard(board, None, 1_000, None).await.unwrap();
+    let whole = reads.leaderboard(board, (None, 1_000), None).await.unwrap();
     assert_eq!(whole.first_day, "1970-01-01");
     assert!(whole.rows.len() > 10);
     for row in &whole.rows {
         let better = whole.rows.iter().filter(|other| other.score > row.score).count();
         assert_eq!(row.rank, better as i64 + 1, "{row:?}");
-        let own = reads.leaderboard(board, None, 1, Some(row.user_id)).await.unwrap().own;
+        let own = reads.leaderboard(board, (None, 1), Some(row.user_id)).await.unwrap().own;
         assert_eq!(own.as_ref(), Some(row));
     }
     for size in [1, 3, 7] {
         let mut paged = Vec::new();
         loop {
-            let page = reads.leaderboard(board, paged.last(), size, None).await.unwrap();
+            let page = reads.leaderboard(board, (paged.last(), size), None).await.unwrap();
             if page.rows.is_empty() {
                 break;
             }
@@ -38,11 +38,11 @@ async fn boards_are_paged_with_ties_and_the_callers_own_rank() {
         }
         assert_eq!(paged, whole.rows, "pages of {size}");
     }
-    let nobody = reads.leaderboard(board, None, 1, Some(UserId::random())).await.unwrap();
+    let nobody = reads.leaderboard(board, (None, 1), Some(UserId::random())).await.unwrap();
     assert_eq!(nobody.own, None);
     // A week in which nobody completed a season.
     let later = STARTS_AT.plus_micros(400 * 86_400 * 1_000_000);
-    let empty = reads.leaderboard((Period::Weekly, later), None, 10, None).await.unwrap();
+    let empty = reads.leaderboard((Period::Weekly, later), (None, 10), None).await.unwrap();
     assert_eq!(empty.rows, []);
 }
 

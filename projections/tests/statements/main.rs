@@ -2,7 +2,6 @@
 //!
 //! A binary of its own: statements are counted over the whole process.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
-#![expect(clippy::indexing_slicing, reason = "a test that meets the unexpected must stop")]
 
 #[path = "../projections/fixture.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use all of it")]

@@ -92,7 +92,7 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
             status.name.to_owned(),
             status.state.as_str().to_owned(),
             grouped(status.head.seq),
-            status.lag_events.map_or_else(|| "?".to_owned(), |events| grouped(events)),
+            status.lag_events.map_or_else(|| "?".to_owned(), grouped),
             status.lag_seconds.map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.1}")),
             grouped(status.events_per_second as u64),
             status.head.hash.to_string().chars().take(16).collect(),

@@ -5,13 +5,37 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Which of our crates each may depend on: schema ← simulator ← ledger ← tools.
-const ALLOWED: [(&str, &[&str]); 7] = [
+/// Which of our crates each may depend on: schema ← simulator ← ledger ← projections and tools.
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("daybook-schema", &[]),
     ("daybook-simulator", &["daybook-schema"]),
     ("daybook-ledger", &["daybook-schema", "daybook-simulator"]),
-    ("daybook", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
-    ("daybook-benches", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
+    (
+        "daybook-projections",
+        // The bots play the ledgers of its tests.
+        &["daybook-schema", "daybook-simulator", "daybook-ledger", "daybook-bots"],
+    ),
+    ("daybook-bots", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
+    (
+        "daybook",
+        &[
+            "daybook-schema",
+            "daybook-simulator",
+            "daybook-ledger",
+            "daybook-projections",
+            "daybook-bots",
+        ],
+    ),
+    (
+        "daybook-benches",
+        &[
+            "daybook-schema",
+            "daybook-simulator",
+            "daybook-ledger",
+            "daybook-projections",
+            "daybook-bots",
+        ],
+    ),
     ("daybook-fuzz", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     ("daybook-tidy", &[]),
 ];
@@ -31,7 +55,7 @@ fn files(endings: &[&str]) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
-                if name != "target" && name != ".git" && name != "daybook-data" {
+                if !["target", ".git", "daybook-data", "node_modules"].contains(&name.as_str()) {
                     collect(&path, endings, found);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
