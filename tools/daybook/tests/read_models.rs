@@ -1,0 +1,198 @@
+//! Guards: the relay and the workers as processes of their own, killed again and again beside the server
+//! between them, leave the tables that the ledger's tail gives.
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+
+#[path = "../../../projections/tests/projections/nats_server.rs"]
+#[expect(dead_code, reason = "shared with the tests of the projections, which use all of it")]
+mod nats_server;
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use daybook_bots::Play;
+use daybook_ledger::keys;
+use daybook_projections::test_kit::{rows_of, same};
+use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+use nats_server::NatsServer;
+use serde_json::Value;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
+    command.args(arguments).env_remove("DAYBOOK_DATA").env_remove("DATABASE_URL");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// A process that is started again when it is killed.
+struct Process {
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let child = Self::spawn(arguments);
+        Self { arguments: arguments.iter().map(ToString::to_string).collect(), child }
+    }
+
+    fn spawn(arguments: &[&str]) -> Child {
+        command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn kill_and_start(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "{:?} ended by itself", self.arguments);
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.child = Self::spawn(&arguments);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn tables() -> Vec<&'static str> {
+    let all = all_projections();
+    let own = all.iter().flat_map(|projection| projection.tables().iter().copied());
+    own.chain(["users", "projection_positions"]).collect()
+}
+
+/// Waits until the ledger has been applied to its end.
+fn wait_until_current(data: &str) -> Value {
+    let started = Instant::now();
+    loop {
+        let status = json(&run(&["projections", "status", "--json", "--data", data]));
+        let all = status["projections"].as_array().unwrap();
+        if all.iter().all(|projection| projection["state"] == "current") {
+            return status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "{status}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn whatever_is_killed_the_tables_are_those_of_the_tail() {
+    let kills: u64 = std::env::var("DAYBOOK_LONG").map_or(8, |text| text.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap().to_owned();
+    let keys_dir = directory.path().join("keys");
+    keys::init(&keys_dir, &keys::random_season_key().unwrap()).unwrap();
+    // The ledger is there before it is relayed, and grows meanwhile.
+    let play = Play { players: 25, days: 8, seed: 101 };
+    let path = directory.path().to_owned();
+    let playing = std::thread::spawn(move || play.into_new_ledger(&path).unwrap());
+    while daybook_ledger::Reader::open(directory.path()).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    let mut server = NatsServer::start();
+    let url = server.url();
+    let mut relay = Process::start(&["relay", "--nats", &url, "--data", &data]);
+    let mut workers = Process::start(&["projections", "run", "--nats", &url, "--data", &data]);
+    let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..kills {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_millis(40 + (random >> 33) % 260));
+        match (random >> 60) % 3 {
+            0 => relay.kill_and_start(),
+            1 => workers.kill_and_start(),
+            _ => {
+                server.kill();
+                std::thread::sleep(Duration::from_millis(30));
+                server.begin();
+            }
+        }
+    }
+    let head = playing.join().unwrap();
+    let status = wait_until_current(&data);
+    for projection in status["projections"].as_array().unwrap() {
+        assert_eq!(projection["head_hash"], head.hash.to_string());
+    }
+    drop((relay, workers));
+    let expected = tables_from_the_tail(directory.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let game_db = directory.path().join("game.db");
+    let found = runtime.block_on(rows_of(&game_db, &tables())).unwrap();
+    same("after the kills", &expected, &found).unwrap();
+}
+
+fn tables_from_the_tail(data_dir: &Path) -> daybook_projections::test_kit::Rows {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let path = data_dir.join("reference.db");
+        let database = GameDatabase::open(&path, DatabaseSettings::default()).await.unwrap();
+        let source = FeedSource::ledger(data_dir);
+        Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+        rows_of(&path, &tables()).await.unwrap()
+    })
+}
+
+#[test]
+fn the_commands_say_what_they_did_and_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let missing = run(&["projections", "status", "--data", data]);
+    assert_eq!(missing.status.code(), Some(2));
+    let demo = run(&["demo", "--players", "6", "--days", "4", "--data", data, "--json"]);
+    let demo = json(&demo);
+    assert!(demo["projections_seconds"].as_f64().unwrap() > 0.0);
+
+    let status = json(&run(&["projections", "status", "--json", "--data", data]));
+    for projection in status["projections"].as_array().unwrap() {
+        assert_eq!(projection["state"], "current");
+        assert_eq!(projection["head_hash"], demo["head_hash"]);
+        assert_eq!(projection["lag_events"], 0);
+    }
+    let rebuilt =
+        run(&["projections", "rebuild", "analytics", "simulins", "--json", "--data", data]);
+    assert_eq!(json(&rebuilt)["rebuilt"][1]["head_seq"], demo["head_seq"]);
+    let unknown = run(&["projections", "rebuild", "seasonz", "--data", data]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(told.contains("there are seasons, simulins, analytics"), "{told}");
+
+    let migrations = json(&run(&["migrate", "status", "--json", "--data", data]));
+    assert_eq!(migrations["databases"][0]["migrations"][2]["applied"], true);
+    assert_eq!(migrations["databases"][1]["migrations"][0]["applied"], false);
+    assert!(run(&["migrate", "up", "--data", data]).status.success());
+    assert!(run(&["migrate", "verify", "--data", data]).status.success());
+    let game_db = directory.path().join("game.db");
+    let connection = rusqlite::Connection::open(&game_db).unwrap();
+    connection.execute_batch("DROP INDEX idx_bets_season_day").unwrap();
+    let wrong = run(&["migrate", "verify", "--json", "--data", data]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let finding = &json(&wrong)["databases"][0]["findings"][0];
+    assert_eq!(finding, "the index `idx_bets_season_day` is missing");
+
+    let remote = command(&["projections", "status", "--data", data])
+        .env("DATABASE_URL", "libsql://db.example.org")
+        .output()
+        .unwrap();
+    assert_eq!(remote.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&remote.stderr).into_owned();
+    assert!(told.contains("libSQL server") && told.trim_end().lines().count() == 1, "{told}");
+    for url in [format!("file:{}", game_db.display()), format!("sqlite://{}", game_db.display())] {
+        let status = command(&["projections", "status", "--data", data])
+            .env("DATABASE_URL", url)
+            .output()
+            .unwrap();
+        assert_eq!(status.status.code(), Some(0));
+    }
+}
