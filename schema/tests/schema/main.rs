@@ -5,6 +5,7 @@
     reason = "a test that meets the unexpected must stop"
 )]
 
+mod block;
 mod codec;
 mod format_document;
 mod golden;
