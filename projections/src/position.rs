@@ -1,7 +1,12 @@
 //! How far a projection has come: committed together with its rows.
 
+use std::path::Path;
+
+use daybook_ledger::KnownHead;
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+
+use crate::database::connect_options;
 
 /// The newest event that a projection has applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,4 +88,65 @@ impl Position {
         .await?;
         Ok(())
     }
+}
+
+/// The heads that the read models in a `game.db` stand for, as far as they are of this ledger: a ledger that
+/// lacks one of them has lost events. None where there is no such file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn known_heads(path: &Path, ledger_id: LedgerId) -> Result<Vec<KnownHead>, sqlx::Error> {
+    let mut heads = Vec::new();
+    let Some(mut database) = open_existing(path).await? else { return Ok(heads) };
+    for (name, position) in all(&mut database).await? {
+        if position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
+            && position.version != OUTDATED
+        {
+            let source = format!("the position of `{name}` in {}", path.display());
+            heads.push(KnownHead { head: position.head, source });
+        }
+    }
+    database.close().await?;
+    Ok(heads)
+}
+
+/// After a loss was accepted: read models that stand for events which the ledger no longer has are taken for
+/// outdated, so that they hold nobody up and the next worker makes them anew.
+///
+/// # Errors
+/// When the file cannot be written.
+pub async fn outdate_lost(path: &Path, has: impl Fn(Head) -> bool) -> Result<(), sqlx::Error> {
+    let Some(mut database) = open_existing(path).await? else { return Ok(()) };
+    for (name, position) in all(&mut database).await? {
+        if !has(position.head) {
+            sqlx::query("UPDATE projection_positions SET version = ?2 WHERE name = ?1")
+                .bind(name)
+                .bind(OUTDATED)
+                .execute(&mut database)
+                .await?;
+        }
+    }
+    database.close().await
+}
+
+/// No projection has this version.
+const OUTDATED: u32 = 0;
+
+async fn open_existing(path: &Path) -> Result<Option<SqliteConnection>, sqlx::Error> {
+    match path.exists() {
+        true => Ok(Some(connect_options(path).connect().await?)),
+        false => Ok(None),
+    }
+}
+
+async fn all(database: &mut SqliteConnection) -> Result<Vec<(String, Position)>, sqlx::Error> {
+    let is_there: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = 'projection_positions'")
+            .fetch_optional(&mut *database)
+            .await?;
+    if is_there.is_none() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query("SELECT * FROM projection_positions").fetch_all(database).await?;
+    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)?))).collect()
 }

@@ -58,7 +58,7 @@ pub struct Options {
     data_dir: PathBuf,
     keys: Box<dyn SeasonKeys + Send>,
     newest_head: Option<NewestHead>,
-    known_heads: Vec<Head>,
+    known_heads: Vec<KnownHead>,
     accept_loss: bool,
     create: Option<NewLedger>,
     time: Time,
@@ -87,9 +87,11 @@ impl Options {
         Self { newest_head: Some(newest_head), ..self }
     }
 
-    /// Holds the ledger to heads that were noted elsewhere.
+    /// Holds the ledger to heads that were noted elsewhere: by people, or as the positions of read models.
     #[must_use]
-    pub fn known_heads(self, known_heads: Vec<Head>) -> Self {
+    pub fn known_heads<K: Into<KnownHead>>(self, heads: impl IntoIterator<Item = K>) -> Self {
+        let Self { mut known_heads, .. } = self;
+        known_heads.extend(heads.into_iter().map(Into::into));
         Self { known_heads, ..self }
     }
 
@@ -197,7 +199,7 @@ impl Ledger {
             return Err(OpenError::NotADemo);
         }
         let found = recovery::newest_snapshot(&connection, (&data_dir, &genesis))?;
-        let mut known: Vec<KnownHead> = known_heads.into_iter().map(KnownHead::from).collect();
+        let mut known = known_heads;
         if let Some(newest_head) = &newest_head
             && let Some(head) = newest_head.read(genesis.ledger_id)?
         {

@@ -8,6 +8,7 @@ mod lucky_pots;
 mod migrations;
 mod nats;
 mod nats_server;
+mod phased;
 mod poison;
 mod reads;
 mod rebuilds;

@@ -11,7 +11,7 @@ use daybook_ledger::Head;
 use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UserId};
 
 use crate::Outcome;
-use read_models::{MigrateArguments, ProjectionsArguments, RelayArguments};
+use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only, hash-chained
 /// file, and every outcome can be proven.
@@ -248,6 +248,8 @@ pub(crate) struct KeysCommonArguments {
 /// How a command that writes opens the ledger.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OpeningArguments {
+    #[command(flatten)]
+    pub(crate) database: GameDatabaseArgument,
     /// Do not start unless the ledger has this head, noted earlier; may be given more than once
     #[arg(long, env = "DAYBOOK_KNOWN_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
     pub(crate) known_head: Vec<Head>,

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
+use daybook_projections::{known_heads, outdate_lost};
 use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, State};
 use serde::Serialize;
@@ -123,11 +124,21 @@ fn rotate(
     let mut keyring = keys.season_keys;
     let fresh = random_season_key()?;
     keyring.insert(fresh.clone());
-    let options = Options::new(&common.data.data, keyring.clone())
+    let data = &common.data.data;
+    let game_db = opening.database.path(data)?;
+    let ledger_id = daybook_ledger::Reader::open(data)?.genesis().ledger_id;
+    let of_read_models = crate::runtime()?.block_on(known_heads(&game_db, ledger_id));
+    let options = Options::new(data, keyring.clone())
         .newest_head(keys.newest_head)
         .known_heads(opening.known_head.clone())
+        .known_heads(of_read_models.context("the read models' positions cannot be read")?)
         .accept_loss(opening.accept_loss);
     let ledger = Ledger::open(options)?;
+    if opening.accept_loss {
+        let reader = ledger.reader()?;
+        let outdated = outdate_lost(&game_db, |head| reader.has(head).unwrap_or(false));
+        crate::runtime()?.block_on(outdated).context("the read models cannot be written")?;
+    }
     let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
     // A key that was never in force: one that `init` made, or that an interrupted rotation left. Where
     // the directory was read by others, they have that one too.
