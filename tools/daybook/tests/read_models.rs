@@ -196,3 +196,46 @@ fn the_commands_say_what_they_did_and_what_is_wrong() {
         assert_eq!(status.status.code(), Some(0));
     }
 }
+
+/// Read models are ahead of a ledger that was put back from an older copy: they tell that events are missing,
+/// and follow once the loss was accepted.
+#[test]
+fn read_models_tell_that_a_ledger_lost_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    assert!(run(&["demo", "--players", "6", "--days", "3", "--data", data]).status.success());
+    let ledger = directory.path().join("ledger.db");
+    let older = directory.path().join("older.db");
+    std::fs::copy(&ledger, &older).unwrap();
+    assert!(run(&["keys", "rotate", "--data", data]).status.success());
+    tables_follow(directory.path());
+
+    std::fs::copy(&older, &ledger).unwrap();
+    // No other witness is left.
+    for entry in std::fs::read_dir(directory.path().join("keys")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "head") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    drop(std::fs::remove_dir_all(directory.path().join("snapshots")));
+    let refused = run(&["keys", "rotate", "--data", data]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("(the position of `") && told.contains("game.db)"), "{told}");
+    assert!(run(&["keys", "rotate", "--accept-loss", "--data", data]).status.success());
+    assert!(run(&["keys", "rotate", "--data", data]).status.success());
+    tables_follow(directory.path());
+    let expected = tables_from_the_tail(directory.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let game_db = directory.path().join("game.db");
+    let found = runtime.block_on(rows_of(&game_db, &tables())).unwrap();
+    same("after an accepted loss", &expected, &found).unwrap();
+}
+
+/// Lets a worker process follow the ledger to its end.
+fn tables_follow(data_dir: &Path) {
+    let data = data_dir.to_str().unwrap();
+    let _workers = Process::start(&["projections", "run", "--data", data]);
+    wait_until_current(data);
+}
