@@ -1,6 +1,11 @@
 //! Guards: the relay and the workers as processes of their own, killed again and again beside the server
 //! between them, leave the tables that the ledger's tail gives.
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must stop"
+)]
 
 #[path = "../../../projections/tests/projections/nats_server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the projections, which use all of it")]

@@ -1,6 +1,6 @@
 //! A season in play, as far as rows still to come need it, and how each event changes it.
 
-use daybook_schema::events::{BetResolved, DayOpened, DayResolved, SeasonStarted};
+use daybook_schema::events::{BetPlaced, BetResolved, DayOpened, DayResolved, SeasonStarted};
 use daybook_schema::{
     BetId, BetType, Coins, DayId, DayNumber, Event, PerPot, Pot, PotEvent, SeasonId, Trigger,
     UnixMicros, UserId, Weather,
@@ -169,20 +169,7 @@ impl SeasonRows {
         let at = At { event, season_id, recorded_at };
         match &event.stored.event {
             Event::DayOpened(opened) => self.open_day(&at, progress, opened),
-            Event::BetPlaced(placed) => {
-                let day = (season_id, placed.day_number);
-                let bet = OpenBet {
-                    id: event.identity.bet_id(recorded_at, day, placed.pot_id),
-                    bet_type: placed.bet_type,
-                    amount: placed.amount.get(),
-                    placed_at: at.seconds(),
-                };
-                let today = today(&at, progress, placed.day_number)?;
-                let row = today.bet_row(season_id, placed.pot_id, &bet);
-                *today.bets.get_mut(placed.pot_id) = Some(bet);
-                self.put_bet(row);
-                progress.coins = lowered(&at, progress.coins, placed.amount)?;
-            }
+            Event::BetPlaced(placed) => self.place_bet(&at, progress, placed)?,
             Event::BetResolved(resolved) => self.resolve_bet(&at, progress, resolved)?,
             Event::DayResolved(resolved) => self.resolve_day(&at, progress, resolved)?,
             Event::TriggerEarned(earned) => {
@@ -250,6 +237,27 @@ impl SeasonRows {
         };
         self.days.put((at.season_id, opened.day_number.get()), today.row(at.season_id));
         progress.today = Some(today);
+    }
+
+    fn place_bet(
+        &mut self,
+        at: &At<'_>,
+        progress: &mut Progress,
+        placed: &BetPlaced,
+    ) -> Result<(), ApplyError> {
+        let day = (at.season_id, placed.day_number);
+        let bet = OpenBet {
+            id: at.event.identity.bet_id(at.recorded_at, day, placed.pot_id),
+            bet_type: placed.bet_type,
+            amount: placed.amount.get(),
+            placed_at: at.seconds(),
+        };
+        let today = today(at, progress, placed.day_number)?;
+        let row = today.bet_row(at.season_id, placed.pot_id, &bet);
+        *today.bets.get_mut(placed.pot_id) = Some(bet);
+        self.put_bet(row);
+        progress.coins = lowered(at, progress.coins, placed.amount)?;
+        Ok(())
     }
 
     fn resolve_bet(
