@@ -250,6 +250,8 @@ impl Beside {
         // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
         // for children of every row.
         sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
+        // Indexes are sorted by both cores.
+        sqlx::query("PRAGMA threads = 2").execute(&mut live).await?;
         // The log is folded in after the commit, when others may write again.
         sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
@@ -323,10 +325,9 @@ async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::E
         live.execute(AssertSqlSafe(format!("DROP INDEX main.\"{name}\""))).await?;
     }
     let columns = columns_of(live, table).await?;
-    let key = key_of(live, table).await?;
     live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
     live.execute(AssertSqlSafe(format!(
-        "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table} ORDER BY {key}"
+        "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}"
     )))
     .await?;
     for index in &indexes {
@@ -338,23 +339,12 @@ async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::E
 
 /// The stored columns of a table, generated ones left out.
 async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, sqlx::Error> {
-    columns_where(live, table, "hidden = 0").await
-}
-
-async fn key_of(live: &mut SqliteConnection, table: &str) -> Result<String, sqlx::Error> {
-    columns_where(live, table, "pk > 0").await
-}
-
-async fn columns_where(
-    live: &mut SqliteConnection,
-    table: &str,
-    which: &str,
-) -> Result<String, sqlx::Error> {
-    let sql = format!(
-        "SELECT group_concat('\"' || name || '\"', ', ') FROM \
-         (SELECT name FROM pragma_table_xinfo(?1) WHERE {which} ORDER BY pk, cid)"
-    );
-    sqlx::query_scalar(AssertSqlSafe(sql)).bind(table.to_owned()).fetch_one(live).await
+    sqlx::query_scalar(
+        "SELECT group_concat('\"' || name || '\"', ', ') FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+    )
+    .bind(table.to_owned())
+    .fetch_one(live)
+    .await
 }
 
 /// Which run of the machine this is.

@@ -7,6 +7,7 @@ mod fixture;
 mod lucky_pots;
 mod migrations;
 mod nats;
+mod nats_access;
 mod nats_server;
 mod phased;
 mod poison;

@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use daybook_ledger::{NewestHead, VerifyingKey, keys};
 use daybook_projections::test_kit::{Rows, same};
 use daybook_projections::{
-    Credentials, FeedSource, GameDatabase, NatsSettings, Notice, Reads, Relay, RelayError, Workers,
+    FeedSource, GameDatabase, NatsSettings, Notice, Reads, Relay, RelayError, Workers,
     all_projections,
 };
 use daybook_schema::Block;
@@ -19,25 +19,25 @@ use crate::fixture::{Played, all_rows};
 use crate::nats_server::NatsServer;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
+pub const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 
 /// A ledger, a server, and a relay between them.
-struct Bus {
+pub struct Bus {
     played: Played,
     server: NatsServer,
-    settings: NatsSettings,
+    pub settings: NatsSettings,
     key: VerifyingKey,
     expected: Rows,
     newest: u64,
 }
 
-struct Relaying {
+pub struct Relaying {
     stop: watch::Sender<bool>,
     running: JoinHandle<Result<(), RelayError>>,
 }
 
 impl Relaying {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.send_replace(true);
         self.running.await.unwrap().unwrap();
     }
@@ -48,7 +48,7 @@ impl Bus {
         Self::with(seed, NatsServer::start()).await
     }
 
-    async fn with(seed: u64, server: NatsServer) -> Self {
+    pub async fn with(seed: u64, server: NatsServer) -> Self {
         let played = Played::new(12, 6, seed);
         let season_key = keys::random_season_key().unwrap();
         keys::init(&played.path().join("keys"), &season_key).unwrap();
@@ -64,7 +64,7 @@ impl Bus {
         keys::load(&self.played.path().join("keys")).unwrap().newest_head
     }
 
-    fn relay(&self) -> Relaying {
+    pub fn relay(&self) -> Relaying {
         let relay = Relay::new(self.played.path(), self.signer(), self.key, self.settings.clone());
         let (stop, stopped) = watch::channel(false);
         Relaying { stop, running: tokio::spawn(relay.run(stopped)) }
@@ -79,7 +79,7 @@ impl Bus {
     }
 
     /// Workers that know of nothing but the bus.
-    async fn workers(&self, name: &str) -> (GameDatabase, Workers) {
+    pub async fn workers(&self, name: &str) -> (GameDatabase, Workers) {
         let database = self.played.database(name).await;
         let workers = Workers::start(&database, &all_projections(), &self.source(None));
         (database, workers)
@@ -90,7 +90,7 @@ impl Bus {
     }
 
     /// Waits until the tables stand for the ledger's newest event, and holds them to the tail's.
-    async fn expect_same(&self, what: &str, database: &GameDatabase) {
+    pub async fn expect_same(&self, what: &str, database: &GameDatabase) {
         let reads = Reads::new(database);
         let stands = reads.wait_for(&NAMES, self.newest, PATIENCE).await.unwrap();
         assert!(!stands.is_stale, "{what}: at {} of {}", stands.seq, self.newest);
@@ -284,17 +284,39 @@ async fn a_stream_that_keeps_little_is_enough() {
     relay.stop().await;
 }
 
+/// A connection that breaks off in the middle of whatever it carries.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_are_asked_for_and_given() {
-    let users = "authorization { users: [ { user: relay, password: secret } ] }";
-    let mut bus = Bus::with(58, NatsServer::with(users)).await;
-    let (user, password) = ("relay".to_owned(), "secret".to_owned());
-    bus.settings.credentials = Credentials::UserAndPassword { user, password };
+async fn a_connection_that_is_cut_again_and_again_is_made_anew() {
+    let mut bus = Bus::new(58).await;
+    let upstream = bus.server.url().replace("nats://", "");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (cut, _) = tokio::sync::broadcast::channel::<()>(1);
+    let cutting = cut.clone();
+    let proxy = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let Ok(mut server) = tokio::net::TcpStream::connect(&upstream).await else { continue };
+            let mut cut = cutting.subscribe();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = cut.recv() => {}
+                }
+            });
+        }
+    });
+    bus.settings.url = format!("nats://{address}");
     let relay = bus.relay();
     let (database, workers) = bus.workers("bus.db").await;
-    bus.expect_same("with a password", &database).await;
+    for millis in [20, 50, 90, 140, 60, 30, 200] {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        drop(cut.send(()));
+    }
+    bus.expect_same("a cut connection", &database).await;
     workers.stop().await;
     relay.stop().await;
+    proxy.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
