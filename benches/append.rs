@@ -4,105 +4,27 @@
 //! `cargo bench -p daybook-benches --bench append [-- SEASONS [DIR]]`. DIR should lie on the disk that
 //! is to be measured; by default it is the target directory's.
 
+#[path = "common/player.rs"]
+mod player;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use daybook_ledger::{
-    Accepted, Ledger, NewLedger, Options, Pending, Submission, SystemTimeSource, Time, TimeSource,
-    Verdict, VerifyOptions, ledger_path, verify,
+    Accepted, Ledger, NewLedger, Options, Pending, Submission, Time, Verdict, VerifyOptions,
+    ledger_path, verify,
 };
-use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
-use daybook_schema::{
-    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, UnixMicros, UserId,
-    limits,
-};
+use daybook_schema::{Command, limits};
 use daybook_simulator::{Keyring, SeasonKey};
 use hdrhistogram::Histogram;
+use player::{HurriedClock, Player};
 
 /// Commands that wait for their answers at any time.
 const IN_FLIGHT: usize = 4_096;
 /// How long events are appended.
 const MEASURED: Duration = Duration::from_secs(15);
-
-struct Player {
-    user_id: UserId,
-    commitment: Commitment,
-    season_id: SeasonId,
-    day: DayNumber,
-    balance: u64,
-    bets_placed: bool,
-}
-
-impl Player {
-    /// Bets and advances in turn; `None` once the season is over.
-    fn command(&self) -> Command {
-        let (user_id, season_id) = (self.user_id, self.season_id);
-        if self.bets_placed {
-            return Command::AdvanceDay { user_id, season_id, expected_day: self.day };
-        }
-        let mut balance = self.balance;
-        let bets: Vec<BetOrder> = Pot::ALL
-            .iter()
-            .map(|&pot_id| {
-                let amount = Coins::clamped((balance / 10).clamp(1, limits::BET_COINS_MAX));
-                balance -= amount.get();
-                BetOrder { pot_id, bet_type: BetType::Call, amount }
-            })
-            .collect();
-        let bets = BetOrders::new(&bets).unwrap_or_else(|_| BetOrders::single(fold()));
-        Command::PlaceBets { user_id, season_id, bets }
-    }
-
-    fn learn(&mut self, accepted: &Accepted) {
-        for new in &accepted.events {
-            match &new.event {
-                Event::CommitmentPublished(event) => self.commitment = event.commitment,
-                Event::SeasonStarted(event) => {
-                    self.season_id = new.stream.as_season();
-                    self.balance = event.coins.get();
-                }
-                Event::BetPlaced(event) => {
-                    self.balance -= event.amount.get();
-                    self.bets_placed = true;
-                }
-                Event::BetResolved(event) => self.balance += event.payout.get(),
-                Event::StipendGranted(event) => self.balance += event.amount.get(),
-                Event::JackpotPaid(event) => self.balance += event.amount.get(),
-                Event::DayOpened(event) => {
-                    self.day = event.day_number;
-                    self.bets_placed = false;
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules, however
-/// few seasons are played.
-#[derive(Default)]
-struct HurriedClock {
-    started: Option<UnixMicros>,
-    clock: SystemTimeSource,
-}
-
-impl TimeSource for HurriedClock {
-    fn wall(&mut self) -> UnixMicros {
-        let now = self.clock.wall();
-        let started = *self.started.get_or_insert(now);
-        started.plus_micros(now.micros_since(started).saturating_mul(1_000))
-    }
-
-    fn monotonic(&mut self) -> Duration {
-        self.clock.monotonic().saturating_mul(1_000)
-    }
-}
-
-const fn fold() -> BetOrder {
-    BetOrder { pot_id: Pot::Water, bet_type: BetType::Fold, amount: Coins::ZERO }
-}
 
 /// Keeps [`IN_FLIGHT`] commands waiting.
 struct Window<'a> {
@@ -150,30 +72,15 @@ impl<'a> Window<'a> {
 }
 
 fn set_up(ledger: &Ledger, seasons: usize) -> Result<Vec<Player>> {
-    let mut players: Vec<Player> = (0..seasons)
-        .map(|_| Player {
-            user_id: UserId::random(),
-            commitment: Commitment::new([0; 32]),
-            season_id: SeasonId::from_bytes([0; 16]),
-            day: DayNumber::MIN,
-            balance: 0,
-            bets_placed: false,
-        })
-        .collect();
+    let mut players: Vec<Player> = (0..seasons).map(|_| Player::new()).collect();
     let mut window = Window::new(ledger)?;
     for index in 0..seasons {
-        let user_id = players.get(index).context("player")?.user_id;
-        window.submit(&mut players, index, Command::RegisterUser { user_id })?;
+        let command = players.get(index).context("player")?.register();
+        window.submit(&mut players, index, command)?;
     }
     window.settle_all(&mut players)?;
     for index in 0..seasons {
-        let player = players.get(index).context("player")?;
-        let command = Command::StartSeason {
-            user_id: player.user_id,
-            commitment: player.commitment,
-            client_seed: ClientSeed::from_seed(&[1; 32]),
-            simulin_id: None,
-        };
+        let command = players.get(index).context("player")?.start();
         window.submit(&mut players, index, command)?;
     }
     window.settle_all(&mut players)?;

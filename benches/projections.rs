@@ -7,6 +7,8 @@
 
 #[path = "projections/plain.rs"]
 mod plain;
+#[path = "common/player.rs"]
+mod player;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use daybook_bots::{Play, Simulated};
-use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, keys};
+use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, Time, keys};
 use daybook_projections::{
     DatabaseSettings, FeedSource, GameDatabase, NatsSettings, Reads, Relay, Tail, Workers,
     all_projections, rebuild,
@@ -22,6 +24,7 @@ use daybook_projections::{
 use daybook_schema::Seq;
 use daybook_simulator::{Keyring, SeasonKey};
 use hdrhistogram::Histogram;
+use player::{HurriedClock, Player};
 use tokio::sync::watch;
 
 const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
@@ -149,55 +152,62 @@ impl Drop for NatsServer {
     }
 }
 
-/// Appends the events of a played ledger's kind at a rate, and watches how long each takes to be read.
+/// Seasons in play while the lag is measured.
+const SEASONS: usize = 500;
+/// Commands of one round.
+const COMMANDS_PER_ROUND: usize = 50;
+
+/// Plays at a rate, and watches how long it takes from an answer until its rows can be read.
 async fn lag(parent: &Path, (rate, seconds): (u64, u64)) -> Result<()> {
     let dir = tempfile::tempdir_in(parent)?;
     let key = SeasonKey::new([7; 32]);
     let key_id = key.key_id();
     let path = dir.path().to_owned();
-    let options = Options::new(&path, Keyring::new([key])).create(NewLedger::random());
+    let options = Options::new(&path, Keyring::new([key]))
+        .create(NewLedger::random())
+        .time(Time::Source(Box::new(HurriedClock::default())));
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
     let rotate = daybook_schema::Command::RotateKey { key_id, compromised: false };
     ledger.submit(Submission::new(rotate))?.await?;
     let database = GameDatabase::open(&path.join("game.db"), DatabaseSettings::default()).await?;
     let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&path));
     let reads = Reads::new(&database);
+
+    let mut players: Vec<Player> = (0..SEASONS).map(|_| Player::new()).collect();
+    for player in &mut players {
+        player.learn(&ledger.submit(Submission::new(player.register()))?.await?);
+        player.learn(&ledger.submit(Submission::new(player.start()))?.await?);
+    }
+    let first = ledger.head().seq;
     let mut lag_us: Histogram<u64> = Histogram::new(3)?;
-    // A registration and a session are three events; a hundred users every so often.
-    let per_round = 100_u64;
-    let pause = Duration::from_secs_f64(per_round as f64 * 3.0 / rate as f64);
     let started = tokio::time::Instant::now();
-    let mut rounds = 0_u32;
-    while started.elapsed() < Duration::from_secs(seconds) {
-        let mut newest = 0;
+    let mut turn = 0;
+    while started.elapsed() < Duration::from_secs(seconds) && turn < 50 * SEASONS {
+        // Each player bets, then advances; whose turn it is goes round.
         let mut waiting = Vec::new();
-        for _ in 0..per_round {
-            let user_id = daybook_schema::UserId::random();
-            let register = daybook_schema::Command::RegisterUser { user_id };
-            waiting.push(ledger.submit(Submission::new(register))?);
-            let session = daybook_schema::Command::StartSession { user_id };
-            waiting.push(ledger.submit(Submission::new(session))?);
+        for index in (0..COMMANDS_PER_ROUND).map(|step| (turn + step) % SEASONS) {
+            let player = players.get(index).context("a player")?;
+            waiting.push((index, ledger.submit(Submission::new(player.command()))?));
         }
-        for pending in waiting {
-            newest = newest.max(pending.await?.head.seq);
+        turn += COMMANDS_PER_ROUND;
+        let mut newest = 0;
+        for (index, pending) in waiting {
+            let accepted = pending.await?;
+            newest = newest.max(accepted.head.seq);
+            players.get_mut(index).context("a player")?.learn(&accepted);
         }
         let answered = Instant::now();
-        let (reads, mut own) = (reads.clone(), Histogram::<u64>::new(3)?);
-        let watching = tokio::spawn(async move {
-            let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await;
-            own.record(u64::try_from(answered.elapsed().as_micros()).unwrap_or(u64::MAX)).ok();
-            stands.map(|stands| (stands.is_stale, own))
-        });
-        rounds += 1;
-        tokio::time::sleep_until(started + pause * rounds).await;
-        let (is_stale, own) = watching.await??;
-        ensure!(!is_stale, "the read models follow");
-        lag_us.add(own)?;
+        let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await?;
+        ensure!(!stands.is_stale, "the read models follow");
+        lag_us.record(u64::try_from(answered.elapsed().as_micros())?)?;
+        // As many events as there should be by now.
+        let due = started + Duration::from_secs_f64((newest - first) as f64 / rate as f64);
+        tokio::time::sleep_until(due).await;
     }
-    let appended = f64::from(rounds) * per_round as f64 * 3.0;
+    let appended = (ledger.head().seq - first) as f64 / started.elapsed().as_secs_f64();
     println!(
-        "lag at {:>6.0} events/s: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms (from an answer to its rows)",
-        appended / started.elapsed().as_secs_f64(),
+        "lag at {appended:>6.0} events/s of play: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms \
+         (from an answer until its rows can be read)",
         lag_us.value_at_quantile(0.5) as f64 / 1e3,
         lag_us.value_at_quantile(0.99) as f64 / 1e3,
         lag_us.max() as f64 / 1e3,

@@ -50,7 +50,9 @@ pub fn path_of_url(url: &str) -> Result<PathBuf, DatabaseUrlError> {
         let remote = DatabaseUrlError::Remote { url: url.to_owned() };
         return Err(if is_libsql { remote } else { unknown() });
     }
-    if file.is_empty() || file.contains('?') || file == ":memory:" {
+    // `file://HOST/…` names another machine's.
+    let has_host = url.starts_with("file://") && !file.starts_with('/');
+    if file.is_empty() || has_host || file.contains('?') || file == ":memory:" {
         return Err(unknown());
     }
     Ok(PathBuf::from(file))
@@ -67,6 +69,8 @@ pub struct DatabaseSettings {
     pub busy_timeout: Duration,
     /// SQLite's page cache of a connection, in KiB.
     pub cache_kib: u32,
+    /// A directory with migrations of a team's own, which the file has too.
+    pub migrations: Option<PathBuf>,
 }
 
 impl Default for DatabaseSettings {
@@ -76,6 +80,7 @@ impl Default for DatabaseSettings {
             acquire_timeout: Duration::from_secs(5),
             busy_timeout: Duration::from_secs(30),
             cache_kib: 64 * 1024,
+            migrations: None,
         }
     }
 }
@@ -100,12 +105,20 @@ impl GameDatabase {
     /// # Errors
     /// [`MigrationError`] when it is of another version than this one, or cannot be opened.
     pub async fn open(path: &Path, settings: DatabaseSettings) -> Result<Self, MigrationError> {
-        let migrations = Migrations::game();
-        if path.exists() {
-            migrations.require_current(path).await?;
-        } else {
+        let migrations = match &settings.migrations {
+            Some(directory) => Migrations::game().and_directory(directory)?,
+            None => Migrations::game(),
+        };
+        let is_new = !path.exists()
+            || migrations.status(path).await?.iter().all(|migration| !migration.applied);
+        if is_new {
+            if let Some(parent) = path.parent() {
+                let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
+                std::fs::create_dir_all(parent).map_err(failed)?;
+            }
             migrations.up(path, None).await?;
         }
+        migrations.require_current(path).await?;
         let (writing, applied) = (Arc::default(), watch::Sender::default());
         Ok(Self { path: path.to_owned(), settings, writing, applied })
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daybook_ledger::{DatabaseError, ReadError, Reader, Subscription};
+use daybook_ledger::{DatabaseError, ReadError, Reader, Subscription, ledger_path};
 use daybook_schema::{Block, Head, LedgerId, Seq};
 use futures_util::future::BoxFuture;
 
@@ -26,6 +26,15 @@ pub enum FeedError {
     /// The bus did not give them; it may later.
     #[error("{0}")]
     Bus(String),
+}
+
+/// Which file a path names: a file that was put in the place of another is another one.
+pub(crate) type FileId = (u64, u64);
+
+pub(crate) fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Gives a projection the events after the one that it has applied.
@@ -55,6 +64,8 @@ struct Open {
     subscription: Subscription,
     /// What the subscription goes on after.
     after: Head,
+    /// The ledger's file.
+    file: Option<FileId>,
 }
 
 impl Tail {
@@ -84,6 +95,7 @@ impl Tail {
 
 impl Open {
     fn new(data_dir: &Path, after: Head) -> Result<Self, FeedError> {
+        let file = file_id(&ledger_path(data_dir));
         let reader = Reader::open(data_dir)?;
         let after = if after.seq == 0 { reader.genesis_head() } else { after };
         if !reader.has(after)? {
@@ -91,7 +103,7 @@ impl Open {
         }
         let from = Seq::new(after.seq.saturating_add(1)).unwrap_or(Seq::MAX);
         let subscription = Subscription::open(data_dir, from)?;
-        Ok(Self { reader, subscription, after })
+        Ok(Self { reader, subscription, after, file })
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<Block>, FeedError> {
@@ -120,7 +132,10 @@ impl Feed for Tail {
                 None => Open::new(data_dir, after)?,
             };
             let block = current.next(timeout)?;
-            *open = Some(current);
+            // A ledger that was put in this one's place is opened, and asked, by the next call.
+            if block.is_some() || current.file == file_id(&ledger_path(data_dir)) {
+                *open = Some(current);
+            }
             Ok(block)
         }))
     }

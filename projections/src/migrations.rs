@@ -41,6 +41,17 @@ pub enum MigrationError {
         /// The migration.
         number: i64,
     },
+    /// The file is somebody else's: a ledger, say.
+    #[error(
+        "`{}` is not a file of read models or telemetry: it holds `{holds}`; name another with DATABASE_URL",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        holds: String,
+    },
     /// Migrations are still to be applied.
     #[error("`{}` lacks migration {number}; `daybook migrate up` applies it", path.display())]
     Pending {
@@ -256,7 +267,16 @@ impl Migrations {
         let mut database = self.connect(path, false).await?;
         let applied = self.applied(&mut database, path).await?;
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-        let mut findings = check::structure(&mut database).await.map_err(failed)?;
+        let mut findings = match check::structure(&mut database).await {
+            Ok(findings) => findings,
+            // What cannot even be walked is a finding too.
+            Err(sqlx::Error::Database(error)) => return Ok(vec![error.to_string()]),
+            Err(error) => return Err(failed(error)),
+        };
+        let is_applied = |number| applied.iter().any(|applied| applied.version == number);
+        let pending = self.list.iter().filter(|numbered| !is_applied(numbered.number));
+        let pending = pending.map(|it| format!("migration {} `{}` is pending", it.number, it.name));
+        findings.extend(pending);
         let applied: Vec<&Numbered> = self
             .list
             .iter()
@@ -281,6 +301,7 @@ impl Migrations {
         database: &mut SqliteConnection,
         path: &Path,
     ) -> Result<Vec<AppliedMigration>, MigrationError> {
+        self.refuse_foreign(database, path).await?;
         let failed = |source| MigrationError::Failed { path: path.to_owned(), source };
         database.ensure_migrations_table(TABLE).await.map_err(failed)?;
         let applied = database.list_applied_migrations(TABLE).await.map_err(failed)?;
@@ -295,6 +316,23 @@ impl Migrations {
         Ok(applied)
     }
 
+    /// Refuses a file with tables that no migration was ever applied to.
+    async fn refuse_foreign(
+        &self,
+        database: &mut SqliteConnection,
+        path: &Path,
+    ) -> Result<(), MigrationError> {
+        let holds: Option<String> = sqlx::query_scalar(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+             AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1) LIMIT 1",
+        )
+        .bind(TABLE)
+        .fetch_optional(database)
+        .await
+        .map_err(|source| MigrationError::Sqlite { path: path.to_owned(), source })?;
+        holds.map_or(Ok(()), |holds| Err(MigrationError::Foreign { path: path.to_owned(), holds }))
+    }
+
     /// Runs one migration: a backup, a transaction, the checks, the commit.
     async fn run(
         &self,
@@ -304,6 +342,15 @@ impl Migrations {
     ) -> Result<Option<PathBuf>, MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let applied = transaction.list_applied_migrations(TABLE).await;
+        let applied =
+            applied.map_err(|source| MigrationError::Failed { path: path.to_owned(), source });
+        let is_applied = applied?.iter().any(|applied| applied.version == numbered.number);
+        if is_applied == (direction == Direction::Up) {
+            // Another process was faster.
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(None);
+        }
         // Nobody else writes from here on, so the copy is what a rollback would leave.
         let backup = match backup {
             true => Some(self.back_up(path, numbered).await?),
@@ -317,7 +364,7 @@ impl Migrations {
         done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
         let mut findings = check::structure(&mut transaction).await.map_err(failed)?;
         let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
-        findings.extend(before.differences(&after, numbered.changes_rows_of()));
+        findings.extend(before.differences(&after, (numbered, direction)));
         if direction == Direction::Up {
             findings.extend(check::own(&mut transaction, numbered).await.map_err(failed)?);
         }

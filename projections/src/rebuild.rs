@@ -38,6 +38,12 @@ pub enum RebuildError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The ledger gave no event at all: nothing is put in the place of what there is.
+    #[error("`{name}` is not rebuilt: the ledger gave no event")]
+    Nothing {
+        /// The projection.
+        name: &'static str,
+    },
     /// Another process rebuilds the same projection.
     #[error("another process is rebuilding `{name}`")]
     Busy {
@@ -86,6 +92,9 @@ pub async fn rebuild(
             }
             other => other?,
         }
+        if beside.position.identity.is_none() {
+            return Err(RebuildError::Nothing { name: projection.name() });
+        }
         caught_up_seconds = started.elapsed().as_secs_f64();
         match beside.put_in_place(database, projection.as_ref(), overrule).await? {
             None => break,
@@ -121,10 +130,27 @@ pub(crate) async fn make_tables(
     Ok(())
 }
 
+/// Whether there is no row in any of the tables.
+pub(crate) async fn are_empty(
+    database: &mut SqliteConnection,
+    tables: &[&'static str],
+) -> Result<bool, sqlx::Error> {
+    for table in tables {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+        if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *database).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// How far a rebuild that is under way has come.
 pub(crate) async fn progress(database: &GameDatabase, name: &str) -> Option<u64> {
     let path = path_beside(database, name);
-    if !path.exists() {
+    let lock = std::fs::File::open(lock_beside(&path, name)).ok()?;
+    // Whoever rebuilds holds it; without one, what is there was left by one that was killed.
+    let is_going_on = matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+    if !is_going_on || !path.exists() {
         return None;
     }
     let mut connection = connect_options(&path).connect().await.ok()?;
@@ -136,6 +162,10 @@ fn path_beside(database: &GameDatabase, name: &str) -> PathBuf {
     let mut file_name = database.path().file_name().unwrap_or_default().to_owned();
     file_name.push(format!(".rebuild-{name}"));
     database.path().with_file_name(file_name)
+}
+
+fn lock_beside(path: &std::path::Path, name: &str) -> PathBuf {
+    path.with_extension(format!("rebuild-{name}.lock"))
 }
 
 /// The file with the new tables.
@@ -154,7 +184,7 @@ impl Beside {
     ) -> Result<Self, RebuildError> {
         let (name, version) = (projection.name(), projection.version());
         let path = path_beside(database, name);
-        let lock_path = path.with_extension(format!("rebuild-{name}.lock"));
+        let lock_path = lock_beside(&path, name);
         let io_error = |source| RebuildError::Io { path: lock_path.clone(), source };
         let lock = std::fs::OpenOptions::new();
         let lock = lock.clone().create(true).append(true).open(&lock_path).map_err(io_error)?;
@@ -173,11 +203,13 @@ impl Beside {
             if is_new {
                 std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
             }
-            if is_new || (found.is_some() && position.version == version) {
+            let goes_on = found.is_some() && position.version == version;
+            if is_new || (goes_on && has_live_tables(&mut connection, database, projection).await?)
+            {
                 let beside = Self { path, connection, position, _lock: lock };
                 return beside.with_tables(database, projection, is_new).await;
             }
-            // Of another version or boot, or begun and never committed to.
+            // Of another version, boot or shape, or begun and never committed to.
             connection.close().await?;
             std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
             remove_files(&path)?;
@@ -350,6 +382,39 @@ async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, 
 /// Which run of the machine this is.
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// The tables that a projection is made anew in.
+fn tables_beside(projection: &dyn Projection) -> impl Iterator<Item = &'static str> {
+    let own = projection.tables().iter().chain(projection.shared_tables());
+    own.copied().chain(["projection_positions"])
+}
+
+/// How a table was made.
+async fn sql_of(
+    database: &mut SqliteConnection,
+    table: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+        .bind(table.to_owned())
+        .fetch_optional(database)
+        .await
+}
+
+/// Whether what an earlier rebuild left has the tables that the live file has.
+async fn has_live_tables(
+    beside: &mut SqliteConnection,
+    database: &GameDatabase,
+    projection: &dyn Projection,
+) -> Result<bool, sqlx::Error> {
+    let mut live = database.connect_writer().await?;
+    for table in tables_beside(projection) {
+        if sql_of(beside, table).await? != sql_of(&mut live, table).await? {
+            return Ok(false);
+        }
+    }
+    live.close().await?;
+    Ok(true)
 }
 
 async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx::Error> {

@@ -29,6 +29,8 @@ pub enum ProjectionState {
     Current,
     /// It has not.
     Behind,
+    /// The ledger is not at hand: whether it has is not known.
+    Unknown,
     /// An event cannot be applied.
     Stopped(Stopped),
     /// Its tables are being made anew; so far has that come.
@@ -36,7 +38,8 @@ pub enum ProjectionState {
         /// The newest event that the new tables hold.
         seq: u64,
     },
-    /// Its tables are of another version of the projection, and will be made anew by the next worker.
+    /// Its tables are of another version of the projection, or stand for events that the ledger does not
+    /// have; the next worker makes them anew.
     Outdated,
 }
 
@@ -47,6 +50,7 @@ impl ProjectionState {
         match self {
             Self::Current => "current",
             Self::Behind => "behind",
+            Self::Unknown => "unknown",
             Self::Stopped(_) => "stopped",
             Self::Rebuilding { .. } => "rebuilding",
             Self::Outdated => "outdated",
@@ -83,7 +87,8 @@ pub async fn status(
     data_dir: &Path,
 ) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     let mut connection = database.connect_writer().await?;
-    let newest = newest_event(data_dir);
+    let reader = Reader::open(data_dir).ok();
+    let newest = reader.as_ref().and_then(newest_event);
     let mut all = Vec::with_capacity(projections.len());
     for projection in projections {
         let (name, version) = (projection.name(), projection.version());
@@ -95,12 +100,15 @@ pub async fn status(
             0 => 0.0,
             _ => (at - position.recorded_at.get()).max(0) as f64 / 1e6,
         });
+        let lacks = |reader: &Reader| !reader.has(position.head).unwrap_or(true);
+        let is_lost = position.head.seq > 0 && reader.as_ref().is_some_and(lacks);
         let rebuilding = rebuild::progress(database, name).await;
         let state = match (stopped, rebuilding) {
-            (_, Some(seq)) => ProjectionState::Rebuilding { seq },
-            (Some(stopped), None) => ProjectionState::Stopped(stopped),
-            (None, None) if position.version != version => ProjectionState::Outdated,
+            (Some(stopped), _) => ProjectionState::Stopped(stopped),
+            (None, Some(seq)) => ProjectionState::Rebuilding { seq },
+            (None, None) if position.version != version || is_lost => ProjectionState::Outdated,
             (None, None) if lag_events == Some(0) => ProjectionState::Current,
+            (None, None) if lag_events.is_none() => ProjectionState::Unknown,
             (None, None) => ProjectionState::Behind,
         };
         let (version, head) = (position.version, position.head);
@@ -119,8 +127,7 @@ pub async fn status(
 }
 
 /// The newest event of a ledger and its time.
-fn newest_event(data_dir: &Path) -> Option<(Head, i64)> {
-    let reader = Reader::open(data_dir).ok()?;
+fn newest_event(reader: &Reader) -> Option<(Head, i64)> {
     let head = reader.head().ok()?;
     let at = match Seq::new(head.seq) {
         Ok(seq) => reader.event(seq).ok()?.header.recorded_at,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::applier::{self, Applied, Fetched};
 use crate::database::GameDatabase;
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, FileId, file_id};
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_passing};
 use crate::rebuild::{self, RebuildError};
@@ -59,6 +59,8 @@ pub struct Worker {
     database: GameDatabase,
     /// The connection, and the position as it was committed.
     open: Option<(SqliteConnection, Position)>,
+    /// Which file that is.
+    file: Option<FileId>,
     /// What was fetched ahead.
     fetched: Option<Fetched>,
     rate: Rate,
@@ -81,7 +83,15 @@ impl Worker {
         database: &GameDatabase,
     ) -> Self {
         let rate = Rate { since: Instant::now(), events: 0, is_told: false };
-        Self { projection, feed, database: database.clone(), open: None, fetched: None, rate }
+        Self {
+            projection,
+            feed,
+            database: database.clone(),
+            open: None,
+            file: None,
+            fetched: None,
+            rate,
+        }
     }
 
     /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
@@ -161,7 +171,13 @@ impl Worker {
         let (head, is_full) = (fetched.last(), fetched.is_full);
         let events = applier::projected(&position, fetched.blocks);
         if events.is_empty() {
-            self.open = Some((connection, position));
+            // While nothing comes, somebody may have changed the file, or put another in its place.
+            let name = self.projection.name();
+            let committed = Position::load(&mut connection, name).await?;
+            let is_same = committed.unwrap_or(Position::start(position.version)) == position;
+            if is_same && self.file == file_id(self.database.path()) {
+                self.open = Some((connection, position));
+            }
             return Ok(Step::Idle);
         }
         let Self { projection, feed, database, rate, .. } = self;
@@ -185,14 +201,19 @@ impl Worker {
     async fn connect(&mut self) -> Result<(SqliteConnection, Position), WorkerError> {
         let (name, version) = (self.projection.name(), self.projection.version());
         loop {
+            self.file = file_id(self.database.path());
             let mut connection = self.database.connect_writer().await?;
             rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
-            let position = Position::load(&mut connection, name).await?;
-            let position = position.unwrap_or(Position::start(version));
-            if position.version == version {
-                return Ok((connection, position));
+            match Position::load(&mut connection, name).await? {
+                Some(position) if position.version == version => return Ok((connection, position)),
+                None if rebuild::are_empty(&mut connection, self.projection.tables()).await? => {
+                    return Ok((connection, Position::start(version)));
+                }
+                Some(_) => {
+                    tracing::info!(projection = name, version, "of another version: rebuilding")
+                }
+                None => tracing::info!(projection = name, "rows without a position: rebuilding"),
             }
-            tracing::info!(projection = name, version, "another version than before: rebuilding");
             self.rebuild().await?;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use daybook_ledger::VerifyingKey;
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use crate::feed::{Feed, Tail};
 use crate::position::Position;
 use crate::projection::Projection;
 use crate::worker::{Step, Worker, WorkerError};
+
+/// Workers that are told to stop get so long for it.
+const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// Where the workers' events come from.
 #[derive(Clone, Debug)]
@@ -80,10 +84,14 @@ impl Workers {
         Self { stop, running }
     }
 
-    /// Lets each finish its transaction, and ends.
+    /// Lets each finish its transaction, and ends. Who waits for a server or rebuilds is not waited for: what
+    /// is not committed is rolled back, and begun again later.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        while self.running.join_next().await.is_some() {}
+        let joined = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_MAX, joined).await.is_err() {
+            self.running.shutdown().await;
+        }
     }
 
     /// Applies all that there is, all projections at once, and tells how far each came.

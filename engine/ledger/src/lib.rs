@@ -74,7 +74,7 @@ pub use daybook_schema::{Head, ParseHeadError, StoredEvent};
 pub use ed25519_dalek::VerifyingKey;
 pub use ledger::{Accepted, Ledger, Pending, Submission, SubmitError, Withdrawn};
 pub use lock::{LockError, WriterLock};
-pub use newest_head::{NewestHead, is_signed_block};
+pub use newest_head::{NewestHead, is_signed_block, is_signed_unknown_head};
 pub use open::{NewLedger, OpenError, Options, Time};
 pub use reader::{Events, ReadError, Reader};
 pub use recovery::KnownHead;

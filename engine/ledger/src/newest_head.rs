@@ -18,6 +18,7 @@ use crate::shared::Shared;
 
 const FIRST_LINE: &str = "daybook newest head v1";
 const BLOCK_FIRST_LINE: &str = "daybook block v1";
+const UNKNOWN_HEAD_FIRST_LINE: &str = "daybook unknown head v1";
 /// What the name of the file ends with; before it stands the ledger's id.
 pub(crate) const ENDING: &str = ".head";
 /// The note format's number of Ed25519.
@@ -75,6 +76,12 @@ impl NewestHead {
     #[must_use]
     pub fn sign_block(&self, block: &Block) -> String {
         sign(&block_text(block), block.ledger_id, &self.signing_key)
+    }
+
+    /// The note that tells somebody that the ledger does not have a head. [`is_signed_unknown_head`] reads it.
+    #[must_use]
+    pub fn sign_unknown_head(&self, ledger_id: LedgerId, head: Head) -> String {
+        sign(&unknown_head_text(ledger_id, head), ledger_id, &self.signing_key)
     }
 
     /// Removes a ledger's newest head: for a ledger that is removed itself.
@@ -147,6 +154,20 @@ fn text_of(identity: LedgerIdentity, head: Head) -> String {
 fn block_text(block: &Block) -> String {
     let Block { ledger_id, previous, .. } = block;
     format!("{BLOCK_FIRST_LINE}\n{ledger_id}\nafter {previous}\nhead {}\n", block.last())
+}
+
+fn unknown_head_text(ledger_id: LedgerId, head: Head) -> String {
+    format!("{UNKNOWN_HEAD_FIRST_LINE}\n{ledger_id}\nhead {head}\n")
+}
+
+/// Whether a note is what the key of the ledger that it names signed to tell that this head is not in it;
+/// gives the ledger.
+#[must_use]
+pub fn is_signed_unknown_head(note: &[u8], head: Head, key: &VerifyingKey) -> Option<LedgerId> {
+    let note = std::str::from_utf8(note).ok()?;
+    let ledger_id: LedgerId = note.lines().nth(1)?.parse().ok()?;
+    let text = open(note, ledger_id, key)?;
+    (text == unknown_head_text(ledger_id, head)).then_some(ledger_id)
 }
 
 /// A text with its signature: a note.

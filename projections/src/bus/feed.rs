@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use daybook_ledger::VerifyingKey;
+use daybook_ledger::{VerifyingKey, is_signed_unknown_head};
 use daybook_schema::{Block, Head, LedgerId};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -39,6 +39,8 @@ pub struct JetStreamFeed {
     /// The ledger, where it is at hand.
     ledger: Option<Tail>,
     heard: Instant,
+    /// Why nobody could be asked, as it was said last.
+    told: String,
 }
 
 impl JetStreamFeed {
@@ -56,6 +58,7 @@ impl JetStreamFeed {
             beyond: None,
             ledger: None,
             heard: Instant::now(),
+            told: String::new(),
         }
     }
 
@@ -197,10 +200,18 @@ impl JetStreamFeed {
         let client = self.client().await.map_err(|error| no_answer(error.to_string()))?;
         let request = client.request(self.settings.range_subject(), after.to_string().into());
         let answer = request.await.map_err(|error| no_answer(error.to_string()))?;
-        match &*answer.payload {
-            UNKNOWN_HEAD => return Err(AskError::UnknownHead),
-            NOTHING_NEWER => return Ok(None),
-            _ => {}
+        if let Some(note) = answer.payload.strip_prefix(UNKNOWN_HEAD) {
+            // Whoever could make this up could send us back to the beginning.
+            let told_by = is_signed_unknown_head(note, after, &self.key);
+            let is_ours =
+                told_by.is_some_and(|told_by| self.ledger_id.is_none_or(|id| id == told_by));
+            return Err(match is_ours {
+                true => AskError::UnknownHead,
+                false => no_answer("its answer is not signed by the ledger's key".to_owned()),
+            });
+        }
+        if *answer.payload == *NOTHING_NEWER {
+            return Ok(None);
         }
         let block = stream::read_block(&answer.payload, &self.key).map_err(no_answer)?;
         let joint = if after.seq == 0 { block.previous } else { after };
@@ -222,7 +233,17 @@ impl JetStreamFeed {
         self.heard = Instant::now();
         match self.ask(after).await {
             // The stream is there, and whoever fills it may be away.
-            Err(FeedError::Bus(_)) if !timeout.is_zero() => Ok(None),
+            Err(FeedError::Bus(reason)) if !timeout.is_zero() => {
+                if self.told != reason {
+                    tracing::warn!(
+                        feed = self.name,
+                        reason,
+                        "nothing comes, and nobody can be asked"
+                    );
+                    self.told = reason;
+                }
+                Ok(None)
+            }
             other => other,
         }
     }

@@ -9,7 +9,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context};
 use backon::BackoffBuilder;
 use daybook_ledger::{NewestHead, Reader, VerifyingKey};
-use daybook_schema::{Block, Head, StoredEvent, limits};
+use daybook_schema::{Block, EventHash, Head, StoredEvent, limits};
 use tokio::sync::watch;
 
 use super::settings::{NatsError, NatsSettings};
@@ -110,13 +110,19 @@ impl Relay {
     /// [`RelayError`] when the ledger cannot be read, or another relay publishes to the stream.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
         let client = self.settings.connect("daybook relay").await?;
+        let subject = self.settings.range_subject();
+        // Who answers for the stream publishes to it. One that was killed does not.
+        let beginning = Head { seq: 0, hash: EventHash::new([0; 32]) };
+        if client.request(subject.clone(), beginning.to_string().into()).await.is_ok() {
+            let other = format!("it answers on {subject}");
+            return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
+        }
         let answers = answers::Answers {
             data_dir: self.data_dir.clone(),
             signer: Arc::clone(&self.signer),
             client: client.clone(),
             bytes_max: bytes_max(&client),
         };
-        let subject = self.settings.range_subject();
         let answering = tokio::spawn(answers.run(subject));
         let noticing = tokio::spawn(notices::publish(self.data_dir.clone(), client.clone()));
         let context = jetstream::new(client);

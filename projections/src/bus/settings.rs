@@ -83,6 +83,19 @@ impl NatsSettings {
         }
     }
 
+    /// Refuses what names no server.
+    ///
+    /// # Errors
+    /// [`NatsError::Url`].
+    pub fn check_url(url: &str) -> Result<(), NatsError> {
+        let is_server = |server: &str| {
+            let parsed = server.parse::<async_nats::ServerAddr>();
+            parsed.is_ok_and(|server| !server.host().is_empty())
+        };
+        let refused = url.split(',').map(str::trim).find(|server| !is_server(server));
+        refused.map_or(Ok(()), |url| Err(NatsError::Url { url: url.to_owned() }))
+    }
+
     /// The subject that blocks are published on.
     #[must_use]
     pub fn blocks_subject(&self) -> String {
@@ -153,6 +166,12 @@ pub enum NatsError {
         url: String,
         /// What the client said.
         source: async_nats::ConnectError,
+    },
+    /// Not a server's address.
+    #[error("`{url}` names no NATS server; write nats://127.0.0.1:4222")]
+    Url {
+        /// What was given.
+        url: String,
     },
     /// The credentials file cannot be read.
     #[error("`{}` is no credentials file", path.display())]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
 
 use super::files::Numbered;
-use super::{TABLE, trusted};
+use super::{Direction, TABLE, trusted};
 
 /// How many rows each table has.
 pub(super) struct RowCounts(BTreeMap<String, i64>);
@@ -28,13 +28,20 @@ impl RowCounts {
         Ok(Self(counts))
     }
 
-    /// The tables that were there before and after, with another number of rows that nobody announced.
-    pub(super) fn differences(&self, after: &Self, announced: Vec<&str>) -> Vec<String> {
+    /// The tables whose rows became others in number, or that went with their rows, and nobody announced
+    /// it. On the way down tables go.
+    pub(super) fn differences(
+        &self,
+        after: &Self,
+        (numbered, direction): (&Numbered, Direction),
+    ) -> Vec<String> {
+        let announced = numbered.changes_rows_of();
         let kept = self.0.iter().filter(|(table, _)| !announced.contains(&table.as_str()));
-        let changed = kept.filter_map(|(table, before)| {
-            let after = after.0.get(table)?;
-            let message = || format!("`{table}` had {before} rows and has {after}");
-            (before != after).then(message)
+        let changed = kept.filter_map(|(table, before)| match after.0.get(table) {
+            Some(after) if before == after => None,
+            Some(after) => Some(format!("`{table}` had {before} rows and has {after}")),
+            None if *before == 0 || direction == Direction::Down => None,
+            None => Some(format!("`{table}` is gone with its {before} rows")),
         });
         changed.collect()
     }

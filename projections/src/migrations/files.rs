@@ -70,6 +70,35 @@ pub(super) fn telemetry() -> Vec<Numbered> {
     carried!("telemetry": "0001" "telemetry_events",)
 }
 
+/// Statements that would take a migration out of its transaction or its file.
+const REFUSED: [&str; 10] = [
+    "BEGIN",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "ATTACH",
+    "DETACH",
+    "VACUUM",
+    "PRAGMA",
+];
+
+/// The first word of the first statement that a migration may not have.
+fn refused_statement(sql: &str) -> Option<&'static str> {
+    let plain: String = sql
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let has_triggers = plain.to_uppercase().contains("TRIGGER");
+    plain.split(';').find_map(|statement| {
+        let word = statement.split_whitespace().next()?.to_uppercase();
+        // A trigger's body ends with one.
+        REFUSED.into_iter().find(|refused| *refused == word && !(has_triggers && word == "END"))
+    })
+}
+
 /// The files of one migration in a directory.
 #[derive(Default)]
 struct Found {
@@ -104,6 +133,11 @@ pub(super) fn read_directory(
             return Err(refuse(&path, "has the number of another migration"));
         }
         let text = std::fs::read_to_string(&path).map_err(io_failed)?;
+        if let Some(word) = refused_statement(&text) {
+            let problem =
+                format!("has the statement {word}, which would leave its transaction or file");
+            return Err(refuse(&path, &problem));
+        }
         let migration = found.entry(number).or_default();
         if !migration.name.is_empty() && migration.name != name {
             return Err(refuse(&path, "has the number of another migration"));

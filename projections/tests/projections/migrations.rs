@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use daybook_projections::test_kit::same;
-use daybook_projections::{GameDatabase, MigrationError, Migrations};
+use daybook_projections::{DatabaseSettings, GameDatabase, MigrationError, Migrations};
 
 use crate::fixture::{Played, all_rows};
 
@@ -107,6 +107,7 @@ async fn what_a_migration_must_not_do_is_seen() {
     let bad = [
         ("DELETE FROM bets WHERE rowid % 7 = 0;", "`bets` had"),
         ("-- changes rows of: users\nDELETE FROM users;", "rows refer to nothing"),
+        ("DROP TABLE days;", "`days` is gone with its"),
         ("UPDATE seasons SET coins = coins + 1; SELECT no_such_function();", "nothing was changed"),
     ];
     let (_played, database, directory) = filled().await;
@@ -163,6 +164,48 @@ async fn every_migration_of_ours_goes_up_and_down() {
         assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_ledger_is_no_file_of_read_models() {
+    let played = Played::new(2, 2, 82);
+    let ledger = daybook_ledger::ledger_path(played.path());
+    let before = std::fs::read(&ledger).unwrap();
+    for refused in [
+        Migrations::game().up(&ledger, None).await.unwrap_err(),
+        Migrations::game().status(&ledger).await.unwrap_err(),
+        GameDatabase::open(&ledger, DatabaseSettings::default()).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, MigrationError::Foreign { .. }), "{refused}");
+    }
+    assert!(std::fs::read(&ledger).unwrap() == before, "nothing was written to it");
+}
+
+/// A team's own migrations, and workers that know of them.
+#[tokio::test]
+async fn a_file_with_a_teams_own_migrations_is_opened_with_them() {
+    let (_played, database, directory) = filled().await;
+    write(&directory, "0004_teams", ("CREATE TABLE teams (id TEXT);", "DROP TABLE teams;", ""));
+    let theirs = Migrations::game().and_directory(&directory).unwrap();
+    theirs.up(database.path(), None).await.unwrap();
+    assert!(GameDatabase::open(database.path(), DatabaseSettings::default()).await.is_err());
+    let settings = DatabaseSettings { migrations: Some(directory), ..DatabaseSettings::default() };
+    GameDatabase::open(database.path(), settings).await.unwrap();
+}
+
+#[test]
+fn statements_that_would_leave_the_transaction_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for bad in
+        ["CREATE TABLE a (x); commit;", "ATTACH 'x' AS y;", "-- so\nPRAGMA user_version = 3;"]
+    {
+        write(directory.path(), "0004_bad", (bad, "SELECT 1;", ""));
+        let refused = Migrations::game().and_directory(directory.path()).unwrap_err();
+        assert!(refused.to_string().contains("has the statement"), "{bad}: {refused}");
+    }
+    let trigger = "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;";
+    write(directory.path(), "0004_bad", (trigger, "DROP TRIGGER t;", ""));
+    Migrations::game().and_directory(directory.path()).unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use daybook_ledger::{NewestHead, VerifyingKey, keys};
 use daybook_projections::test_kit::{Rows, same};
 use daybook_projections::{
     FeedSource, GameDatabase, NatsSettings, Notice, Reads, Relay, RelayError, Workers,
-    all_projections,
+    all_projections, rebuild,
 };
 use daybook_schema::Block;
 use tokio::sync::watch;
@@ -122,6 +122,14 @@ async fn tables_over_the_bus_are_those_of_the_tail() {
     let (database, workers) = bus.workers("bus.db").await;
     bus.expect_same("over the bus", &database).await;
     workers.stop().await;
+
+    // A rebuild needs nothing but the bus either.
+    for projection in all_projections() {
+        let mut feed = bus.source(None).feed(projection.as_ref());
+        let rebuilt = rebuild(&database, &projection, feed.as_mut()).await.unwrap();
+        assert_eq!(rebuilt.position.head.seq, bus.newest);
+    }
+    bus.expect_same("rebuilt over the bus", &database).await;
     relay.stop().await;
 }
 

@@ -134,3 +134,82 @@ async fn one_rebuild_of_a_projection_at_a_time() {
     let refused = one.err().or(other.err()).map(|error| error.to_string());
     assert_eq!(refused.as_deref(), Some("another process is rebuilding `seasons`"));
 }
+
+/// A ledger that gives nothing, as an answer that is lost or made up would: what is there stays.
+#[tokio::test]
+async fn nothing_is_put_in_the_place_of_rows() {
+    let played = Played::new(5, 3, 37);
+    let (database, _) = played.project("game.db").await;
+    let before = all_rows(database.path()).await;
+    struct Empty;
+    impl daybook_projections::Feed for Empty {
+        fn next(
+            &mut self,
+            _after: daybook_schema::Head,
+            _timeout: Duration,
+        ) -> daybook_projections::BoxFuture<
+            '_,
+            Result<Option<daybook_schema::Block>, daybook_projections::FeedError>,
+        > {
+            Box::pin(async { Ok(None) })
+        }
+    }
+    for projection in all_projections() {
+        let error = rebuild(&database, &projection, &mut Empty).await.unwrap_err();
+        assert!(matches!(error, daybook_projections::RebuildError::Nothing { .. }), "{error}");
+    }
+    same("nothing came", &before, &all_rows(database.path()).await).unwrap();
+}
+
+/// What a killed rebuild left is not used once the live tables have another shape.
+#[tokio::test]
+async fn what_a_killed_rebuild_left_is_begun_anew_when_the_tables_changed() {
+    let played = Played::new(5, 3, 38);
+    let (database, _) = played.project("game.db").await;
+    let seasons = named("seasons");
+    let mut tail = Tail::new(played.path());
+    let rebuilding = rebuild(&database, &seasons, &mut tail);
+    // Dropped after its tables are there and before they are in place, or so: either way what follows holds.
+    drop(tokio::time::timeout(Duration::from_millis(30), rebuilding).await);
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection.execute_batch("ALTER TABLE seasons ADD COLUMN nick TEXT").unwrap();
+    rebuild(&database, &seasons, &mut Tail::new(played.path())).await.unwrap();
+    let named: i64 = connection
+        .query_row("SELECT count(*) FROM seasons WHERE nick IS NOT NULL", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(named, 0);
+}
+
+/// Rows whose position went with a migration are made anew; so is a file that was put in place of another.
+#[tokio::test]
+async fn rows_without_a_position_are_made_anew_even_while_a_worker_waits() {
+    let played = Played::new(6, 4, 39);
+    let (database, _) = played.project("game.db").await;
+    let expected = all_rows(database.path()).await;
+    let migrations = daybook_projections::Migrations::game();
+    let source = FeedSource::ledger(played.path());
+    let workers = Workers::start(&database, &all_projections(), &source);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    migrations.down(database.path(), Some(1)).await.unwrap();
+    migrations.up(database.path(), None).await.unwrap();
+    let started = std::time::Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let states = status(&database, &all_projections(), played.path()).await.unwrap();
+        if states.iter().all(|state| state.state == ProjectionState::Current) {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{states:?}");
+    }
+    workers.stop().await;
+    same("migrated under a worker", &expected, &all_rows(database.path()).await).unwrap();
+}
+
+/// Rows that stand for another ledger's events are not called current.
+#[tokio::test]
+async fn status_holds_rows_to_the_ledger() {
+    let (played, other) = (Played::new(4, 3, 40), Played::new(6, 3, 41));
+    let (database, _) = played.project("game.db").await;
+    let states = status(&database, &all_projections(), other.path()).await.unwrap();
+    assert!(states.iter().all(|state| state.state == ProjectionState::Outdated), "{states:?}");
+}

@@ -70,7 +70,9 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
 
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
-    Ok(GameDatabase::open(&path, DatabaseSettings::default()).await?)
+    let migrations = common.migrations.clone();
+    let settings = DatabaseSettings { migrations, ..DatabaseSettings::default() };
+    Ok(GameDatabase::open(&path, settings).await?)
 }
 
 async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<Outcome> {
@@ -138,10 +140,10 @@ fn explanation(status: &ProjectionStatus) -> Option<String> {
         ProjectionState::Rebuilding { seq } => {
             Some(format!("{name} is being rebuilt, up to seq {}", grouped(*seq)))
         }
-        ProjectionState::Outdated => {
-            Some(format!("{name} is of another version; `daybook projections run` rebuilds it"))
-        }
-        ProjectionState::Current | ProjectionState::Behind => None,
+        ProjectionState::Outdated => Some(format!(
+            "{name} is of another version or past; `daybook projections run` rebuilds it"
+        )),
+        ProjectionState::Current | ProjectionState::Behind | ProjectionState::Unknown => None,
     }
 }
 

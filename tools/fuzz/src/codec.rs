@@ -8,6 +8,7 @@ pub fn corpus() -> Vec<Vec<u8>> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/golden");
     let mut paths: Vec<_> =
         std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
     paths
         .iter()

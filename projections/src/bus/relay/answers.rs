@@ -8,8 +8,8 @@ use daybook_ledger::{NewestHead, Reader};
 use daybook_schema::{Block, Head, Seq};
 use futures_util::StreamExt;
 
-/// The answer where the ledger does not have the head.
-pub(in crate::bus) const UNKNOWN_HEAD: &[u8] = b"daybook: unknown head";
+/// What the answer begins with where the ledger does not have the head; a signed note of it follows.
+pub(in crate::bus) const UNKNOWN_HEAD: &[u8] = b"daybook: unknown head\n";
 /// The answer where nothing follows the head.
 pub(in crate::bus) const NOTHING_NEWER: &[u8] = b"daybook: nothing newer";
 /// The answer to what is no head, or where the ledger cannot be read.
@@ -57,12 +57,13 @@ fn answer(
     let after: Head = std::str::from_utf8(request).ok()?.parse().ok()?;
     let reader = Reader::open(data_dir).ok()?;
     let previous = if after.seq == 0 { reader.genesis_head() } else { after };
+    let ledger_id = reader.genesis().ledger_id;
     if !reader.has(previous).ok()? {
-        return Some(UNKNOWN_HEAD.to_vec());
+        let note = signer.sign_unknown_head(ledger_id, after);
+        return Some([UNKNOWN_HEAD, note.as_bytes()].concat());
     }
     let from = Seq::new(previous.seq.saturating_add(1)).ok()?;
     let events = reader.range(from, Seq::MAX).ok()?;
-    let ledger_id = reader.genesis().ledger_id;
     let block = super::cut(Block { ledger_id, previous, events }, bytes_max).into_iter().next();
     Some(match block {
         Some(block) => block.encode(&signer.sign_block(&block)),

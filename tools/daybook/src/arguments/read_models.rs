@@ -85,10 +85,12 @@ pub(crate) struct NatsArguments {
           value_parser = clap::value_parser!(i64).range(1 << 20..))]
     nats_max_bytes: i64,
     /// How long the stream keeps a block, in seconds; for ever if not given. For a stream that is made
-    #[arg(long, env = "DAYBOOK_NATS_MAX_AGE", value_name = "SECONDS")]
+    #[arg(long, env = "DAYBOOK_NATS_MAX_AGE", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
     nats_max_age: Option<u64>,
     /// How long an answer is waited for, in milliseconds
-    #[arg(long, env = "DAYBOOK_NATS_TIMEOUT", value_name = "MS", default_value_t = 5_000)]
+    #[arg(long, env = "DAYBOOK_NATS_TIMEOUT", value_name = "MS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
     nats_timeout: u64,
 }
 
@@ -114,6 +116,7 @@ impl NatsArguments {
         if self.nats_stream.is_empty() || !self.nats_stream.chars().all(is_plain) {
             bail!("a stream's name is letters, digits, - and _, got `{}`", self.nats_stream);
         }
+        NatsSettings::check_url(url)?;
         Ok(NatsSettings {
             credentials,
             require_tls: self.nats_tls,
@@ -251,6 +254,9 @@ pub(crate) struct ProjectionsCommonArguments {
     pub(crate) data: DataArguments,
     #[command(flatten)]
     pub(crate) database: GameDatabaseArgument,
+    /// The directory with migrations of your own, where game.db has such
+    #[arg(long, env = "DAYBOOK_MIGRATIONS", value_name = "DIR")]
+    pub(crate) migrations: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -319,7 +325,7 @@ pub(crate) struct MigrateCommonArguments {
     pub(crate) url: GameDatabaseArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
-    /// One of the files alone [default: both; game with --migrations]
+    /// One of the files alone [default: both; game for down and with --migrations]
     #[arg(long, env = "DAYBOOK_DATABASE", value_enum)]
     pub(crate) database: Option<MigratedDatabase>,
     /// A directory with migrations of your own, numbered after ours

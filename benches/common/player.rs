@@ -1,0 +1,113 @@
+//! A player for the benches, and a clock that hurries.
+
+use std::time::Duration;
+
+use daybook_ledger::{Accepted, SystemTimeSource, TimeSource};
+use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
+use daybook_schema::{
+    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, UnixMicros, UserId,
+    limits,
+};
+
+/// Somebody who plays one season after registering: bets on every pot, then advances.
+pub struct Player {
+    user_id: UserId,
+    commitment: Commitment,
+    season_id: SeasonId,
+    day: DayNumber,
+    balance: u64,
+    bets_placed: bool,
+}
+
+impl Player {
+    pub fn new() -> Self {
+        Self {
+            user_id: UserId::random(),
+            commitment: Commitment::new([0; 32]),
+            season_id: SeasonId::from_bytes([0; 16]),
+            day: DayNumber::MIN,
+            balance: 0,
+            bets_placed: false,
+        }
+    }
+
+    pub const fn register(&self) -> Command {
+        Command::RegisterUser { user_id: self.user_id }
+    }
+
+    pub fn start(&self) -> Command {
+        Command::StartSeason {
+            user_id: self.user_id,
+            commitment: self.commitment,
+            client_seed: ClientSeed::from_seed(&[1; 32]),
+            simulin_id: None,
+        }
+    }
+
+    /// Bets and advances in turn.
+    pub fn command(&self) -> Command {
+        let (user_id, season_id) = (self.user_id, self.season_id);
+        if self.bets_placed {
+            return Command::AdvanceDay { user_id, season_id, expected_day: self.day };
+        }
+        let mut balance = self.balance;
+        let bets: Vec<BetOrder> = Pot::ALL
+            .iter()
+            .map(|&pot_id| {
+                let amount = Coins::clamped((balance / 10).clamp(1, limits::BET_COINS_MAX));
+                balance -= amount.get();
+                BetOrder { pot_id, bet_type: BetType::Call, amount }
+            })
+            .collect();
+        let bets = BetOrders::new(&bets).unwrap_or_else(|_| BetOrders::single(fold()));
+        Command::PlaceBets { user_id, season_id, bets }
+    }
+
+    pub fn learn(&mut self, accepted: &Accepted) {
+        for new in &accepted.events {
+            match &new.event {
+                Event::CommitmentPublished(event) => self.commitment = event.commitment,
+                Event::SeasonStarted(event) => {
+                    self.season_id = new.stream.as_season();
+                    self.balance = event.coins.get();
+                }
+                Event::BetPlaced(event) => {
+                    self.balance -= event.amount.get();
+                    self.bets_placed = true;
+                }
+                Event::BetResolved(event) => self.balance += event.payout.get(),
+                Event::StipendGranted(event) => self.balance += event.amount.get(),
+                Event::JackpotPaid(event) => self.balance += event.amount.get(),
+                Event::DayOpened(event) => {
+                    self.day = event.day_number;
+                    self.bets_placed = false;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules, however
+/// few seasons are played.
+#[derive(Default)]
+pub struct HurriedClock {
+    started: Option<UnixMicros>,
+    clock: SystemTimeSource,
+}
+
+impl TimeSource for HurriedClock {
+    fn wall(&mut self) -> UnixMicros {
+        let now = self.clock.wall();
+        let started = *self.started.get_or_insert(now);
+        started.plus_micros(now.micros_since(started).saturating_mul(1_000))
+    }
+
+    fn monotonic(&mut self) -> Duration {
+        self.clock.monotonic().saturating_mul(1_000)
+    }
+}
+
+const fn fold() -> BetOrder {
+    BetOrder { pot_id: Pot::Water, bet_type: BetType::Fold, amount: Coins::ZERO }
+}
