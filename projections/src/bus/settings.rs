@@ -1,6 +1,7 @@
 //! Where the server is, who we are to it, and what the stream is like.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
@@ -132,6 +133,12 @@ impl NatsSettings {
             .retry_on_initial_connect()
             .request_timeout(Some(self.request_timeout))
             .require_tls(self.require_tls);
+        let (url, name, told) =
+            (self.url.clone(), name.to_owned(), Arc::new(Mutex::new(String::new())));
+        options = options.event_callback(move |event| {
+            tell(&told, &format!("{name}: {url}: {event}"));
+            std::future::ready(())
+        });
         if let Some(path) = &self.root_certificates {
             options = options.add_root_certificates(path.clone());
         }
@@ -153,6 +160,16 @@ impl NatsSettings {
         let servers: Vec<String> = self.url.split(',').map(|url| url.trim().to_owned()).collect();
         let failed = |source| NatsError::Connect { url: self.url.clone(), source };
         options.connect(servers).await.map_err(failed)
+    }
+}
+
+/// Says what became of the connection, once for as long as it stays the same: a server that is away is tried
+/// several times a second.
+fn tell(told: &Mutex<String>, event: &str) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if *told != event {
+        tracing::info!("{event}");
+        event.clone_into(&mut told);
     }
 }
 

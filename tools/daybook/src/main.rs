@@ -24,6 +24,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command};
 
@@ -41,13 +44,16 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
         // A log that cannot be written is no reason to stop.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    // What the NATS client says at each try, we say once.
+    let told =
+        Targets::new().with_default(LevelFilter::INFO).with_target("async_nats", LevelFilter::OFF);
+    tracing_subscriber::registry().with(log).with(told).init();
     match run(arguments) {
         Ok(Outcome::Holds) => ExitCode::SUCCESS,
         Ok(Outcome::DoesNotHold) => ExitCode::from(1),
