@@ -18,6 +18,10 @@ use crate::feed::{Feed, FeedError};
 use crate::position::Position;
 use crate::projection::{ApplyError, Projection};
 
+/// A lock that somebody holds is looked at so often, in all for a tenth of a second.
+const LOCK_LOOKS: u32 = 5;
+const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
+
 /// A projection's tables could not be made anew; the live ones are as they were.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -186,12 +190,20 @@ impl Beside {
         let path = path_beside(database, name);
         let lock_path = lock_beside(&path, name);
         let io_error = |source| RebuildError::Io { path: lock_path.clone(), source };
-        let lock = std::fs::OpenOptions::new();
-        let lock = lock.clone().create(true).append(true).open(&lock_path).map_err(io_error)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(RebuildError::Busy { name }),
-            Err(std::fs::TryLockError::Error(source)) => return Err(io_error(source)),
+        let lock = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&lock_path)
+            .map_err(io_error)?;
+        let mut looks = 0;
+        while let Err(refused) = lock.try_lock() {
+            match refused {
+                // Whoever asks how a rebuild fares holds it for a moment.
+                std::fs::TryLockError::WouldBlock if looks < LOCK_LOOKS => looks += 1,
+                std::fs::TryLockError::WouldBlock => return Err(RebuildError::Busy { name }),
+                std::fs::TryLockError::Error(source) => return Err(io_error(source)),
+            }
+            tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await;
         }
         for _ in 0..2 {
             let mut connection = connect_beside(&path).await?;
@@ -230,14 +242,8 @@ impl Beside {
         let mut live = database.connect_writer().await?;
         make_tables(&mut live, projection).await?;
         let mut transaction = self.connection.begin().await?;
-        let own = projection.tables().iter().chain(projection.shared_tables());
-        for table in own.copied().chain(["projection_positions"]) {
-            let sql: String = sqlx::query_scalar(
-                "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1",
-            )
-            .bind(table)
-            .fetch_one(&mut live)
-            .await?;
+        for table in tables_beside(projection) {
+            let sql = sql_of(&mut live, table).await?.ok_or(sqlx::Error::RowNotFound)?;
             transaction.execute(AssertSqlSafe(sql)).await?;
         }
         transaction.commit().await?;

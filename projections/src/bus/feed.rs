@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use daybook_ledger::{VerifyingKey, is_signed_unknown_head};
-use daybook_schema::{Block, Head, LedgerId};
+use daybook_schema::{Block, EventHash, Head, LedgerId};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
@@ -34,6 +34,8 @@ pub struct JetStreamFeed {
     ledger_id: Option<LedgerId>,
     client: Option<Client>,
     messages: Option<pull::Stream>,
+    /// What `messages` go on after: somebody who asks from elsewhere needs others.
+    given: Head,
     /// A block that lies beyond a gap.
     beyond: Option<Block>,
     /// The ledger, where it is at hand.
@@ -55,6 +57,7 @@ impl JetStreamFeed {
             ledger_id: None,
             client: None,
             messages: None,
+            given: Head { seq: 0, hash: EventHash::new([0; 32]) },
             beyond: None,
             ledger: None,
             heard: Instant::now(),
@@ -110,6 +113,10 @@ impl JetStreamFeed {
         timeout: Duration,
     ) -> Result<Option<Block>, FeedError> {
         let deadline = tokio::time::Instant::now() + timeout;
+        if after != self.given {
+            (self.messages, self.beyond) = (None, None);
+            self.given = after;
+        }
         if let Some(beyond) = self.beyond.take()
             && let Some(found) = self.place(beyond, after).await?
         {
@@ -176,10 +183,15 @@ impl JetStreamFeed {
         } else {
             tracing::warn!(feed = self.name, %after, first, "a block is of another past; asked what is right");
         }
-        let found = self.ask(after).await?;
+        let found = self.ask(after).await.and_then(|found| {
+            let missing = || FeedError::Bus(format!("nobody has the events after {after}"));
+            found.map(Some).ok_or_else(missing)
+        });
+        if found.is_err() {
+            // They may come with the stream later: it is looked through anew.
+            (self.messages, self.beyond) = (None, None);
+        }
         found
-            .map(Some)
-            .ok_or_else(|| FeedError::Bus(format!("nobody has the events after {after}")))
     }
 
     /// Asks the relay, and else the ledger, for what follows a head.
@@ -280,6 +292,12 @@ impl Feed for JetStreamFeed {
         after: Head,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
-        Box::pin(self.next_block(after, timeout))
+        Box::pin(async move {
+            let found = self.next_block(after, timeout).await?;
+            if let Some(block) = &found {
+                self.given = block.last();
+            }
+            Ok(found)
+        })
     }
 }

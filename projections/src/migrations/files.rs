@@ -91,6 +91,11 @@ fn refused_statement(sql: &str) -> Option<&'static str> {
         .map(|line| line.split("--").next().unwrap_or_default())
         .collect::<Vec<_>>()
         .join("\n");
+    // Each part after the first begins within a comment, and goes on behind its end.
+    let mut parts = plain.split("/*");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let behind = parts.filter_map(|part| part.split_once("*/"));
+    let plain = behind.fold(first, |plain, (_, rest)| plain + " " + rest);
     let has_triggers = plain.to_uppercase().contains("TRIGGER");
     plain.split(';').find_map(|statement| {
         let word = statement.split_whitespace().next()?.to_uppercase();

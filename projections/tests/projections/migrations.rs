@@ -196,9 +196,12 @@ async fn a_file_with_a_teams_own_migrations_is_opened_with_them() {
 #[test]
 fn statements_that_would_leave_the_transaction_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    for bad in
-        ["CREATE TABLE a (x); commit;", "ATTACH 'x' AS y;", "-- so\nPRAGMA user_version = 3;"]
-    {
+    for bad in [
+        "CREATE TABLE a (x); commit;",
+        "ATTACH 'x' AS y;",
+        "-- so\nPRAGMA user_version = 3;",
+        "SELECT 1; /* so */ END;",
+    ] {
         write(directory.path(), "0004_bad", (bad, "SELECT 1;", ""));
         let refused = Migrations::game().and_directory(directory.path()).unwrap_err();
         assert!(refused.to_string().contains("has the statement"), "{bad}: {refused}");

@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use daybook_ledger::{NewestHead, VerifyingKey, keys};
 use daybook_projections::test_kit::{Rows, same};
 use daybook_projections::{
-    FeedSource, GameDatabase, NatsSettings, Notice, Reads, Relay, RelayError, Workers,
+    FeedSource, GameDatabase, NatsSettings, Notice, Position, Reads, Relay, RelayError, Workers,
     all_projections, rebuild,
 };
 use daybook_schema::Block;
@@ -275,6 +275,28 @@ async fn gaps_are_healed_from_the_ledger_where_no_relay_answers() {
     let workers = Workers::start(&database, &all_projections(), &source);
     bus.expect_same("healed from the ledger", &database).await;
     workers.stop().await;
+}
+
+/// What was given once may be asked for again: by a worker whose transaction failed, or by a rebuild. The stream
+/// has it, relay or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_is_given_again_without_a_relay() {
+    let bus = Bus::new(65).await;
+    let relay = bus.relay();
+    bus.expect_filled().await;
+    relay.stop().await;
+    let mut feed = bus.source(None).feed(all_projections()[0].as_ref());
+    let start = Position::start(1).head;
+    let first = feed.next(start, PATIENCE).await.unwrap().unwrap();
+    let second = feed.next(first.last(), PATIENCE).await.unwrap().unwrap();
+    assert_eq!(second.previous, first.last());
+    for _ in 0..2 {
+        assert_eq!(feed.next(start, PATIENCE).await.unwrap().as_ref(), Some(&first));
+        let again = feed.next(first.last(), PATIENCE).await.unwrap().unwrap();
+        assert_eq!(again, second);
+        let again = feed.next(first.last(), PATIENCE).await.unwrap().unwrap();
+        assert_eq!(again, second);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
