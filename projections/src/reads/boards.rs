@@ -1,7 +1,7 @@
 //! Leaderboards, by their own date: a week that is over stays as it was.
 
 use daybook_schema::{Period, SeasonId, UnixMicros, UserId};
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, Row, Sqlite, Transaction};
 
 use super::rows::Column;
 use super::{ReadError, Reads};
@@ -109,15 +109,15 @@ impl Reads {
         .bind(own.as_ref().map_or(i64::MAX, |entry| entry.score))
         .fetch_one(&mut *moment)
         .await?;
-        moment.commit().await?;
         let mut rows: Vec<LeaderboardRow> = Vec::with_capacity(entries.len());
         let before = match after {
             // The page begins among equals of the row before it.
             Some(after) if entries.first().is_some_and(|first| first.score == after.score) => {
-                self.standing(&first_day, (period, after)).await?
+                standing(&mut moment, &first_day, (period, after)).await?
             }
             _ => of_first,
         };
+        moment.commit().await?;
         for (place, entry) in (before + 1..).zip(entries) {
             let tied = rows.last().filter(|last| last.score == entry.score).map(|last| last.rank);
             let rank = tied.unwrap_or(if rows.is_empty() { of_first + 1 } else { place });
@@ -126,18 +126,18 @@ impl Reads {
         let own = own.map(|own| own.ranked(of_own + 1));
         Ok(Leaderboard { first_day, rows, own })
     }
+}
 
-    /// How many stand up to a row, with it.
-    async fn standing(
-        &self,
-        first_day: &str,
-        (period, row): (Period, &LeaderboardRow),
-    ) -> Result<i64, ReadError> {
-        let count = sqlx::query_scalar(
-            "SELECT count(*) FROM leaderboard_history WHERE period = ?1 AND first_day = ?2 \
-             AND (score > ?3 OR (score = ?3 AND id <= ?4))",
-        );
-        let count = count.bind(period.as_str()).bind(first_day.to_owned());
-        Ok(count.bind(row.score).bind(row.id.clone()).fetch_one(&self.pool).await?)
-    }
+/// How many stand up to a row, with it.
+async fn standing(
+    moment: &mut Transaction<'_, Sqlite>,
+    first_day: &str,
+    (period, row): (Period, &LeaderboardRow),
+) -> Result<i64, sqlx::Error> {
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM leaderboard_history WHERE period = ?1 AND first_day = ?2 \
+         AND (score > ?3 OR (score = ?3 AND id <= ?4))",
+    );
+    let count = count.bind(period.as_str()).bind(first_day.to_owned());
+    count.bind(row.score).bind(row.id.clone()).fetch_one(&mut **moment).await
 }
