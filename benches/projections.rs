@@ -69,18 +69,7 @@ impl Bench {
             reads_done
         });
         let started = Instant::now();
-        let mut rebuilding = tokio::task::JoinSet::new();
-        for projection in all_projections() {
-            let (database, mut tail) = (database.clone(), Tail::new(&self.dir));
-            rebuilding.spawn(async move {
-                let rebuilt = rebuild(&database, &projection, &mut tail).await?;
-                anyhow::Ok((projection.name(), rebuilt.seconds))
-            });
-        }
-        while let Some(rebuilt) = rebuilding.join_next().await {
-            let (name, seconds) = rebuilt??;
-            println!("  {name:<32} {seconds:>6.2} s");
-        }
+        rebuild(database, &all_projections(), &mut Tail::new(&self.dir)).await?;
         let seconds = started.elapsed().as_secs_f64();
         stop.send_replace(true);
         println!("  {} reads went on meanwhile", reading.await?);

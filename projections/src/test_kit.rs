@@ -145,8 +145,9 @@ pub async fn check(projection: Arc<dyn Projection>, data_dir: &Path) -> Result<R
         worker.step(Duration::ZERO).await?;
     }
     same("a worker begun again and again", &expected, &rows_of(&path, projection.tables()).await?)?;
-    rebuild(&database, &projection, &mut Tail::new(data_dir)).await?;
-    same("a rebuild", &expected, &rows_of(&path, projection.tables()).await?)?;
+    let tables = projection.tables();
+    rebuild(&database, &[projection], &mut Tail::new(data_dir)).await?;
+    same("a rebuild", &expected, &rows_of(&path, tables).await?)?;
     std::fs::remove_dir_all(&directory)?;
     Ok(expected)
 }

@@ -219,7 +219,8 @@ impl Worker {
     }
 
     async fn rebuild(&mut self) -> Result<(), WorkerError> {
-        let rebuilt = rebuild::rebuild(&self.database, &self.projection, self.feed.as_mut()).await;
+        let projections = std::slice::from_ref(&self.projection);
+        let rebuilt = rebuild::rebuild(&self.database, projections, self.feed.as_mut()).await;
         rebuilt.map(drop).map_err(|error| Box::new(error).into())
     }
 }

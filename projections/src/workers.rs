@@ -44,13 +44,13 @@ impl FeedSource {
         Self::Ledger { data_dir: data_dir.to_owned() }
     }
 
-    /// A feed for a projection.
+    /// A feed; its name is what a server knows it by, such as the projection's.
     #[must_use]
-    pub fn feed(&self, projection: &dyn Projection) -> Box<dyn Feed> {
+    pub fn feed(&self, name: &str) -> Box<dyn Feed> {
         match self {
             Self::Ledger { data_dir } => Box::new(Tail::new(data_dir)),
             Self::JetStream { settings, key, data_dir } => {
-                let feed = JetStreamFeed::new((**settings).clone(), *key, projection.name());
+                let feed = JetStreamFeed::new((**settings).clone(), *key, name);
                 Box::new(match data_dir {
                     Some(data_dir) => feed.with_ledger(data_dir),
                     None => feed,
@@ -77,7 +77,7 @@ impl Workers {
         let stop = watch::Sender::new(false);
         let mut running = JoinSet::new();
         for projection in projections {
-            let feed = source.feed(projection.as_ref());
+            let feed = source.feed(projection.name());
             let worker = Worker::new(Arc::clone(projection), feed, database);
             running.spawn(worker.run(stop.subscribe()));
         }
@@ -105,7 +105,7 @@ impl Workers {
     ) -> Result<Vec<Position>, WorkerError> {
         let mut running = JoinSet::new();
         for (index, projection) in projections.iter().enumerate() {
-            let feed = source.feed(projection.as_ref());
+            let feed = source.feed(projection.name());
             let mut worker = Worker::new(Arc::clone(projection), feed, database);
             running.spawn(async move { (index, worker.catch_up().await, worker.position()) });
         }

@@ -46,7 +46,7 @@ pub struct JetStreamFeed {
 }
 
 impl JetStreamFeed {
-    /// A feed of the blocks that `key` signed, for a projection of this name.
+    /// A feed of the blocks that `key` signed. The server knows it by its name, such as a projection's.
     #[must_use]
     pub fn new(settings: NatsSettings, key: VerifyingKey, name: &str) -> Self {
         let name = format!("daybook {name}");

@@ -33,9 +33,7 @@ async fn a_rebuild_gives_the_same_rows_and_leaves_what_is_not_the_ledgers() {
     for table in ["bets", "leaderboard_entries", "simulins", "daily_active_users"] {
         connection.execute(&format!("DELETE FROM {table}"), []).unwrap();
     }
-    for projection in all_projections() {
-        rebuild(&database, &projection, &mut Tail::new(played.path())).await.unwrap();
-    }
+    rebuild(&database, &all_projections(), &mut Tail::new(played.path())).await.unwrap();
     same("rebuilt", &before, &all_rows(database.path()).await).unwrap();
     let sessions: i64 =
         connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
@@ -78,7 +76,7 @@ async fn reads_and_the_worker_go_on_while_tables_are_made_anew() {
         }
     });
     let seasons = named("seasons");
-    rebuild(&database, &seasons, &mut Tail::new(played.path())).await.unwrap();
+    rebuild(&database, &[seasons], &mut Tail::new(played.path())).await.unwrap();
     reading.await.unwrap();
     let newest = played.events().last().unwrap().header.seq.get();
     let names = ["seasons", "simulins", "analytics"];
@@ -127,7 +125,7 @@ async fn one_rebuild_of_a_projection_at_a_time() {
     let played = Played::new(30, 8, 36);
     let (database, _) = played.project("game.db").await;
     let seasons = named("seasons");
-    let (one, other) = (Arc::clone(&seasons), seasons);
+    let (one, other) = ([Arc::clone(&seasons)], [seasons]);
     let (mut first, mut second) = (Tail::new(played.path()), Tail::new(played.path()));
     let (one, other) =
         tokio::join!(rebuild(&database, &one, &mut first), rebuild(&database, &other, &mut second));
@@ -155,7 +153,7 @@ async fn nothing_is_put_in_the_place_of_rows() {
         }
     }
     for projection in all_projections() {
-        let error = rebuild(&database, &projection, &mut Empty).await.unwrap_err();
+        let error = rebuild(&database, &[projection], &mut Empty).await.unwrap_err();
         assert!(matches!(error, daybook_projections::RebuildError::Nothing { .. }), "{error}");
     }
     same("nothing came", &before, &all_rows(database.path()).await).unwrap();
@@ -166,7 +164,7 @@ async fn nothing_is_put_in_the_place_of_rows() {
 async fn what_a_killed_rebuild_left_is_begun_anew_when_the_tables_changed() {
     let played = Played::new(5, 3, 38);
     let (database, _) = played.project("game.db").await;
-    let seasons = named("seasons");
+    let seasons = [named("seasons")];
     let mut tail = Tail::new(played.path());
     let rebuilding = rebuild(&database, &seasons, &mut tail);
     // Dropped after its tables are there and before they are in place, or so: either way what follows holds.

@@ -1,6 +1,9 @@
 //! `daybook projections status`, `rebuild` and `run`.
 
+use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use daybook_projections::{
@@ -15,6 +18,9 @@ use crate::arguments::read_models::{
 };
 use crate::output::{grouped, note, progress_bar, table, write_json, write_line};
 use crate::relay::stop_on_signal;
+
+/// How often a rebuild's progress is looked at.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Serialize)]
 struct StatusJson {
@@ -167,22 +173,18 @@ async fn rebuild_all(
     let projections = named(names)?;
     let source = feed.source(&common.data.data)?;
     let database = open(common).await?;
-    let bar = progress_bar(projections.len() as u64, "rebuilding");
-    let mut all = Vec::new();
-    for projection in &projections {
-        bar.set_message(projection.name());
-        let mut feed = source.feed(projection.as_ref());
-        let rebuilt = rebuild(&database, projection, feed.as_mut()).await?;
-        let head = rebuilt.position.head;
-        all.push(RebuiltProjectionJson {
-            name: projection.name(),
-            head_seq: head.seq,
-            head_hash: head.hash.to_string(),
-            seconds: rebuilt.seconds,
-        });
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let mut feed = source.feed("rebuild");
+    let rebuilt = tokio::select! {
+        rebuilt = rebuild(&database, &projections, feed.as_mut()) => rebuilt?,
+        never = show_progress(&database, &projections, &common.data.data) => match never {},
+    };
+    let rebuilt = rebuilt.iter().map(|rebuilt| RebuiltProjectionJson {
+        name: rebuilt.name,
+        head_seq: rebuilt.position.head.seq,
+        head_hash: rebuilt.position.head.hash.to_string(),
+        seconds: rebuilt.seconds,
+    });
+    let all: Vec<RebuiltProjectionJson> = rebuilt.collect();
     if json {
         write_json(&RebuiltJson { rebuilt: all })?;
         return Ok(Outcome::Holds);
@@ -195,6 +197,28 @@ async fn rebuild_all(
         ))?;
     }
     Ok(Outcome::Holds)
+}
+
+/// Shows on a terminal how far a rebuild has come.
+async fn show_progress(
+    database: &GameDatabase,
+    projections: &[Arc<dyn Projection>],
+    data: &Path,
+) -> Infallible {
+    let bar = progress_bar(0, "rebuilding");
+    loop {
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        if bar.is_hidden() {
+            continue;
+        }
+        for status in status(database, projections, data).await.unwrap_or_default() {
+            if let ProjectionState::Rebuilding { seq } = status.state {
+                bar.set_length(status.head.seq + status.lag_events.unwrap_or(0));
+                bar.set_position(seq);
+                bar.set_message(status.name);
+            }
+        }
+    }
 }
 
 async fn follow(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<Outcome> {

@@ -1,0 +1,123 @@
+//! The new tables go over into the live file, in one transaction.
+
+use daybook_schema::Head;
+use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+
+use super::RebuildError;
+use super::beside::Beside;
+use crate::database::GameDatabase;
+use crate::position::Position;
+
+impl Beside {
+    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile: then
+    /// tells how far. A head that is known to be lost is no further.
+    pub(super) async fn put_in_place(
+        &mut self,
+        database: &GameDatabase,
+        lost: Option<Head>,
+    ) -> Result<Option<Head>, RebuildError> {
+        let writing = database.writing.lock().await;
+        let mut live = database.connect_writer().await?;
+        // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
+        // for children of every row.
+        sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
+        // Indexes are sorted by both cores.
+        sqlx::query("PRAGMA threads = 2").execute(&mut live).await?;
+        // The log is folded in after the commit, when others may write again.
+        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
+        sqlx::query("ATTACH DATABASE ?1 AS beside")
+            .bind(self.path.to_string_lossy().into_owned())
+            .execute(&mut live)
+            .await?;
+        let mut transaction = live.begin_with("BEGIN IMMEDIATE").await?;
+        let name = self.name();
+        let position = Position::load(&mut transaction, name).await?;
+        if let Some(live) = position.map(|position| position.head)
+            && live.seq > self.position.head.seq
+            && lost != Some(live)
+        {
+            transaction.rollback().await?;
+            return Ok(Some(live));
+        }
+        for table in self.projection.shared_tables() {
+            let columns = columns_of(&mut transaction, table).await?;
+            let sql = format!(
+                "INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}"
+            );
+            transaction.execute(AssertSqlSafe(sql)).await?;
+        }
+        for table in self.projection.tables() {
+            replace(&mut transaction, table).await?;
+        }
+        for statement in self.projection.after_rebuild() {
+            transaction.execute(*statement).await?;
+        }
+        for table in self.projection.tables() {
+            let sql = format!("PRAGMA foreign_key_check({table})");
+            let orphans = transaction.fetch_all(AssertSqlSafe(sql)).await?;
+            if !orphans.is_empty() {
+                return Err(RebuildError::Orphans { table, count: orphans.len() });
+            }
+        }
+        self.position.store(&mut transaction, name).await?;
+        sqlx::query("DELETE FROM projection_states WHERE name = ?1")
+            .bind(name)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        drop(writing);
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut live).await?;
+        live.close().await?;
+        Ok(None)
+    }
+}
+
+/// Empties a table and fills it from the new one; its indexes are built at the end.
+async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::Error> {
+    let indexes = sqlx::query(
+        "SELECT name, sql FROM main.sqlite_schema \
+         WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL",
+    )
+    .bind(table)
+    .fetch_all(&mut *live)
+    .await?;
+    for index in &indexes {
+        let name: String = index.try_get(0)?;
+        live.execute(AssertSqlSafe(format!("DROP INDEX main.\"{name}\""))).await?;
+    }
+    let columns = columns_of(live, table).await?;
+    live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
+    // The transaction is rolled back as a whole, so that no page needs to be kept for the statement alone.
+    let statement = if has_generated_columns(live, table).await? {
+        format!("INSERT OR ROLLBACK INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}")
+    } else {
+        // Exactly this form is copied row by row as it lies there, nothing taken apart.
+        format!("INSERT OR ROLLBACK INTO main.{table} SELECT * FROM beside.{table}")
+    };
+    live.execute(AssertSqlSafe(statement)).await?;
+    for index in &indexes {
+        let sql: String = index.try_get(1)?;
+        live.execute(AssertSqlSafe(sql)).await?;
+    }
+    Ok(())
+}
+
+/// The stored columns of a table, generated ones left out.
+async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT group_concat('\"' || name || '\"', ', ') FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+    )
+    .bind(table.to_owned())
+    .fetch_one(live)
+    .await
+}
+
+async fn has_generated_columns(
+    live: &mut SqliteConnection,
+    table: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden > 1)")
+        .bind(table.to_owned())
+        .fetch_one(live)
+        .await
+}
