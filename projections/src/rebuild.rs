@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_schema::limits;
+use daybook_schema::{Head, limits};
 use futures_util::future::try_join_all;
-use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 use crate::applier::{self, Fetched};
 use crate::database::GameDatabase;
@@ -23,6 +23,7 @@ use crate::position::Position;
 use crate::projection::{ApplyError, Projection};
 use beside::Beside;
 pub(crate) use beside::progress;
+use put_in_place::Placed;
 
 /// Live tables that have come further than the new ones show that there is more: it is waited for so long
 /// before it is looked for again.
@@ -118,11 +119,14 @@ pub async fn rebuild(
             if position.identity.is_none() {
                 return Err(RebuildError::Nothing { name });
             }
-            if !put_in_place(&mut beside, database, feed).await? {
+            let Some(live) = put_in_place(&mut beside, database, feed).await? else {
                 behind.push(beside);
                 continue;
-            }
-            beside.remove().await?;
+            };
+            // Others may write again while the log is folded in.
+            let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
+            folded?;
+            removed?;
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(projection = name, caught_up_seconds, seconds, "the new tables are in place");
             database.applied.send_modify(|applied| {
@@ -159,7 +163,9 @@ async fn catch_up(
 ) -> Result<(), RebuildError> {
     let least = growing.iter().map(|beside| beside.position).min_by_key(|at| at.head.seq);
     let Some(mut position) = least else { return Ok(()) };
-    let mut fetched = fetch(feed, position, wait).await?;
+    // Fewer at first, so that there is soon something to apply.
+    let mut fetched =
+        Fetched::up_to(limits::EVENTS_PER_APPLY_MAX, feed, position.head, wait).await?;
     while !fetched.blocks.is_empty() {
         let events = applier::projected(&position, fetched.blocks);
         if let Some(last) = events.last() {
@@ -168,35 +174,42 @@ async fn catch_up(
         }
         // The next are fetched while these are applied.
         let applying = try_join_all(growing.iter_mut().map(|beside| beside.apply(&events)));
-        let (applied, ahead) = tokio::join!(applying, fetch(feed, position, Duration::ZERO));
+        let (applied, ahead) = tokio::join!(applying, fetch(feed, position.head));
         applied?;
         fetched = ahead?;
     }
     Ok(())
 }
 
-/// What there is after a position, as much as one transaction of a rebuild takes.
-async fn fetch(
-    feed: &mut dyn Feed,
-    position: Position,
-    wait: Duration,
-) -> Result<Fetched, FeedError> {
-    Fetched::up_to(limits::EVENTS_PER_REBUILD_APPLY_MAX, feed, position.head, wait).await
+/// What there is after a head, as much as one transaction of a rebuild takes.
+async fn fetch(feed: &mut dyn Feed, after: Head) -> Result<Fetched, FeedError> {
+    Fetched::up_to(limits::EVENTS_PER_REBUILD_APPLY_MAX, feed, after, Duration::ZERO).await
 }
 
-/// Tells whether the new tables are in place. They are not when the live ones have come further meanwhile;
-/// unless that was in a past that the ledger lost.
+/// Gives the live file once the new tables are in place. They are not when the live ones have come further
+/// meanwhile; unless that was in a past that the ledger lost.
 async fn put_in_place(
     beside: &mut Beside,
     database: &GameDatabase,
     feed: &mut dyn Feed,
-) -> Result<bool, RebuildError> {
-    let Some(further) = beside.put_in_place(database, None).await? else { return Ok(true) };
+) -> Result<Option<SqliteConnection>, RebuildError> {
+    let further = match beside.put_in_place(database, None).await? {
+        Placed::InPlace(live) => return Ok(Some(live)),
+        Placed::Further(head) => head,
+    };
     let beyond = feed.next(further, Duration::ZERO).await;
     if !matches!(beyond, Err(FeedError::Diverged { .. })) {
-        return Ok(false);
+        return Ok(None);
     }
-    Ok(beside.put_in_place(database, Some(further)).await?.is_none())
+    match beside.put_in_place(database, Some(further)).await? {
+        Placed::InPlace(live) => Ok(Some(live)),
+        Placed::Further(_) => Ok(None),
+    }
+}
+
+async fn fold_log(mut live: SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut live).await?;
+    live.close().await
 }
 
 /// Makes the tables that no migration makes.

@@ -1,6 +1,6 @@
 //! All that is counted, timed or hashed: newtypes whose built values are valid values.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,10 @@ pub(crate) fn words(type_name: &str) -> String {
 }
 
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    // Several times as fast as the formatting of each byte: every event's hashes and keys come by here.
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let mut digits = nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16));
+    digits.try_for_each(|digit| f.write_char(digit))
 }
 
 pub(crate) fn parse_hex(

@@ -106,6 +106,7 @@ impl Batch {
         };
         let mut season_ids: Vec<SeasonId> =
             of(StreamKind::Season).map(|id| id.as_season()).collect();
+        season_ids.dedup();
         season_ids.sort_unstable();
         season_ids.dedup();
         let statement = "SELECT season_id, state FROM season_activity \
@@ -117,6 +118,7 @@ impl Batch {
         });
         let mut user_ids: Vec<UserId> = of(StreamKind::User).map(|id| id.as_user()).collect();
         user_ids.extend(started.chain(seasons.values().map(|season| season.user_id)));
+        user_ids.dedup();
         user_ids.sort_unstable();
         user_ids.dedup();
         let statement = "SELECT user_id, json_object('registered_day', registered_day, \

@@ -93,6 +93,8 @@ impl Batch {
             .filter(|stored| stored.event.kind().stream() == StreamKind::Season)
             .map(|stored| stored.header.stream.as_season())
             .collect();
+        // Events come in runs of one command's: most repeats go before anything is sorted.
+        concerned.dedup();
         concerned.sort_unstable();
         concerned.dedup();
         let statement = "SELECT season_id, progress FROM season_streams \

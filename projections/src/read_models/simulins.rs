@@ -79,7 +79,9 @@ impl Projection for Simulins {
         events: &'a [ProjectedEvent],
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
         Box::pin(async move {
-            let concerned: Vec<SimulinId> = events.iter().filter_map(simulin_of).collect();
+            let mut concerned: Vec<SimulinId> = events.iter().filter_map(simulin_of).collect();
+            concerned.sort_unstable();
+            concerned.dedup();
             let mut rows = load(database, LOAD, &concerned).await?;
             let names = load(database, LOAD_NAMES, &concerned).await?;
             let mut new_users = Vec::new();

@@ -150,8 +150,10 @@ impl Beside {
     }
 
     pub(super) async fn remove(self) -> Result<(), RebuildError> {
+        // Removed first: SQLite does not then fold the log into a file that nobody will read.
+        let removed = remove_files(&self.path);
         self.connection.close().await?;
-        remove_files(&self.path)
+        removed
     }
 }
 

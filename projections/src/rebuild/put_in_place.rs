@@ -8,14 +8,22 @@ use super::beside::Beside;
 use crate::database::GameDatabase;
 use crate::position::Position;
 
+/// What became of new tables.
+pub(super) enum Placed {
+    /// They are live, in the file of this connection.
+    InPlace(SqliteConnection),
+    /// The live ones have come further, up to here.
+    Further(Head),
+}
+
 impl Beside {
-    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile: then
-    /// tells how far. A head that is known to be lost is no further.
+    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile. A head
+    /// that is known to be lost is no further.
     pub(super) async fn put_in_place(
         &mut self,
         database: &GameDatabase,
         lost: Option<Head>,
-    ) -> Result<Option<Head>, RebuildError> {
+    ) -> Result<Placed, RebuildError> {
         let writing = database.writing.lock().await;
         let mut live = database.connect_writer().await?;
         // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
@@ -23,7 +31,7 @@ impl Beside {
         sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
         // Indexes are sorted by both cores.
         sqlx::query("PRAGMA threads = 2").execute(&mut live).await?;
-        // The log is folded in after the commit, when others may write again.
+        // The log is folded in by whoever is given the connection.
         sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
             .bind(self.path.to_string_lossy().into_owned())
@@ -37,7 +45,7 @@ impl Beside {
             && lost != Some(live)
         {
             transaction.rollback().await?;
-            return Ok(Some(live));
+            return Ok(Placed::Further(live));
         }
         for table in self.projection.shared_tables() {
             let columns = columns_of(&mut transaction, table).await?;
@@ -66,9 +74,7 @@ impl Beside {
             .await?;
         transaction.commit().await?;
         drop(writing);
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut live).await?;
-        live.close().await?;
-        Ok(None)
+        Ok(Placed::InPlace(live))
     }
 }
 
