@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{Head, limits};
+use daybook_schema::limits;
 use futures_util::future::try_join_all;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
@@ -20,7 +20,7 @@ use crate::applier::{self, Fetched};
 use crate::database::GameDatabase;
 use crate::feed::{Feed, FeedError};
 use crate::position::Position;
-use crate::projection::{ApplyError, Projection};
+use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use beside::Beside;
 pub(crate) use beside::progress;
 use put_in_place::Placed;
@@ -164,26 +164,28 @@ async fn catch_up(
     let least = growing.iter().map(|beside| beside.position).min_by_key(|at| at.head.seq);
     let Some(mut position) = least else { return Ok(()) };
     // Fewer at first, so that there is soon something to apply.
-    let mut fetched =
-        Fetched::up_to(limits::EVENTS_PER_APPLY_MAX, feed, position.head, wait).await?;
-    while !fetched.blocks.is_empty() {
-        let events = applier::projected(&position, fetched.blocks);
-        if let Some(last) = events.last() {
-            position.head = last.stored.head();
-            position.identity = Some(last.identity);
-        }
+    let first = Fetched::up_to(limits::EVENTS_PER_APPLY_MAX, feed, position.head, wait).await?;
+    let mut events = applier::projected(&position, first.blocks);
+    while let Some(last) = events.last() {
+        position.head = last.stored.head();
+        position.identity = Some(last.identity);
         // The next are fetched while these are applied.
         let applying = try_join_all(growing.iter_mut().map(|beside| beside.apply(&events)));
-        let (applied, ahead) = tokio::join!(applying, fetch(feed, position.head));
+        let (applied, ahead) = tokio::join!(applying, fetch(feed, &position));
         applied?;
-        fetched = ahead?;
+        events = ahead?;
     }
     Ok(())
 }
 
-/// What there is after a head, as much as one transaction of a rebuild takes.
-async fn fetch(feed: &mut dyn Feed, after: Head) -> Result<Fetched, FeedError> {
-    Fetched::up_to(limits::EVENTS_PER_REBUILD_APPLY_MAX, feed, after, Duration::ZERO).await
+/// What there is after a position, as much as one transaction of a rebuild takes.
+async fn fetch(
+    feed: &mut dyn Feed,
+    after: &Position,
+) -> Result<Vec<ProjectedEvent>, FeedError> {
+    let events_max = limits::EVENTS_PER_REBUILD_APPLY_MAX;
+    let fetched = Fetched::up_to(events_max, feed, after.head, Duration::ZERO).await?;
+    Ok(applier::projected(after, fetched.blocks))
 }
 
 /// Gives the live file once the new tables are in place. They are not when the live ones have come further
