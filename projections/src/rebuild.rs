@@ -128,7 +128,12 @@ pub async fn rebuild(
             folded?;
             removed?;
             let seconds = started.elapsed().as_secs_f64();
-            tracing::info!(projection = name, caught_up_seconds, seconds, "the new tables are in place");
+            tracing::info!(
+                projection = name,
+                caught_up_seconds,
+                seconds,
+                "the new tables are in place"
+            );
             database.applied.send_modify(|applied| {
                 applied.insert(name, position.head.seq);
             });
@@ -179,10 +184,7 @@ async fn catch_up(
 }
 
 /// What there is after a position, as much as one transaction of a rebuild takes.
-async fn fetch(
-    feed: &mut dyn Feed,
-    after: &Position,
-) -> Result<Vec<ProjectedEvent>, FeedError> {
+async fn fetch(feed: &mut dyn Feed, after: &Position) -> Result<Vec<ProjectedEvent>, FeedError> {
     let events_max = limits::EVENTS_PER_REBUILD_APPLY_MAX;
     let fetched = Fetched::up_to(events_max, feed, after.head, Duration::ZERO).await?;
     Ok(applier::projected(after, fetched.blocks))

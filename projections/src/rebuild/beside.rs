@@ -88,7 +88,9 @@ impl Beside {
                 std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
             }
             let goes_on = found.is_some() && position.version == version;
-            if is_new || (goes_on && has_live_tables(&mut connection, database, projection.as_ref()).await?)
+            if is_new
+                || (goes_on
+                    && has_live_tables(&mut connection, database, projection.as_ref()).await?)
             {
                 let projection = Arc::clone(projection);
                 let beside = Self { projection, path, connection, position, _lock: lock };
@@ -199,7 +201,11 @@ async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx
     let options = connect_options(path).create_if_missing(true).foreign_keys(false);
     // What is written here must outlive a killed process, which it does unsynced; after a power cut, which
     // another boot tells, it is begun anew.
-    let options = options.synchronous(SqliteSynchronous::Off).pragma("cache_size", "-131072").page_size(16_384);
+    let options = options.synchronous(SqliteSynchronous::Off);
+    // It grows at its end, is read once and removed: large pages, and a log that is never folded in. What a
+    // statement needs to undo itself alone stays in memory.
+    let options = options.pragma("cache_size", "-131072").page_size(16_384);
+    let options = options.pragma("wal_autocheckpoint", "0").pragma("temp_store", "MEMORY");
     options.connect().await
 }
 

@@ -95,7 +95,9 @@ async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::E
     live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
     // The transaction is rolled back as a whole, so that no page needs to be kept for the statement alone.
     let statement = if has_generated_columns(live, table).await? {
-        format!("INSERT OR ROLLBACK INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}")
+        format!(
+            "INSERT OR ROLLBACK INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}"
+        )
     } else {
         // Exactly this form is copied row by row as it lies there, nothing taken apart.
         format!("INSERT OR ROLLBACK INTO main.{table} SELECT * FROM beside.{table}")
