@@ -123,10 +123,6 @@ pub async fn rebuild(
                 behind.push(beside);
                 continue;
             };
-            // Others may write again while the log is folded in.
-            let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
-            folded?;
-            removed?;
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(
                 projection = name,
@@ -138,6 +134,10 @@ pub async fn rebuild(
                 applied.insert(name, position.head.seq);
             });
             rebuilt.push(Rebuilt { name, position, seconds });
+            // Readers see them, and others may write again while the log is folded in.
+            let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
+            folded?;
+            removed?;
         }
         growing = behind;
     }
