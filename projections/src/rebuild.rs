@@ -103,7 +103,7 @@ pub async fn rebuild(
     for projection in projections {
         growing.push(Beside::open(database, projection).await?);
     }
-    let (mut rebuilt, mut wait) = (Vec::new(), Duration::ZERO);
+    let (mut rebuilt, mut placed, mut wait) = (Vec::new(), Vec::new(), Duration::ZERO);
     while !growing.is_empty() {
         growing = without_lost(growing, database, feed).await?;
         match catch_up(&mut growing, feed, wait).await {
@@ -134,12 +134,15 @@ pub async fn rebuild(
                 applied.insert(name, position.head.seq);
             });
             rebuilt.push(Rebuilt { name, position, seconds });
-            // Readers see them, and others may write again while the log is folded in.
-            let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
-            folded?;
-            removed?;
+            placed.push((live, beside));
         }
         growing = behind;
+    }
+    // Readers see the new tables, and others may write again while this is cleared up.
+    for (live, beside) in placed {
+        let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
+        folded?;
+        removed?;
     }
     Ok(rebuilt)
 }
