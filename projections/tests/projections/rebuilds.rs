@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use daybook_projections::test_kit::same;
 use daybook_projections::{
-    FeedSource, ProjectionState, Reads, Tail, Workers, all_projections, rebuild, status,
+    BoxFuture, Feed, FeedError, FeedSource, GameDatabase, ProjectionState, Reads, Tail, Workers,
+    all_projections, rebuild, status,
 };
+use daybook_schema::{Block, Head};
 
 use crate::fixture::{Played, all_rows, named};
 
@@ -140,15 +142,12 @@ async fn nothing_is_put_in_the_place_of_rows() {
     let (database, _) = played.project("game.db").await;
     let before = all_rows(database.path()).await;
     struct Empty;
-    impl daybook_projections::Feed for Empty {
+    impl Feed for Empty {
         fn next(
             &mut self,
-            _after: daybook_schema::Head,
+            _after: Head,
             _timeout: Duration,
-        ) -> daybook_projections::BoxFuture<
-            '_,
-            Result<Option<daybook_schema::Block>, daybook_projections::FeedError>,
-        > {
+        ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
             Box::pin(async { Ok(None) })
         }
     }
@@ -157,6 +156,72 @@ async fn nothing_is_put_in_the_place_of_rows() {
         assert!(matches!(error, daybook_projections::RebuildError::Nothing { .. }), "{error}");
     }
     same("nothing came", &before, &all_rows(database.path()).await).unwrap();
+}
+
+/// A feed that breaks off after some blocks, as a killed process would.
+struct BreaksOff {
+    tail: Tail,
+    blocks_left: usize,
+}
+
+impl Feed for BreaksOff {
+    fn next(
+        &mut self,
+        after: Head,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
+        let Some(left) = self.blocks_left.checked_sub(1) else {
+            return Box::pin(async { Err(FeedError::Bus("it broke off".to_owned())) });
+        };
+        self.blocks_left = left;
+        self.tail.next(after, timeout)
+    }
+}
+
+/// Rebuilds `seasons` from a ledger up to a third of it or so; then the feed breaks off.
+async fn rebuild_in_part(database: &GameDatabase, played: &Played) {
+    let mut feed = BreaksOff { tail: Tail::new(played.path()), blocks_left: 6 };
+    let error = rebuild(database, &[named("seasons")], &mut feed).await.unwrap_err();
+    assert_eq!(error.to_string(), "it broke off");
+    let beside = played.path().join("game.db.rebuild-seasons");
+    let beside = rusqlite::Connection::open(beside).unwrap();
+    let query = "SELECT seq FROM projection_positions";
+    let seq: i64 = beside.query_row(query, [], |row| row.get(0)).unwrap();
+    assert!(seq > 1_000, "something was applied: {seq}");
+}
+
+#[tokio::test]
+async fn projections_are_made_anew_together_from_wherever_each_was() {
+    let played = Played::new(40, 8, 42);
+    let (database, _) = played.project("game.db").await;
+    let before = all_rows(database.path()).await;
+    rebuild_in_part(&database, &played).await;
+    let mut tail = Tail::new(played.path());
+    let rebuilt = rebuild(&database, &all_projections(), &mut tail).await.unwrap();
+    let newest = played.events().last().unwrap().header.seq.get();
+    assert!(rebuilt.iter().all(|rebuilt| rebuilt.position.head.seq == newest), "{rebuilt:?}");
+    same("from wherever each was", &before, &all_rows(database.path()).await).unwrap();
+    let left = std::fs::read_dir(played.path()).unwrap();
+    let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> =
+        names.filter(|name| name.contains(".rebuild-") && !name.ends_with(".lock")).collect();
+    assert_eq!(left, Vec::<String>::new(), "nothing is left of the files beside");
+}
+
+/// What a killed rebuild left may be of a past that the ledger has no more.
+#[tokio::test]
+async fn what_a_killed_rebuild_left_of_another_past_is_begun_anew() {
+    let (played, other) = (Played::new(40, 8, 43), Played::new(6, 3, 44));
+    let (expected, _) = other.project("expected.db").await;
+    let expected = all_rows(expected.path()).await;
+    let (database, _) = played.project("game.db").await;
+    rebuild_in_part(&database, &played).await;
+    let mut tail = Tail::new(other.path());
+    rebuild(&database, &all_projections(), &mut tail).await.unwrap();
+    let mut found = all_rows(database.path()).await;
+    // Users are never taken away.
+    found.insert("users".to_owned(), expected["users"].clone());
+    same("another past", &expected, &found).unwrap();
 }
 
 /// What a killed rebuild left is not used once the live tables have another shape.
