@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use daybook_projections::{Credentials, Reads};
+use nkeys::KeyPair;
 
 use crate::nats::{Bus, NAMES};
 use crate::nats_server::NatsServer;
@@ -54,6 +56,60 @@ async fn an_nkey() {
     let users = format!("authorization {{ users: [ {{ nkey: {NKEY} }} ] }}");
     let bus = Bus::with(63, NatsServer::with(&users)).await;
     expect_access(bus, Credentials::NkeySeed(NKEY_SEED.to_owned())).await;
+}
+
+/// A JWT as `nsc` makes them: claims of a subject, signed by whoever issues them.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: serde_json::Value) -> String {
+    let (issued_by, about) = (issuer.public_key(), subject.public_key());
+    let claims = serde_json::json!({
+        "jti": "daybook", "iat": 1_700_000_000, "iss": issued_by, "sub": about, "name": "daybook",
+        "nats": nats,
+    });
+    let header = r#"{"typ":"JWT","alg":"ed25519-nkey"}"#;
+    let encode = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.to_string().as_bytes()));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", encode(&signature))
+}
+
+/// A server of an operator, with an account for JetStream, as a team that uses `nsc` has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credentials_file() {
+    let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
+    let (account, user) = (KeyPair::new_account(), KeyPair::new_user());
+    let unlimited = serde_json::json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    let of_account = serde_json::json!({ "type": "account", "version": 2, "limits": unlimited });
+    let of_system = serde_json::json!({ "type": "account", "version": 2, "limits": {
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1,
+    } });
+    let of_user = serde_json::json!({
+        "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
+    });
+    let of_operator = serde_json::json!({ "type": "operator", "version": 2 });
+    let configuration = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{\n{}: {}\n{}: {}\n}}",
+        jwt(&operator, &operator, of_operator),
+        system.public_key(),
+        system.public_key(),
+        jwt(&operator, &system, of_system),
+        account.public_key(),
+        jwt(&operator, &account, of_account),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("daybook.creds");
+    let file = format!(
+        "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        jwt(&account, &user, of_user),
+        user.seed().unwrap(),
+    );
+    std::fs::write(&path, file).unwrap();
+    let bus = Bus::with(66, NatsServer::with(&configuration)).await;
+    expect_access(bus, Credentials::File(path)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
