@@ -88,7 +88,8 @@ pub struct Rebuilt {
 }
 
 /// Makes projections' tables anew, all in one pass, and puts them in the place of the live ones, each
-/// projection's in a transaction of its own. Tells of each in the order in which they were put in place.
+/// projection's in a transaction of its own; each is named once. Tells of them in the order in which they
+/// were put in place.
 ///
 /// # Errors
 /// [`RebuildError`], the first; then the live tables that were not replaced before it are as they were, and a
@@ -103,7 +104,26 @@ pub async fn rebuild(
     for projection in projections {
         growing.push(Beside::open(database, projection).await?);
     }
-    let (mut rebuilt, mut placed, mut wait) = (Vec::new(), Vec::new(), Duration::ZERO);
+    let mut placed = Vec::with_capacity(projections.len());
+    let outcome = place_all(growing, (database, started), feed, &mut placed).await;
+    // Readers see the new tables, and others may write again while this is cleared up.
+    let (mut rebuilt, mut cleared) = (Vec::with_capacity(placed.len()), Ok(()));
+    for (report, live, beside) in placed {
+        let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
+        cleared = cleared.and(folded.map_err(RebuildError::from)).and(removed);
+        rebuilt.push(report);
+    }
+    outcome.and(cleared).map(|()| rebuilt)
+}
+
+/// Lets new tables catch up and puts them in place, until all are.
+async fn place_all(
+    mut growing: Vec<Beside>,
+    (database, started): (&GameDatabase, Instant),
+    feed: &mut dyn Feed,
+    placed: &mut Vec<(Rebuilt, SqliteConnection, Beside)>,
+) -> Result<(), RebuildError> {
+    let mut wait = Duration::ZERO;
     while !growing.is_empty() {
         growing = without_lost(growing, database, feed).await?;
         match catch_up(&mut growing, feed, wait).await {
@@ -128,23 +148,16 @@ pub async fn rebuild(
                 projection = name,
                 caught_up_seconds,
                 seconds,
-                "the new tables are in place"
+                "new tables are in place"
             );
             database.applied.send_modify(|applied| {
                 applied.insert(name, position.head.seq);
             });
-            rebuilt.push(Rebuilt { name, position, seconds });
-            placed.push((live, beside));
+            placed.push((Rebuilt { name, position, seconds }, live, beside));
         }
         growing = behind;
     }
-    // Readers see the new tables, and others may write again while this is cleared up.
-    for (live, beside) in placed {
-        let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
-        folded?;
-        removed?;
-    }
-    Ok(rebuilt)
+    Ok(())
 }
 
 /// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew.

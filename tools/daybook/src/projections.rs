@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use daybook_projections::{
     DatabaseSettings, GameDatabase, Projection, ProjectionState, ProjectionStatus, Workers,
     all_projections, rebuild, status,
@@ -153,16 +153,15 @@ fn explanation(status: &ProjectionStatus) -> Option<String> {
     }
 }
 
+/// The projections of these names, each once.
 fn named(names: &[String]) -> Result<Vec<Arc<dyn Projection>>> {
-    let all = all_projections();
-    let find = |name: &String| {
-        let found = all.iter().find(|projection| projection.name() == name);
-        found.cloned().with_context(|| {
-            let known: Vec<&str> = all.iter().map(|projection| projection.name()).collect();
-            format!("there is no projection `{name}`; there are {}", known.join(", "))
-        })
-    };
-    names.iter().map(find).collect()
+    let mut all = all_projections();
+    let known: Vec<&str> = all.iter().map(|projection| projection.name()).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("there is no projection `{unknown}`; there are {}", known.join(", "));
+    }
+    all.retain(|projection| names.iter().any(|name| name == projection.name()));
+    Ok(all)
 }
 
 async fn rebuild_all(

@@ -165,9 +165,19 @@ fn the_commands_say_what_they_did_and_what_is_wrong() {
         assert_eq!(projection["head_hash"], demo["head_hash"]);
         assert_eq!(projection["lag_events"], 0);
     }
-    let rebuilt =
-        run(&["projections", "rebuild", "analytics", "simulins", "--json", "--data", data]);
-    assert_eq!(json(&rebuilt)["rebuilt"][1]["head_seq"], demo["head_seq"]);
+    let rebuilt = run(&[
+        "projections",
+        "rebuild",
+        "analytics",
+        "simulins",
+        "analytics",
+        "--json",
+        "--data",
+        data,
+    ]);
+    let rebuilt = json(&rebuilt);
+    assert_eq!(rebuilt["rebuilt"][1]["head_seq"], demo["head_seq"]);
+    assert_eq!(rebuilt["rebuilt"].as_array().unwrap().len(), 2, "each once");
     let unknown = run(&["projections", "rebuild", "seasonz", "--data", data]);
     assert_eq!(unknown.status.code(), Some(2));
     let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
