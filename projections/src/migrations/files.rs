@@ -84,18 +84,28 @@ const REFUSED: [&str; 10] = [
     "PRAGMA",
 ];
 
+/// SQL without its comments and without what stands in quotes.
+fn bare(sql: &str) -> String {
+    let mut bare = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let opened = [("--", "\n"), ("/*", "*/"), ("'", "'"), ("\"", "\""), ("`", "`"), ("[", "]")]
+            .into_iter()
+            .find_map(|(opens, closes)| Some((rest.strip_prefix(opens)?, closes)));
+        if let Some((inside, closes)) = opened {
+            rest = inside.split_once(closes).map_or("", |(_, behind)| behind);
+            bare.push(' ');
+        } else {
+            rest = rest.strip_prefix(first).unwrap_or_default();
+            bare.push(first);
+        }
+    }
+    bare
+}
+
 /// The first word of the first statement that a migration may not have.
 fn refused_statement(sql: &str) -> Option<&'static str> {
-    let plain: String = sql
-        .lines()
-        .map(|line| line.split("--").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n");
-    // Each part after the first begins within a comment, and goes on behind its end.
-    let mut parts = plain.split("/*");
-    let first = parts.next().unwrap_or_default().to_owned();
-    let behind = parts.filter_map(|part| part.split_once("*/"));
-    let plain = behind.fold(first, |plain, (_, rest)| plain + " " + rest);
+    let plain = bare(sql);
     let has_triggers = plain.to_uppercase().contains("TRIGGER");
     plain.split(';').find_map(|statement| {
         let word = statement.split_whitespace().next()?.to_uppercase();

@@ -201,14 +201,20 @@ fn statements_that_would_leave_the_transaction_are_refused() {
         "ATTACH 'x' AS y;",
         "-- so\nPRAGMA user_version = 3;",
         "SELECT 1; /* so */ END;",
+        "SELECT '--'; COMMIT;",
+        "SELECT '/*', 'it''s'; COMMIT; SELECT '*/';",
     ] {
         write(directory.path(), "0004_bad", (bad, "SELECT 1;", ""));
         let refused = Migrations::game().and_directory(directory.path()).unwrap_err();
         assert!(refused.to_string().contains("has the statement"), "{bad}: {refused}");
     }
-    let trigger = "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;";
-    write(directory.path(), "0004_bad", (trigger, "DROP TRIGGER t;", ""));
-    Migrations::game().and_directory(directory.path()).unwrap();
+    for good in [
+        "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",
+        "SELECT 'one; COMMIT'; SELECT \"a; END\" FROM [b; BEGIN]; -- ; ROLLBACK",
+    ] {
+        write(directory.path(), "0004_bad", (good, "SELECT 1;", ""));
+        Migrations::game().and_directory(directory.path()).unwrap();
+    }
 }
 
 #[tokio::test]
