@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -85,6 +86,24 @@ impl Default for DatabaseSettings {
     }
 }
 
+/// A file that another process makes is looked at so often, in all for a second.
+const LOOKS: usize = 20;
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(50);
+
+/// Makes the file if it is new; tells whether it has what it must have.
+async fn make(path: &Path, migrations: &Migrations) -> Result<(), MigrationError> {
+    let is_new =
+        !path.exists() || migrations.status(path).await?.iter().all(|migration| !migration.applied);
+    if is_new {
+        if let Some(parent) = path.parent() {
+            let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        migrations.up(path, None).await?;
+    }
+    migrations.require_current(path).await
+}
+
 /// The seqs up to which projections have applied the ledger, by name.
 pub(crate) type Applied = BTreeMap<&'static str, u64>;
 
@@ -109,16 +128,10 @@ impl GameDatabase {
             Some(directory) => Migrations::game().and_directory(directory)?,
             None => Migrations::game(),
         };
-        let is_new = !path.exists()
-            || migrations.status(path).await?.iter().all(|migration| !migration.applied);
-        if is_new {
-            if let Some(parent) = path.parent() {
-                let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
-                std::fs::create_dir_all(parent).map_err(failed)?;
-            }
-            migrations.up(path, None).await?;
-        }
-        migrations.require_current(path).await?;
+        // Another process may be making the file at this moment.
+        let made = || make(path, &migrations);
+        let looks = ConstantBuilder::default().with_delay(LOOKED_AT_EVERY).with_max_times(LOOKS);
+        made.retry(looks).sleep(tokio::time::sleep).when(MigrationError::may_pass).await?;
         let (writing, applied) = (Arc::default(), watch::Sender::default());
         Ok(Self { path: path.to_owned(), settings, writing, applied })
     }

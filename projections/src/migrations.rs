@@ -14,6 +14,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use crate::database::connect_options;
+use crate::projection::is_passing;
 use check::RowCounts;
 pub use files::NewMigration;
 use files::Numbered;
@@ -111,6 +112,17 @@ pub enum MigrationError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl MigrationError {
+    /// Whether another process that is migrating the file now may be why.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Pending { .. } => true,
+            Self::Sqlite { source, .. } => is_passing(source),
+            _ => false,
+        }
+    }
 }
 
 /// A migration, and whether it was applied.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
-use sqlx::SqliteConnection;
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::watch;
 
 use crate::applier::{self, Applied, Fetched};
@@ -204,11 +204,14 @@ impl Worker {
             self.file = file_id(self.database.path());
             let mut connection = self.database.connect_writer().await?;
             rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
-            match Position::load(&mut connection, name).await? {
+            // Both as they are at one moment: somebody else may be about to commit the first rows.
+            let mut reading = connection.begin().await?;
+            let position = Position::load(&mut reading, name).await?;
+            let is_empty = rebuild::are_empty(&mut reading, self.projection.tables()).await?;
+            reading.rollback().await?;
+            match position {
                 Some(position) if position.version == version => return Ok((connection, position)),
-                None if rebuild::are_empty(&mut connection, self.projection.tables()).await? => {
-                    return Ok((connection, Position::start(version)));
-                }
+                None if is_empty => return Ok((connection, Position::start(version))),
                 Some(_) => {
                     tracing::info!(projection = name, version, "of another version: rebuilding")
                 }

@@ -193,6 +193,25 @@ async fn a_file_with_a_teams_own_migrations_is_opened_with_them() {
     GameDatabase::open(database.path(), settings).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_file_is_made_by_whoever_comes_first() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let path = directory.path().join(format!("{round}.db"));
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let path = path.clone();
+            opening.spawn(async move {
+                GameDatabase::open(&path, DatabaseSettings::default()).await.map(drop)
+            });
+        }
+        for opened in opening.join_all().await {
+            opened.unwrap();
+        }
+        assert_eq!(Migrations::game().verify(&path).await.unwrap(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn statements_that_would_leave_the_transaction_are_refused() {
     let directory = tempfile::tempdir().unwrap();
