@@ -59,13 +59,24 @@ fn main() -> ExitCode {
         Ok(Outcome::DoesNotHold) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line: the causes after one another, whatever line breaks they have.
-            let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
             // Nothing is left to be done where stderr is closed too.
-            let _ = writeln!(std::io::stderr(), "daybook: {line}");
+            let _ = writeln!(std::io::stderr(), "daybook: {}", in_one_line(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// The causes after one another, whatever line breaks they have; what one repeats of its cause is said once.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.ends_with(&text) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(&text);
+        }
+    }
+    line
 }
 
 /// Prints help as it is, and what is wrong with the command line in one line.
