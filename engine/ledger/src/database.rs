@@ -164,12 +164,13 @@ fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
     Ok(connection)
 }
 
+/// Whether there is a file that may be read. It is not opened: closing any descriptor of a file gives back
+/// every lock that the process has on it, SQLite's too, and another program that then closes the ledger
+/// would take itself for the last and remove the log under a writer.
 fn check_file(path: &Path) -> Result<(), DatabaseError> {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => match std::fs::File::open(path) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(DatabaseError::Io { path: path.to_owned(), source }),
-        },
+        Ok(found) if found.is_file() => rustix::fs::access(path, rustix::fs::Access::READ_OK)
+            .map_err(|errno| DatabaseError::Io { path: path.to_owned(), source: errno.into() }),
         Ok(_) => Err(DatabaseError::NotALedger { path: path.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(DatabaseError::Missing { path: path.to_owned() })

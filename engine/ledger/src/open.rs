@@ -221,7 +221,8 @@ impl Ledger {
 
         // Nothing is trusted that only the page cache held.
         writer_thread::checkpoint_whole(&connection)?;
-        std::fs::File::open(&path)?.sync_all()?;
+        let synced = std::fs::File::open(&path)?;
+        synced.sync_all()?;
         let newest_seq = found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
         let mut recovery = match found.snapshot {
             Some(recovery) => recovery,
@@ -241,7 +242,8 @@ impl Ledger {
         let decider = Decider::new(recovery, data_dir.clone(), (keys, time));
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
-        let writer = writer_thread::spawn(connection, (path, Arc::clone(&shared)), to_commit)?;
+        let writer =
+            writer_thread::spawn((connection, synced), (path, Arc::clone(&shared)), to_commit)?;
         let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
         let mut ledger = Self::start((data_dir, lock), shared, (requests, vec![state, writer]));
         if !missing.is_empty() || has_older_epochs_left {

@@ -1,5 +1,6 @@
 //! The thread that owns SQLite: one transaction and one sync a batch, then its answers.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +56,10 @@ pub(crate) enum Answer {
 
 struct Writer {
     connection: Connection,
+    /// The ledger's file, which must not be closed before the connection: closing any descriptor of a file
+    /// gives back every lock that the process has on it, and another program that closed the ledger would
+    /// then take itself for the last and remove the log under us.
+    file: File,
     files: Vec<HeldFile>,
     shared: Arc<Shared>,
     checkpoints: SyncSender<()>,
@@ -94,7 +99,7 @@ const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
 pub(crate) fn spawn(
-    connection: Connection,
+    (connection, file): (Connection, File),
     (path, shared): (PathBuf, Arc<Shared>),
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -107,7 +112,7 @@ pub(crate) fn spawn(
     let files = [path.clone(), database::log_path(&path)];
     let files = files.into_iter().map(HeldFile::of).collect::<std::io::Result<_>>()?;
     let restart_at_pages = RESTART_PAGES;
-    let mut writer = Writer { connection, files, shared, checkpoints, restart_at_pages };
+    let mut writer = Writer { connection, file, files, shared, checkpoints, restart_at_pages };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.shared.guard();
         while let Ok(batch) = batches.recv() {
@@ -115,7 +120,7 @@ pub(crate) fn spawn(
                 break;
             }
         }
-        let Writer { connection, shared, checkpoints, .. } = writer;
+        let Writer { connection, file, shared, checkpoints, .. } = writer;
         drop(checkpoints);
         if checkpointer.join().is_err() {
             tracing::warn!("the checkpoint thread stopped on a broken invariant");
@@ -127,6 +132,7 @@ pub(crate) fn spawn(
         }
         // Dropped before the thread ends, so that no reader sees a log that is about to go.
         drop(connection);
+        drop(file);
         // What was decided but not committed is answered `unavailable` as its replies are dropped.
     })
 }
@@ -135,12 +141,7 @@ impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
     fn take(&mut self, batch: Batch) -> bool {
         // SQLite would go on writing to a file that nobody finds again.
-        if let Some(moved) = self.files.iter().find(|file| !file.is_in_its_place()) {
-            let path = moved.path.display();
-            self.shared.fail(format!(
-                "`{path}` was moved or replaced while the ledger was open; put ledger.db and \
-                 ledger.db-wal back where they were and start again"
-            ));
+        if !self.files_are_in_their_place() {
             return false;
         }
         if let Err(error) = self.commit(&batch) {
@@ -154,6 +155,10 @@ impl Writer {
             });
             return false;
         }
+        // Nor may it be acknowledged if that happened meanwhile.
+        if !self.files_are_in_their_place() {
+            return false;
+        }
         if !batch.rows.is_empty() {
             self.shared.publish(batch.head, batch.identity);
         }
@@ -164,6 +169,18 @@ impl Writer {
             self.keep_log_small();
         }
         true
+    }
+
+    fn files_are_in_their_place(&self) -> bool {
+        let moved = self.files.iter().find(|file| !file.is_in_its_place());
+        if let Some(moved) = moved {
+            let path = moved.path.display();
+            self.shared.fail(format!(
+                "`{path}` was moved, replaced or removed while the ledger was open; put ledger.db and \
+                 ledger.db-wal back where they were, if they are anywhere, and start again"
+            ));
+        }
+        moved.is_none()
     }
 
     fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {

@@ -19,6 +19,32 @@ fn a_second_writer_is_refused_and_told_who_the_first_is() {
     assert!(Reader::open(fixture.path()).unwrap().head().unwrap().seq > 0);
 }
 
+/// Somebody looks into the ledger with SQLite's own shell, or a script, while it is written. When the last
+/// connection to a file is closed SQLite removes the log: that must never seem to be theirs.
+#[test]
+fn another_program_that_opens_and_closes_the_ledger_leaves_the_log_alone() {
+    let mut fixture = Fixture::new();
+    let look = |fixture: &Fixture| {
+        let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                      c.execute('SELECT count(*) FROM events').fetchall(); c.close()";
+        let mut python = std::process::Command::new("python3");
+        let status = python.args(["-c", script]).arg(fixture.database()).status().unwrap();
+        assert!(status.success());
+    };
+    let user_id = fixture.register(1);
+    look(&fixture);
+    let season_id = fixture.start(user_id);
+    // Readers come and go in the writer's own process too.
+    drop(Reader::open(fixture.path()).unwrap());
+    look(&fixture);
+    fixture.bets(user_id, season_id);
+    look(&fixture);
+    let head = fixture.ledger().head();
+    assert_eq!(Reader::open(fixture.path()).unwrap().head().unwrap(), head);
+    fixture.close();
+    assert_eq!(fixture.verify(true).head, head);
+}
+
 #[test]
 fn recovery_gives_the_state_that_was_left() {
     let mut fixture = Fixture::new();
