@@ -353,6 +353,11 @@ impl Migrations {
         (numbered, direction): (&Numbered, Direction),
     ) -> Result<Option<PathBuf>, MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let (sql, kind) = match direction {
+            Direction::Up => (numbered.up.sql.as_str(), "up"),
+            Direction::Down => (numbered.down.sql.as_str(), "down"),
+        };
+        files::require_statement(sql, (numbered, kind))?;
         let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let applied = transaction.list_applied_migrations(TABLE).await;
         let applied =
@@ -397,11 +402,15 @@ impl Migrations {
         let copy =
             directory.join(format!("{}-{at}-before-{:04}.db", self.database, numbered.number));
         let mut database = self.connect(path, false).await?;
+        // Under its name there is a whole copy or none.
+        let unfinished = copy.with_extension("unfinished");
         sqlx::query("VACUUM INTO ?1")
-            .bind(copy.to_string_lossy().into_owned())
+            .bind(unfinished.to_string_lossy().into_owned())
             .execute(&mut database)
             .await
             .map_err(|source| MigrationError::Sqlite { path: copy.clone(), source })?;
+        let synced = std::fs::File::open(&unfinished).and_then(|file| file.sync_all());
+        synced.and_then(|()| std::fs::rename(&unfinished, &copy)).map_err(io_failed)?;
         Ok(copy)
     }
 }

@@ -44,10 +44,15 @@ impl Position {
         .bind(name)
         .fetch_optional(database)
         .await?;
-        row.map(|row| Self::read(&row)).transpose()
+        Ok(row.map(|row| Self::read(&row)))
     }
 
-    fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Self, sqlx::Error> {
+    /// What cannot be one was altered by hand: the rows are then taken for outdated, and made anew.
+    fn read(row: &sqlx::sqlite::SqliteRow) -> Self {
+        Self::try_read(row).unwrap_or(Self::start(OUTDATED))
+    }
+
+    fn try_read(row: &sqlx::sqlite::SqliteRow) -> Result<Self, sqlx::Error> {
         let text = |column: &str| row.try_get::<String, _>(column);
         let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
         let ledger_id: LedgerId = text("ledger_id")?.parse().map_err(|e| decode(Box::new(e)))?;
@@ -148,5 +153,5 @@ async fn all(database: &mut SqliteConnection) -> Result<Vec<(String, Position)>,
         return Ok(Vec::new());
     }
     let rows = sqlx::query("SELECT * FROM projection_positions").fetch_all(database).await?;
-    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)))).collect()
 }

@@ -56,6 +56,10 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
+pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "13"))
+}
+
 /// A read model: tables that are a function of the ledger.
 ///
 /// The worker hands over events in the ledger's order, each exactly once as far as the tables can tell:

@@ -20,7 +20,7 @@ use crate::applier::{self, Fetched};
 use crate::database::GameDatabase;
 use crate::feed::{Feed, FeedError};
 use crate::position::Position;
-use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
 use beside::Beside;
 pub(crate) use beside::progress;
 use put_in_place::Placed;
@@ -101,7 +101,10 @@ pub async fn rebuild(
 ) -> Result<Vec<Rebuilt>, RebuildError> {
     let started = Instant::now();
     let mut growing = Vec::with_capacity(projections.len());
-    for projection in projections {
+    // In the same order by whomever: of two that meet one goes on.
+    let mut projections: Vec<&Arc<dyn Projection>> = projections.iter().collect();
+    projections.sort_unstable_by_key(|projection| projection.name());
+    for projection in &projections {
         growing.push(Beside::open(database, projection).await?);
     }
     let mut placed = Vec::with_capacity(projections.len());
@@ -139,9 +142,16 @@ async fn place_all(
             if position.identity.is_none() {
                 return Err(RebuildError::Nothing { name });
             }
-            let Some(live) = put_in_place(&mut beside, database, feed).await? else {
-                behind.push(beside);
-                continue;
+            let live = match put_in_place(&mut beside, database, feed).await? {
+                Placed::InPlace(live) => live,
+                Placed::Further(_) => {
+                    behind.push(beside);
+                    continue;
+                }
+                Placed::Reshaped => {
+                    behind.push(beside.begin_anew(database).await?);
+                    continue;
+                }
             };
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(
@@ -206,24 +216,24 @@ async fn fetch(feed: &mut dyn Feed, after: &Position) -> Result<Vec<ProjectedEve
     Ok(applier::projected(after, fetched.blocks))
 }
 
-/// Gives the live file once the new tables are in place. They are not when the live ones have come further
-/// meanwhile; unless that was in a past that the ledger lost.
+/// Puts new tables in place. Live ones that have come further count for nothing if that was in a past that the
+/// ledger lost.
 async fn put_in_place(
     beside: &mut Beside,
     database: &GameDatabase,
     feed: &mut dyn Feed,
-) -> Result<Option<SqliteConnection>, RebuildError> {
-    let further = match beside.put_in_place(database, None).await? {
-        Placed::InPlace(live) => return Ok(Some(live)),
-        Placed::Further(head) => head,
+) -> Result<Placed, RebuildError> {
+    let placed = match beside.put_in_place(database, None).await {
+        Err(RebuildError::Database(error)) if is_disk_full(&error) => {
+            beside.make_room()?;
+            return Err(error.into());
+        }
+        other => other?,
     };
-    let beyond = feed.next(further, Duration::ZERO).await;
-    if !matches!(beyond, Err(FeedError::Diverged { .. })) {
-        return Ok(None);
-    }
-    match beside.put_in_place(database, Some(further)).await? {
-        Placed::InPlace(live) => Ok(Some(live)),
-        Placed::Further(_) => Ok(None),
+    let Placed::Further(further) = placed else { return Ok(placed) };
+    match feed.next(further, Duration::ZERO).await {
+        Err(FeedError::Diverged { .. }) => beside.put_in_place(database, Some(further)).await,
+        _ => Ok(placed),
     }
 }
 

@@ -221,8 +221,7 @@ impl Ledger {
 
         // Nothing is trusted that only the page cache held.
         writer_thread::checkpoint_whole(&connection)?;
-        let synced = std::fs::File::open(&path)?;
-        synced.sync_all()?;
+        let synced = std::fs::File::open(&path).and_then(|file| file.sync_all().map(|()| file))?;
         let newest_seq = found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
         let mut recovery = match found.snapshot {
             Some(recovery) => recovery,

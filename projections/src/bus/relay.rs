@@ -113,7 +113,9 @@ impl Relay {
         let subject = self.settings.range_subject();
         // Who answers for the stream publishes to it. One that was killed does not.
         let beginning = Head { seq: 0, hash: EventHash::new([0; 32]) };
-        if client.request(subject.clone(), beginning.to_string().into()).await.is_ok() {
+        let answer = client.request(subject.clone(), beginning.to_string().into()).await;
+        // A stranger could answer anything; whoever has the ledger's key answers with its first block.
+        if answer.is_ok_and(|answer| stream::read_block(&answer.payload, &self.key).is_ok()) {
             let other = format!("it answers on {subject}");
             return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
         }

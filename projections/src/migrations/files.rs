@@ -103,14 +103,32 @@ fn bare(sql: &str) -> String {
     bare
 }
 
+/// Refuses a file that nobody has written anything into yet: once it was applied, it could not be changed.
+pub(super) fn require_statement(
+    sql: &str,
+    (numbered, kind): (&Numbered, &str),
+) -> Result<(), MigrationError> {
+    let is_empty = bare(sql).chars().all(|letter| letter.is_whitespace() || letter == ';');
+    match is_empty {
+        true => Err(MigrationError::File {
+            path: PathBuf::from(format!("{:04}_{}.{kind}.sql", numbered.number, numbered.name)),
+            problem: "has no statement; write `SELECT 1;` where nothing is to be done".to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// The first word of the first statement that a migration may not have.
 fn refused_statement(sql: &str) -> Option<&'static str> {
     let plain = bare(sql);
-    let has_triggers = plain.to_uppercase().contains("TRIGGER");
+    let mut is_in_trigger = false;
     plain.split(';').find_map(|statement| {
-        let word = statement.split_whitespace().next()?.to_uppercase();
-        // A trigger's body ends with one.
-        REFUSED.into_iter().find(|refused| *refused == word && !(has_triggers && word == "END"))
+        let mut words = statement.split_whitespace().map(str::to_uppercase);
+        let first = words.next()?;
+        // CREATE [TEMP] TRIGGER: its body goes on to an END.
+        is_in_trigger |= first == "CREATE" && words.take(2).any(|word| word == "TRIGGER");
+        let is_its_end = first == "END" && std::mem::take(&mut is_in_trigger);
+        REFUSED.into_iter().find(|refused| *refused == first && !is_its_end)
     })
 }
 
@@ -147,7 +165,11 @@ pub(super) fn read_directory(
         if taken.iter().any(|numbered| numbered.number == number) {
             return Err(refuse(&path, "has the number of another migration"));
         }
-        let text = std::fs::read_to_string(&path).map_err(io_failed)?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| refuse(&path, &format!("cannot be read: {error}")))?;
+        if text.starts_with('\u{feff}') || text.contains('\0') {
+            return Err(refuse(&path, "begins with a byte-order mark or has a NUL: write it anew"));
+        }
         if let Some(word) = refused_statement(&text) {
             let problem =
                 format!("has the statement {word}, which would leave its transaction or file");
@@ -158,10 +180,13 @@ pub(super) fn read_directory(
             return Err(refuse(&path, "has the number of another migration"));
         }
         name.clone_into(&mut migration.name);
-        match kind {
-            "up" => migration.up = Some(text),
-            "down" => migration.down = Some(text),
-            _ => migration.check = Some(text),
+        let of_kind = match kind {
+            "up" => &mut migration.up,
+            "down" => &mut migration.down,
+            _ => &mut migration.check,
+        };
+        if of_kind.replace(text).is_some() {
+            return Err(refuse(&path, "has the number of another migration"));
         }
     }
     let numbered = found.into_iter().map(|(number, found)| {
@@ -175,12 +200,15 @@ pub(super) fn read_directory(
     numbered.collect()
 }
 
+/// Room for a date and a time, `20261231235959`.
+const NUMBER_MAX: i64 = 99_999_999_999_999;
+
 /// Number, name and kind of `0004_add_teams.up.sql`.
 fn parse_name(file_name: &str) -> Option<(i64, &str, &str)> {
     let (stem, kind) = file_name.strip_suffix(".sql")?.rsplit_once('.')?;
     let (number, name) = stem.split_once('_')?;
     let is_kind = ["up", "down", "check"].contains(&kind);
-    let number: i64 = number.parse().ok().filter(|number| *number > 0)?;
+    let number: i64 = number.parse().ok().filter(|number| (1..=NUMBER_MAX).contains(number))?;
     (is_kind && !name.is_empty()).then_some((number, name, kind))
 }
 

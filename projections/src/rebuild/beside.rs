@@ -11,7 +11,7 @@ use super::{RebuildError, make_tables};
 use crate::applier::{self, Applied};
 use crate::database::{GameDatabase, connect_options};
 use crate::position::Position;
-use crate::projection::{ProjectedEvent, Projection};
+use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
 
 /// A lock that somebody holds is looked at so often, in all for a tenth of a second.
 const LOCK_LOOKS: u32 = 5;
@@ -77,42 +77,25 @@ impl Beside {
             }
             tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await;
         }
-        for _ in 0..2 {
-            let mut connection = connect_beside(&path).await?;
-            let is_whole = std::fs::read_to_string(&lock_path).is_ok_and(|boot| boot == boot_id());
-            let found = Position::load(&mut connection, name).await.unwrap_or(None);
-            let found = found.filter(|_| is_whole);
-            let position = found.unwrap_or(Position::start(version));
-            let is_new = !path_has_tables(&mut connection).await?;
-            if is_new {
-                std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
-            }
-            let goes_on = found.is_some() && position.version == version;
-            if is_new
-                || (goes_on
-                    && has_live_tables(&mut connection, database, projection.as_ref()).await?)
-            {
+        // What was written before the machine stopped may be torn.
+        if std::fs::read_to_string(&lock_path).is_ok_and(|boot| boot == boot_id()) {
+            let left = left_beside(&path, database, projection.as_ref()).await;
+            if let Some((connection, position)) = left.filter(|(_, left)| left.version == version) {
                 let projection = Arc::clone(projection);
-                let beside = Self { projection, path, connection, position, _lock: lock };
-                return beside.with_tables(database, is_new).await;
+                return Ok(Self { projection, path, connection, position, _lock: lock });
             }
-            // Of another version, boot or shape, or begun and never committed to.
-            connection.close().await?;
-            std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
-            remove_files(&path)?;
         }
-        Err(RebuildError::Busy { name })
+        remove_files(&path)?;
+        std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
+        let connection = connect_beside(&path).await?;
+        let position = Position::start(version);
+        let projection = Arc::clone(projection);
+        let beside = Self { projection, path, connection, position, _lock: lock };
+        beside.with_tables(database).await
     }
 
     /// Makes the tables as they are in the live file, without their indexes.
-    async fn with_tables(
-        mut self,
-        database: &GameDatabase,
-        is_new: bool,
-    ) -> Result<Self, RebuildError> {
-        if !is_new {
-            return Ok(self);
-        }
+    async fn with_tables(mut self, database: &GameDatabase) -> Result<Self, RebuildError> {
         let mut live = database.connect_writer().await?;
         let projection = self.projection.as_ref();
         make_tables(&mut live, projection).await?;
@@ -138,11 +121,30 @@ impl Beside {
         let name = self.name();
         let applying =
             applier::apply(&mut self.connection, &self.projection, &self.position, events);
-        match applying.await.map_err(|source| RebuildError::Apply { name, source })? {
-            Applied::Committed(position) => self.position = position,
-            Applied::Moved => return Err(RebuildError::Busy { name }),
+        match applying.await {
+            Ok(Applied::Committed(position)) => self.position = position,
+            Ok(Applied::Moved) => return Err(RebuildError::Busy { name }),
+            Err(source) => {
+                if matches!(&source, ApplyError::Database(error) if is_disk_full(error)) {
+                    self.make_room()?;
+                }
+                return Err(RebuildError::Apply { name, source });
+            }
         }
         Ok(())
+    }
+
+    /// On a full disk: others need the room, the ledger first of all.
+    pub(super) fn make_room(&self) -> Result<(), RebuildError> {
+        remove_files(&self.path)
+    }
+
+    /// Whether the live tables still look as these do.
+    pub(super) async fn has_shape_of(
+        &mut self,
+        live: &mut SqliteConnection,
+    ) -> Result<bool, sqlx::Error> {
+        has_live_tables(&mut self.connection, live, self.projection.as_ref()).await
     }
 
     pub(super) async fn begin_anew(self, database: &GameDatabase) -> Result<Self, RebuildError> {
@@ -181,19 +183,34 @@ async fn sql_of(
         .await
 }
 
+/// What an earlier rebuild left and how far it had come, if it is of any use: whole, and with the tables that
+/// the live file has.
+async fn left_beside(
+    path: &std::path::Path,
+    database: &GameDatabase,
+    projection: &dyn Projection,
+) -> Option<(SqliteConnection, Position)> {
+    if !path.exists() {
+        return None;
+    }
+    let mut connection = connect_beside(path).await.ok()?;
+    let position = Position::load(&mut connection, projection.name()).await.ok()??;
+    let mut live = database.connect_writer().await.ok()?;
+    let has_them = has_live_tables(&mut connection, &mut live, projection).await;
+    has_them.is_ok_and(|has_them| has_them).then_some((connection, position))
+}
+
 /// Whether what an earlier rebuild left has the tables that the live file has.
 async fn has_live_tables(
     beside: &mut SqliteConnection,
-    database: &GameDatabase,
+    live: &mut SqliteConnection,
     projection: &dyn Projection,
 ) -> Result<bool, sqlx::Error> {
-    let mut live = database.connect_writer().await?;
     for table in tables_beside(projection) {
-        if sql_of(beside, table).await? != sql_of(&mut live, table).await? {
+        if sql_of(beside, table).await? != sql_of(live, table).await? {
             return Ok(false);
         }
     }
-    live.close().await?;
     Ok(true)
 }
 
@@ -207,12 +224,6 @@ async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx
     let options = options.pragma("cache_size", "-131072").page_size(16_384);
     let options = options.pragma("wal_autocheckpoint", "0").pragma("temp_store", "MEMORY");
     options.connect().await
-}
-
-async fn path_has_tables(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await?;
-    Ok(tables > 0)
 }
 
 fn remove_files(path: &std::path::Path) -> Result<(), RebuildError> {

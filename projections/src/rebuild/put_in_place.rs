@@ -14,6 +14,8 @@ pub(super) enum Placed {
     InPlace(SqliteConnection),
     /// The live ones have come further, up to here.
     Further(Head),
+    /// The live ones have another shape now.
+    Reshaped,
 }
 
 impl Beside {
@@ -46,6 +48,11 @@ impl Beside {
         {
             transaction.rollback().await?;
             return Ok(Placed::Further(live));
+        }
+        // A migration may have come between.
+        if !self.has_shape_of(&mut transaction).await? {
+            transaction.rollback().await?;
+            return Ok(Placed::Reshaped);
         }
         for table in self.projection.shared_tables() {
             let columns = columns_of(&mut transaction, table).await?;
@@ -89,18 +96,17 @@ async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::E
     .await?;
     for index in &indexes {
         let name: String = index.try_get(0)?;
+        let name = name.replace('"', "\"\"");
         live.execute(AssertSqlSafe(format!("DROP INDEX main.\"{name}\""))).await?;
     }
     let columns = columns_of(live, table).await?;
     live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
-    // The transaction is rolled back as a whole, so that no page needs to be kept for the statement alone.
-    let statement = if has_generated_columns(live, table).await? {
-        format!(
-            "INSERT OR ROLLBACK INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}"
-        )
-    } else {
-        // Exactly this form is copied row by row as it lies there, nothing taken apart.
+    let statement = if is_plain(live, table).await? {
+        // Exactly this form is copied row by row as it lies there, nothing taken apart. The transaction is
+        // rolled back as a whole, so that no page needs to be kept for the statement alone.
         format!("INSERT OR ROLLBACK INTO main.{table} SELECT * FROM beside.{table}")
+    } else {
+        format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}")
     };
     live.execute(AssertSqlSafe(statement)).await?;
     for index in &indexes {
@@ -120,12 +126,14 @@ async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, 
     .await
 }
 
-async fn has_generated_columns(
-    live: &mut SqliteConnection,
-    table: &str,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden > 1)")
-        .bind(table.to_owned())
-        .fetch_one(live)
-        .await
+/// Whether a table has neither generated columns nor a team's triggers: what a trigger does about conflicts
+/// would be overruled by the statement that it runs for.
+async fn is_plain(live: &mut SqliteConnection, table: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden > 1) \
+         AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1)",
+    )
+    .bind(table.to_owned())
+    .fetch_one(live)
+    .await
 }

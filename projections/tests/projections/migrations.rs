@@ -101,6 +101,28 @@ async fn a_migration_whose_check_fails_is_rolled_back_whole() {
     Migrations::game().require_current(path).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_migration_that_nobody_wrote_yet_is_not_applied() {
+    let (_played, database, directory) = filled().await;
+    Migrations::game().new_pair(&directory, "add_teams").unwrap();
+    let migrations = Migrations::game().and_directory(&directory).unwrap();
+    let error = migrations.up(database.path(), None).await.unwrap_err().to_string();
+    assert!(error.starts_with("`0004_add_teams.up.sql` has no statement"), "{error}");
+    Migrations::game().require_current(database.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_migrations_check_may_only_look() {
+    let (_played, database, directory) = filled().await;
+    let path = database.path();
+    let before = all_rows(path).await;
+    write(&directory, "0004_writes", ("CREATE TABLE a (x);", "DROP TABLE a;", "DELETE FROM bets;"));
+    let migrations = Migrations::game().and_directory(&directory).unwrap();
+    migrations.up(path, None).await.unwrap_err();
+    same("rolled back", &before, &all_rows(path).await).unwrap();
+    Migrations::game().require_current(path).await.unwrap();
+}
+
 /// Rows that are lost, references that lead nowhere and SQL that fails: each leaves the file as it was.
 #[tokio::test]
 async fn what_a_migration_must_not_do_is_seen() {
@@ -222,10 +244,17 @@ fn statements_that_would_leave_the_transaction_are_refused() {
         "SELECT 1; /* so */ END;",
         "SELECT '--'; COMMIT;",
         "SELECT '/*', 'it''s'; COMMIT; SELECT '*/';",
+        "/* see -- */ COMMIT;",
+        "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;\nEND;",
     ] {
         write(directory.path(), "0004_bad", (bad, "SELECT 1;", ""));
         let refused = Migrations::game().and_directory(directory.path()).unwrap_err();
         assert!(refused.to_string().contains("has the statement"), "{bad}: {refused}");
+    }
+    for bad in ["\u{feff}SELECT 1;", "SELECT 1;\0 SELECT 2;"] {
+        write(directory.path(), "0004_bad", (bad, "SELECT 1;", ""));
+        let refused = Migrations::game().and_directory(directory.path()).unwrap_err();
+        assert!(refused.to_string().contains("0004_bad.up.sql"), "{bad}: {refused}");
     }
     for good in [
         "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",

@@ -24,7 +24,7 @@ pub const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 /// A ledger, a server, and a relay between them.
 pub struct Bus {
     played: Played,
-    server: NatsServer,
+    pub server: NatsServer,
     pub settings: NatsSettings,
     key: VerifyingKey,
     expected: Rows,

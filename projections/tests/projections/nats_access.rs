@@ -131,3 +131,43 @@ async fn certificates_of_both() {
     workers.stop().await;
     relay.stop().await;
 }
+
+/// The users of PROJECTIONS.md can do what they are for, and whoever faces the public can do nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_permissions() {
+    let document = include_str!("../../../docs/PROJECTIONS.md");
+    let (_, users) = document.split_once("authorization {").unwrap();
+    let (users, _) = users.split_once("```").unwrap();
+    let passwords = ["RELAY", "WORKER", "API"].into_iter();
+    let users = passwords.fold(format!("authorization {{{users}"), |users, name| {
+        users.replace(&format!("${name}_PASSWORD"), "secret")
+    });
+    let mut bus = Bus::with(67, NatsServer::with(&users)).await;
+    let login = |user: &str| Credentials::UserAndPassword {
+        user: user.to_owned(),
+        password: "secret".to_owned(),
+    };
+    bus.settings.credentials = login("relay");
+    let relay = bus.relay();
+    bus.settings.credentials = login("worker");
+    let (database, workers) = bus.workers("bus.db").await;
+    bus.expect_same("with the documented permissions", &database).await;
+    workers.stop().await;
+    relay.stop().await;
+
+    let connect = |user: &'static str| {
+        let options =
+            async_nats::ConnectOptions::with_user_and_password(user.into(), "secret".into());
+        options.request_timeout(Some(Duration::from_millis(500))).connect(bus.server.url())
+    };
+    let public = connect("api").await.unwrap();
+    let delete = public.request("$JS.API.STREAM.DELETE.daybook", "".into()).await;
+    assert!(delete.is_err(), "{delete:?}");
+    public.publish("daybook.blocks", "garbage".into()).await.unwrap();
+    public.flush().await.unwrap();
+    let context = async_nats::jetstream::new(connect("relay").await.unwrap());
+    let mut stream = context.get_stream("daybook").await.unwrap();
+    let newest = stream.info().await.unwrap().state.last_sequence;
+    let newest = stream.get_raw_message(newest).await.unwrap();
+    assert_ne!(newest.payload, "garbage");
+}

@@ -276,3 +276,82 @@ async fn status_holds_rows_to_the_ledger() {
     let states = status(&database, &all_projections(), other.path()).await.unwrap();
     assert!(states.iter().all(|state| state.state == ProjectionState::Outdated), "{states:?}");
 }
+
+/// What a power cut or a failing disk left beside, and a position that somebody broke by hand.
+#[tokio::test]
+async fn what_is_damaged_beside_or_in_a_position_is_made_anew() {
+    let played = Played::new(5, 3, 45);
+    let (database, _) = played.project("game.db").await;
+    let before = all_rows(database.path()).await;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for boot in [boot.as_str(), "another boot"] {
+        std::fs::write(played.path().join("game.db.rebuild-seasons"), [0; 65_536]).unwrap();
+        std::fs::write(played.path().join("game.db.rebuild-seasons.lock"), boot).unwrap();
+        rebuild(&database, &[named("seasons")], &mut Tail::new(played.path())).await.unwrap();
+    }
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection.execute("UPDATE projection_positions SET hash = 'garbage'", []).unwrap();
+    let states = status(&database, &all_projections(), played.path()).await.unwrap();
+    assert!(states.iter().all(|state| state.state == ProjectionState::Outdated), "{states:?}");
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    same("made anew", &before, &all_rows(database.path()).await).unwrap();
+}
+
+/// A team's triggers go on to do what they do, and its indexes stay, whatever they are called.
+#[tokio::test]
+async fn a_teams_triggers_and_indexes_stay() {
+    let played = Played::new(5, 3, 46);
+    let (database, _) = played.project("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE seen (user_id TEXT PRIMARY KEY); \
+             CREATE TRIGGER seen_season AFTER INSERT ON seasons \
+             BEGIN INSERT OR IGNORE INTO seen VALUES (NEW.user_id); END; \
+             CREATE INDEX \"my \"\"own\"\" index\" ON seasons (coins);",
+        )
+        .unwrap();
+    for _ in 0..2 {
+        rebuild(&database, &[named("seasons")], &mut Tail::new(played.path())).await.unwrap();
+    }
+    let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert!(count("SELECT count(*) FROM seen") > 0);
+    let own = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'my %' OR name = 'seen_season'";
+    assert_eq!(count(own), 2);
+}
+
+/// A feed that stands for somebody who migrates the live file while it is asked.
+struct Migrates(Tail, rusqlite::Connection);
+
+impl Feed for Migrates {
+    fn next(
+        &mut self,
+        after: Head,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
+        for table in ["users", "seasons", "bet_economics"] {
+            // It fails from the second time on.
+            drop(self.1.execute(&format!("ALTER TABLE {table} ADD COLUMN nick TEXT"), []));
+        }
+        self.0.next(after, timeout)
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_comes_between_is_seen() {
+    let played = Played::new(5, 3, 47);
+    let (database, _) = played.project("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    let before: i64 =
+        connection.query_row("SELECT count(*) FROM seasons", [], |row| row.get(0)).unwrap();
+    let mut feed = Migrates(Tail::new(played.path()), connection);
+    rebuild(&database, &all_projections(), &mut feed).await.unwrap();
+    for table in ["users", "seasons", "bet_economics"] {
+        let query = format!("SELECT count(*), count(nick) FROM {table}");
+        let (rows, nicks): (i64, i64) =
+            feed.1.query_row(&query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(nicks, 0, "{table}");
+        assert!(table != "seasons" || rows == before, "{rows}");
+    }
+}
