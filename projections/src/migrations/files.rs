@@ -152,7 +152,9 @@ pub(super) fn read_directory(
     };
     let io_failed = |source| MigrationError::Io { path: directory.to_owned(), source };
     let mut found: BTreeMap<i64, Found> = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).map_err(io_failed)? {
+    let entries = std::fs::read_dir(directory)
+        .map_err(|error| refuse(directory, &format!("cannot be read: {error}")))?;
+    for entry in entries {
         let path = entry.map_err(io_failed)?.path();
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !file_name.ends_with(".sql") {

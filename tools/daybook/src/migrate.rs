@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use daybook_projections::Migrations;
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::arguments::read_models::{
     MigrateArguments, MigrateCommand, MigrateCommonArguments, MigratedDatabase,
 };
-use crate::output::{write_json, write_line};
+use crate::output::{note, write_json, write_line};
 
 #[derive(Serialize)]
 struct ReportJson {
@@ -58,19 +58,17 @@ pub(crate) fn run(arguments: &MigrateArguments) -> Result<Outcome> {
 
 fn targets(common: &MigrateCommonArguments) -> Result<Vec<Target>> {
     let data = &common.data.data;
-    let chosen = common.database.or(common.migrations.as_ref().map(|_| MigratedDatabase::Game));
     let mut targets = Vec::new();
-    if chosen != Some(MigratedDatabase::Telemetry) {
-        targets.push(Target { path: common.url.path(data)?, migrations: Migrations::game() });
+    if common.database != Some(MigratedDatabase::Telemetry) {
+        let migrations = match &common.migrations {
+            Some(directory) => Migrations::game().and_directory(directory)?,
+            None => Migrations::game(),
+        };
+        targets.push(Target { path: common.url.path(data)?, migrations });
     }
-    if chosen != Some(MigratedDatabase::Game) {
+    if common.database != Some(MigratedDatabase::Game) {
         let path = data.join("telemetry.db");
         targets.push(Target { path, migrations: Migrations::telemetry() });
-    }
-    if let Some(directory) = &common.migrations {
-        for target in &mut targets {
-            target.migrations = target.migrations.clone().and_directory(directory)?;
-        }
     }
     Ok(targets)
 }
@@ -178,14 +176,17 @@ async fn verify(common: &MigrateCommonArguments) -> Result<Outcome> {
 }
 
 fn new(common: &MigrateCommonArguments, name: &str) -> Result<Outcome> {
+    if common.database == Some(MigratedDatabase::Telemetry) {
+        bail!("migrations of your own are for game.db; telemetry.db has ours alone");
+    }
     let directory = common.migrations.clone().unwrap_or_else(|| PathBuf::from("migrations"));
-    let migrations = match common.database {
-        Some(MigratedDatabase::Telemetry) => Migrations::telemetry(),
-        _ => Migrations::game(),
+    let migrations = match directory.exists() {
+        true => Migrations::game().and_directory(&directory)?,
+        false => Migrations::game(),
     };
-    let migrations =
-        if directory.exists() { migrations.and_directory(&directory)? } else { migrations };
     let pair = migrations.new_pair(&directory, name)?;
     write_line(&format!("{}\n{}", pair.up.display(), pair.down.display()))?;
+    let directory = directory.display();
+    note(&format!("write both, then: daybook migrate up --migrations {directory}"));
     Ok(Outcome::Holds)
 }

@@ -325,7 +325,7 @@ pub(crate) struct MigrateCommonArguments {
     pub(crate) url: GameDatabaseArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
-    /// One of the files alone [default: both; game for down and with --migrations]
+    /// One of the files alone [default: both; game for down]
     #[arg(long, env = "DAYBOOK_DATABASE", value_enum)]
     pub(crate) database: Option<MigratedDatabase>,
     /// A directory with migrations of your own, numbered after ours
