@@ -70,7 +70,8 @@ pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
 /// So that a rebuild gives the same rows, these come from the events alone: no clock, no randomness.
 /// `examples/lucky_pots.rs` is a whole one.
 pub trait Projection: Send + Sync {
-    /// Its name, which `daybook projections` shows and takes.
+    /// Its name, under which its position is kept. `daybook projections` knows those of Daybook; a program of
+    /// yours asks [`crate::status()`] and [`crate::rebuild()`] for your own.
     fn name(&self) -> &'static str;
 
     /// Raised whenever the rows would come out differently: the tables are then rebuilt by themselves.

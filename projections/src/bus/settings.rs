@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::{ConnectOptions, Event};
 
 /// Who we are to the server.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +136,7 @@ impl NatsSettings {
         let (url, name, told) =
             (self.url.clone(), name.to_owned(), Arc::new(Mutex::new(String::new())));
         options = options.event_callback(move |event| {
-            tell(&told, &format!("{name}: {url}: {event}"));
+            tell(&told, &format!("{name}: {url}: {event}"), &event);
             std::future::ready(())
         });
         if let Some(path) = &self.root_certificates {
@@ -165,11 +165,17 @@ impl NatsSettings {
 
 /// Says what became of the connection, once for as long as it stays the same: a server that is away is tried
 /// several times a second.
-fn tell(told: &Mutex<String>, event: &str) {
+fn tell(told: &Mutex<String>, text: &str, event: &Event) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    if *told != event {
-        tracing::info!("{event}");
-        event.clone_into(&mut told);
+    if *told == text {
+        return;
+    }
+    text.clone_into(&mut told);
+    match event {
+        Event::ClientError(_) | Event::ServerError(_) => tracing::warn!(
+            "{text}; tried again: see to the server, to the address, and to our user's credentials and rights"
+        ),
+        _ => tracing::info!("{text}"),
     }
 }
 

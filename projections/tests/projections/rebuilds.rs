@@ -1,6 +1,5 @@
 //! Guards: tables that are made anew are the same tables; reads go on meanwhile, and users stay.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_projections::test_kit::same;
@@ -9,6 +8,7 @@ use daybook_projections::{
     all_projections, rebuild, status,
 };
 use daybook_schema::{Block, Head};
+use tokio::sync::watch;
 
 use crate::fixture::{Played, all_rows, named};
 
@@ -122,17 +122,45 @@ async fn tables_of_another_past_are_made_anew_by_themselves() {
     same("another past", &expected, &found).unwrap();
 }
 
+/// A feed that tells when it is asked, and gives nothing before it is let go.
+struct Waits {
+    tail: Tail,
+    asked: watch::Sender<bool>,
+    let_go: watch::Receiver<bool>,
+}
+
+impl Feed for Waits {
+    fn next(
+        &mut self,
+        after: Head,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
+        Box::pin(async move {
+            self.asked.send_replace(true);
+            self.let_go.wait_for(|let_go| *let_go).await.unwrap();
+            self.tail.next(after, timeout).await
+        })
+    }
+}
+
 #[tokio::test]
 async fn one_rebuild_of_a_projection_at_a_time() {
-    let played = Played::new(30, 8, 36);
+    let played = Played::new(5, 3, 36);
     let (database, _) = played.project("game.db").await;
-    let seasons = named("seasons");
-    let (one, other) = ([Arc::clone(&seasons)], [seasons]);
-    let (mut first, mut second) = (Tail::new(played.path()), Tail::new(played.path()));
-    let (one, other) =
-        tokio::join!(rebuild(&database, &one, &mut first), rebuild(&database, &other, &mut second));
-    let refused = one.err().or(other.err()).map(|error| error.to_string());
-    assert_eq!(refused.as_deref(), Some("another process is rebuilding `seasons`"));
+    let ((asked, mut is_asked), (let_go, is_let_go)) =
+        (watch::channel(false), watch::channel(false));
+    let mut waits = Waits { tail: Tail::new(played.path()), asked, let_go: is_let_go };
+    let all = all_projections();
+    let second = async {
+        is_asked.wait_for(|asked| *asked).await.unwrap();
+        let mut tail = Tail::new(played.path());
+        let refused = rebuild(&database, &[named("seasons")], &mut tail).await.unwrap_err();
+        let_go.send_replace(true);
+        refused.to_string()
+    };
+    let (first, refused) = tokio::join!(rebuild(&database, &all, &mut waits), second);
+    assert_eq!(first.unwrap().len(), all.len());
+    assert_eq!(refused, "another process is rebuilding `seasons`");
 }
 
 /// A ledger that gives nothing, as an answer that is lost or made up would: what is there stays.

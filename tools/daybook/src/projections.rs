@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use daybook_ledger::Reader;
 use daybook_projections::{
-    DatabaseSettings, GameDatabase, Projection, ProjectionState, ProjectionStatus, Workers,
-    all_projections, rebuild, status,
+    DatabaseSettings, FeedSource, GameDatabase, Projection, ProjectionState, ProjectionStatus,
+    Workers, all_projections, rebuild, status,
 };
 use serde::Serialize;
 
@@ -72,6 +73,15 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
         }
         ProjectionsCommand::Run { common, feed } => runtime.block_on(follow(common, feed)),
     }
+}
+
+/// Where the events come from. A ledger must be there: without one no file is made.
+fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<FeedSource> {
+    let source = feed.source(&common.data.data)?;
+    if let FeedSource::Ledger { data_dir } = &source {
+        Reader::open(data_dir)?;
+    }
+    Ok(source)
 }
 
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
@@ -170,7 +180,7 @@ async fn rebuild_all(
     json: bool,
 ) -> Result<Outcome> {
     let projections = named(names)?;
-    let source = feed.source(&common.data.data)?;
+    let source = source(common, feed)?;
     let database = open(common).await?;
     let mut feed = source.feed("rebuild");
     let rebuilt = tokio::select! {
@@ -222,7 +232,7 @@ async fn show_progress(
 
 async fn follow(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<Outcome> {
     let mut stop = stop_on_signal()?;
-    let source = feed.source(&common.data.data)?;
+    let source = source(common, feed)?;
     let database = open(common).await?;
     note(&format!("keeping the read models in `{}`", database.path().display()));
     let workers = Workers::start(&database, &all_projections(), &source);

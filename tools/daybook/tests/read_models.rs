@@ -155,6 +155,9 @@ fn the_commands_say_what_they_did_and_what_is_wrong() {
     let data = directory.path().to_str().unwrap();
     let missing = run(&["projections", "status", "--data", data]);
     assert_eq!(missing.status.code(), Some(2));
+    let without_ledger = run(&["projections", "run", "--data", data]);
+    assert_eq!(without_ledger.status.code(), Some(2));
+    assert!(!directory.path().join("game.db").exists(), "it would keep the demo out");
     let demo = run(&["demo", "--players", "6", "--days", "4", "--data", data, "--json"]);
     let demo = json(&demo);
     assert!(demo["projections_seconds"].as_f64().unwrap() > 0.0);
