@@ -189,7 +189,7 @@ fn raw_inserts(dir: &Path, rows_per_transaction: u64) -> Result<f64> {
 
 fn verify_speed(dir: &Path) -> Result<()> {
     for full in [false, true] {
-        let options = VerifyOptions { full, heads: Vec::new() };
+        let options = VerifyOptions { full, ..VerifyOptions::default() };
         let report = verify(dir, &options, &mut |_, _| {})?;
         ensure!(
             report.verdict == Verdict::Intact,

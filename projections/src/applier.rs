@@ -1,9 +1,11 @@
 //! Applying blocks to a database: rows and position in one transaction.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_schema::{Block, Epoch, Event, Head, LedgerIdentity, limits};
+use futures_util::FutureExt;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::feed::{Feed, FeedError};
@@ -12,6 +14,16 @@ use crate::projection::{ApplyError, ProjectedEvent, Projection};
 
 /// How long the block after one is waited for: small ones are applied together.
 const MORE: Duration = Duration::from_millis(2);
+
+/// Runs foreign code; gives what it panicked with.
+pub(crate) async fn contained<T>(foreign: impl Future<Output = T>) -> Result<T, String> {
+    let caught = AssertUnwindSafe(foreign).catch_unwind().await;
+    caught.map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "it told no reason".to_owned())
+    })
+}
 
 /// What became of events that were handed over.
 pub(crate) enum Applied {
@@ -96,7 +108,9 @@ pub(crate) async fn apply(
         transaction.rollback().await?;
         return Ok(Applied::Moved);
     }
-    projection.apply(&mut transaction, events).await?;
+    // Within the call and within what it gives: a panic of either is the projection's own.
+    let applying = async { projection.apply(&mut transaction, events).await };
+    contained(applying).await.map_err(ApplyError::Panicked)??;
     let after = Position {
         head: last.stored.head(),
         version: projection.version(),

@@ -1,11 +1,13 @@
 //! Where a projection's events come from: one trait, and the ledger's own tail.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
-use daybook_ledger::{DatabaseError, ReadError, Reader, Subscription, ledger_path};
-use daybook_schema::{Block, Head, LedgerId, Seq};
+use daybook_ledger::{DatabaseError, Follower, ReadError, Reader, ledger_path};
+use daybook_schema::{Block, Head, Seq};
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 
 /// Events could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,9 @@ pub enum FeedError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Open(#[from] DatabaseError),
+    /// A newer version of Daybook wrote events that this one does not know.
+    #[error("{0}; use that version here too")]
+    Newer(String),
     /// The bus did not give them; it may later.
     #[error("{0}")]
     Bus(String),
@@ -35,6 +40,13 @@ pub(crate) fn file_id(path: &Path) -> Option<FileId> {
     use std::os::unix::fs::MetadataExt;
     let found = std::fs::metadata(path).ok()?;
     Some((found.dev(), found.ino()))
+}
+
+/// When a wait ends; one that lies beyond every clock ends far away.
+pub(crate) fn deadline(timeout: Duration) -> tokio::time::Instant {
+    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+    let now = tokio::time::Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + FAR)
 }
 
 /// Gives a projection the events after the one that it has applied.
@@ -51,18 +63,30 @@ pub trait Feed: Send {
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>>;
 }
 
+/// How often a thread that waits for events looks whether anybody waits for it still.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// The ledger's own tail: no server, the default.
+///
+/// It is read by a thread of its own, which ends with it: what else the process does on threads that may wait
+/// cannot hold it up.
 #[derive(Debug)]
 pub struct Tail {
     data_dir: PathBuf,
-    open: Option<Open>,
+    asks: Option<Sender<Ask>>,
+}
+
+/// What the thread is asked.
+struct Ask {
+    after: Head,
+    timeout: Duration,
+    reply: oneshot::Sender<Result<Option<Block>, FeedError>>,
 }
 
 #[derive(Debug)]
 struct Open {
-    reader: Reader,
-    subscription: Subscription,
-    /// What the subscription goes on after.
+    follower: Follower,
+    /// What it goes on after.
     after: Head,
     /// The ledger's file.
     file: Option<FileId>,
@@ -72,25 +96,69 @@ impl Tail {
     /// Follows the ledger of a data directory; it is opened when it is first asked.
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), open: None }
+        Self { data_dir: data_dir.to_owned(), asks: None }
     }
 
-    /// Runs a look at the ledger on a thread that may wait.
-    async fn look<T: Send + 'static>(
-        &mut self,
-        look: impl FnOnce(&Path, &mut Option<Open>) -> Result<T, FeedError> + Send + 'static,
-    ) -> Result<T, FeedError> {
-        let data_dir = self.data_dir.clone();
-        let mut open = self.open.take();
-        let waited = tokio::task::spawn_blocking(move || {
-            let looked = look(&data_dir, &mut open);
-            (looked, open)
-        });
-        let (looked, open) =
-            waited.await.map_err(|_| FeedError::Bus("the ledger's reader stopped".to_owned()))?;
-        self.open = open;
-        looked
+    async fn ask(&mut self, after: Head, timeout: Duration) -> Result<Option<Block>, FeedError> {
+        let stopped = || FeedError::Bus("the thread that reads the ledger stopped".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let asks = match self.asks.take() {
+            Some(asks) => asks,
+            None => self.start().map_err(|error| FeedError::Bus(error.to_string()))?,
+        };
+        asks.send(Ask { after, timeout, reply }).map_err(|_| stopped())?;
+        // Kept before the answer is waited for: a caller that goes away comes back to the same thread.
+        self.asks = Some(asks);
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // The next call starts another.
+                self.asks = None;
+                Err(stopped())
+            }
+        }
     }
+
+    fn start(&self) -> std::io::Result<Sender<Ask>> {
+        let (asks, asked) = channel::<Ask>();
+        let data_dir = self.data_dir.clone();
+        std::thread::Builder::new().name("daybook-tail".to_owned()).spawn(move || {
+            let mut open = None;
+            while let Ok(Ask { after, timeout, reply }) = asked.recv() {
+                let waits = || !reply.is_closed();
+                let found = look((&data_dir, &mut open), after, (timeout, &waits));
+                // What nobody takes is asked for again.
+                drop(reply.send(found));
+            }
+        })?;
+        Ok(asks)
+    }
+}
+
+/// The events after a head, waited for as long as somebody does.
+fn look(
+    (data_dir, open): (&Path, &mut Option<Open>),
+    after: Head,
+    (timeout, waits): (Duration, &dyn Fn() -> bool),
+) -> Result<Option<Block>, FeedError> {
+    let goes_on = |open: &Open| open.after == after || after.seq == 0 && open.after.seq == 0;
+    let mut current = match open.take().filter(goes_on) {
+        Some(current) => current,
+        None => Open::new(data_dir, after)?,
+    };
+    let deadline = Instant::now().checked_add(timeout);
+    let block = loop {
+        let left = deadline.map_or(LOOK_EVERY, |at| at.saturating_duration_since(Instant::now()));
+        let block = current.next(left.min(LOOK_EVERY))?;
+        if block.is_some() || left.is_zero() || !waits() {
+            break block;
+        }
+    };
+    // A ledger that was put in this one's place is opened, and asked, by the next call.
+    if block.is_some() || current.file == file_id(&ledger_path(data_dir)) {
+        *open = Some(current);
+    }
+    Ok(block)
 }
 
 impl Open {
@@ -102,19 +170,15 @@ impl Open {
             return Err(FeedError::Diverged { after });
         }
         let from = Seq::new(after.seq.saturating_add(1)).unwrap_or(Seq::MAX);
-        let subscription = Subscription::open(data_dir, from)?;
-        Ok(Self { reader, subscription, after, file })
+        Ok(Self { follower: Follower::new(reader, from), after, file })
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<Block>, FeedError> {
-        let events = self.subscription.next_events(timeout)?;
-        let block = Block { ledger_id: self.ledger_id(), previous: self.after, events };
+        let events = self.follower.next_events(timeout)?;
+        let ledger_id = self.follower.reader().genesis().ledger_id;
+        let block = Block { ledger_id, previous: self.after, events };
         self.after = block.last();
         Ok(Some(block).filter(|block| !block.events.is_empty()))
-    }
-
-    const fn ledger_id(&self) -> LedgerId {
-        self.reader.genesis().ledger_id
     }
 }
 
@@ -124,19 +188,6 @@ impl Feed for Tail {
         after: Head,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
-        Box::pin(self.look(move |data_dir, open| {
-            let goes_on =
-                |open: &Open| open.after == after || after.seq == 0 && open.after.seq == 0;
-            let mut current = match open.take().filter(goes_on) {
-                Some(current) => current,
-                None => Open::new(data_dir, after)?,
-            };
-            let block = current.next(timeout)?;
-            // A ledger that was put in this one's place is opened, and asked, by the next call.
-            if block.is_some() || current.file == file_id(&ledger_path(data_dir)) {
-                *open = Some(current);
-            }
-            Ok(block)
-        }))
+        Box::pin(self.ask(after, timeout))
     }
 }

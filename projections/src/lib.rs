@@ -30,7 +30,7 @@ pub use database::{DatabaseSettings, DatabaseUrlError, GameDatabase, path_of_url
 pub use feed::{Feed, FeedError, Tail};
 pub use futures_util::future::BoxFuture;
 pub use migrations::{Migrated, MigrationError, MigrationStatus, Migrations, NewMigration};
-pub use notices::{Notice, NoticeHub, notices_of};
+pub use notices::{Notice, NoticeHub, Watch, notices_of};
 pub use position::{Position, known_heads, outdate_lost};
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};

@@ -3,6 +3,7 @@
 //! They say what there is to read, not what it is; nothing depends on one that is lost.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -16,7 +17,7 @@ use crate::feed::{Feed, FeedError, Tail};
 /// How long a follower waits for events at a time.
 const WAIT: Duration = Duration::from_millis(500);
 /// Notices that a watcher may be behind by; older ones are lost to it.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 16;
 
 /// That a command was committed in a season.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,25 +62,64 @@ pub fn notices_of(block: &Block) -> Vec<Notice> {
 }
 
 /// Notices within a process, for those who watch a season over a connection of their own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NoticeHub {
-    seasons: DashMap<SeasonId, broadcast::Sender<Notice>>,
+    seasons: Arc<Seasons>,
+}
+
+type Seasons = DashMap<SeasonId, broadcast::Sender<Notice>>;
+
+/// Watches a season; dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Watch {
+    season_id: SeasonId,
+    notices: Option<broadcast::Receiver<Notice>>,
+    seasons: Arc<Seasons>,
+}
+
+impl Watch {
+    /// The next notice; `None` where some were missed, so that the season is to be read anew.
+    pub async fn next(&mut self) -> Option<Notice> {
+        match &mut self.notices {
+            Some(notices) => notices.recv().await.ok(),
+            None => None,
+        }
+    }
+
+    /// The next notice if it is there already.
+    pub fn try_next(&mut self) -> Option<Notice> {
+        self.notices.as_mut()?.try_recv().ok()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.notices = None;
+        self.seasons.remove_if(&self.season_id, |_, season| season.receiver_count() == 0);
+    }
 }
 
 impl NoticeHub {
     /// Watches a season from now on.
     #[must_use]
-    pub fn watch(&self, season_id: SeasonId) -> broadcast::Receiver<Notice> {
+    pub fn watch(&self, season_id: SeasonId) -> Watch {
         let season = self.seasons.entry(season_id);
-        season.or_insert_with(|| broadcast::channel(WAITING_MAX).0).subscribe()
+        let season = season.or_insert_with(|| broadcast::channel(WAITING_MAX).0);
+        let (notices, seasons) = (Some(season.subscribe()), Arc::clone(&self.seasons));
+        Watch { season_id, notices, seasons }
     }
 
-    /// Tells those who watch. A season that nobody watches any more is forgotten.
+    /// How many seasons are watched.
+    #[must_use]
+    pub fn seasons_watched(&self) -> usize {
+        self.seasons.len()
+    }
+
+    /// Tells those who watch.
     pub fn tell(&self, notice: Notice) {
-        let season_id = notice.season_id;
-        let told = self.seasons.get(&season_id).map(|season| season.send(notice).is_ok());
-        if told == Some(false) {
-            self.seasons.remove_if(&season_id, |_, season| season.receiver_count() == 0);
+        if let Some(season) = self.seasons.get(&notice.season_id) {
+            // Whoever watched may have gone this moment.
+            drop(season.send(notice));
         }
     }
 

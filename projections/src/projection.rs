@@ -26,6 +26,9 @@ pub enum ApplyError {
         /// What does not fit.
         reason: String,
     },
+    /// The projection's own code panicked.
+    #[error("the projection panicked: {0}")]
+    Panicked(String),
     /// SQLite could not do it.
     #[error(transparent)]
     Database(#[from] sqlx::Error),

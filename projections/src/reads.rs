@@ -9,6 +9,7 @@ use daybook_schema::{SeasonId, Seq, UserId};
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
 use crate::database::{Applied, GameDatabase};
+use crate::feed::deadline;
 pub use boards::{Leaderboard, LeaderboardRow};
 pub use rows::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
@@ -66,7 +67,7 @@ impl Reads {
         at_least: u64,
         time_limit: Duration,
     ) -> Result<StandsFor, ReadError> {
-        let deadline = tokio::time::Instant::now() + time_limit;
+        let deadline = deadline(time_limit);
         let mut applied = self.database.applied.subscribe();
         loop {
             let here = least(&applied.borrow_and_update(), projections);

@@ -50,6 +50,9 @@ pub enum WorkerError {
     /// The tables could not be made anew.
     #[error(transparent)]
     Rebuild(#[from] Box<RebuildError>),
+    /// The feed, or the worker itself, panicked.
+    #[error("the worker panicked: {0}")]
+    Panicked(String),
 }
 
 /// Keeps one projection's tables up to the newest event.
@@ -104,7 +107,8 @@ impl Worker {
         };
         let mut delays = backoff();
         while !*stop.borrow() {
-            let delay = match self.step(WAIT).await {
+            let stepped = applier::contained(self.step(WAIT)).await;
+            let delay = match stepped.unwrap_or_else(|reason| Err(WorkerError::Panicked(reason))) {
                 Ok(Step::Applied(_) | Step::Idle) => {
                     delays = backoff();
                     continue;

@@ -94,7 +94,8 @@ impl Workers {
         }
     }
 
-    /// Applies all that there is, all projections at once, and tells how far each came.
+    /// Applies all that there is, all projections at once, and tells how far each came. Of one that an event
+    /// stopped it tells the beginning; [`status`](crate::status()) tells the event.
     ///
     /// # Errors
     /// The first [`WorkerError`] that one met.
@@ -111,7 +112,8 @@ impl Workers {
         }
         let mut positions = vec![Position::start(0); projections.len()];
         while let Some(joined) = running.join_next().await {
-            let Ok((index, caught_up, position)) = joined else { continue };
+            let (index, caught_up, position) =
+                joined.map_err(|error| WorkerError::Panicked(error.to_string()))?;
             let step: Step = caught_up?;
             if let (Some(place), Some(position), true) =
                 (positions.get_mut(index), position, step != Step::Stopped)

@@ -4,6 +4,7 @@
 //! read, and the signed head that it ends with says whose ledger it is of. FORMAT.md describes its bytes.
 
 use crate::chain::{CommandPart, CommandPartError};
+use crate::codec::PayloadProblem;
 use crate::{
     Event, EventHash, EventHeader, Head, LedgerId, PayloadError, Seq, StoredEvent, StreamId,
     UnixMicros, limits,
@@ -23,6 +24,17 @@ pub struct Block {
     pub previous: Head,
     /// The events, with seqs from `previous.seq + 1` on.
     pub events: Vec<StoredEvent>,
+}
+
+/// Which events of which ledger a block holds: what its signature is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRange {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// What the first event is chained to.
+    pub previous: Head,
+    /// The newest event.
+    pub last: Head,
 }
 
 /// Bytes were not those of a block.
@@ -81,6 +93,12 @@ impl Block {
         self.events.last().map_or(self.previous, StoredEvent::head)
     }
 
+    /// Which events it holds.
+    #[must_use]
+    pub fn range(&self) -> BlockRange {
+        BlockRange { ledger_id: self.ledger_id, previous: self.previous, last: self.last() }
+    }
+
     /// The block without the events up to `head`, if these are in it or before it: what is left to be
     /// applied by somebody who stands there. `None` where the block does not go on from there.
     #[must_use]
@@ -124,22 +142,67 @@ impl Block {
     /// # Errors
     /// [`BlockError`] when the bytes are not those of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), BlockError> {
-        let mut rest = Bytes(bytes.strip_prefix(MAGIC.as_slice()).ok_or(BlockError::NotABlock)?);
-        let ledger_id = LedgerId::from_bytes(rest.array()?);
-        let seq = u64::from_le_bytes(rest.array()?);
-        let previous = Head { seq, hash: EventHash::new(rest.array()?) };
-        let count = u32::from_le_bytes(rest.array()?);
-        let expected = usize::try_from(count).unwrap_or(usize::MAX);
-        if expected == 0 || expected > limits::EVENTS_PER_BLOCK_MAX {
-            return Err(BlockError::Count { count });
-        }
-        let mut block = Self { ledger_id, previous, events: Vec::with_capacity(expected) };
-        for _ in 0..expected {
-            let stored = decode_event(&mut rest, block.last())?;
-            block.events.push(stored);
-        }
-        Ok((block, rest.0))
+        let mut events = Vec::new();
+        let (BlockRange { ledger_id, previous, .. }, note) = read_events(bytes, |row| {
+            let RowBytes { header, payload, hash } = row;
+            let event = Event::decode(header.kind, header.version, payload)
+                .map_err(|problem| BlockError::Payload { seq: header.seq.get(), problem })?;
+            events.push(StoredEvent { header, event, hash });
+            Ok(())
+        })?;
+        Ok((Self { ledger_id, previous, events }, note))
     }
+}
+
+impl BlockRange {
+    /// Reads which events a block holds, and the note at its end, without decoding the events: they may be of
+    /// a newer version than this one. Every row is held to the hash of the one before it.
+    ///
+    /// # Errors
+    /// [`BlockError`] as [`Block::decode`], but for the payloads.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+        read_events(bytes, |_| Ok(()))
+    }
+}
+
+impl BlockError {
+    /// Whether an event is of a kind or version that this version of Daybook does not know.
+    #[must_use]
+    pub const fn is_newer(&self) -> bool {
+        use PayloadProblem::{UnknownKind, UnknownVersion};
+        let Self::Payload { problem, .. } = self else { return false };
+        matches!(problem.problem, UnknownKind | UnknownVersion { .. })
+    }
+}
+
+/// An event of a block, its payload not decoded.
+struct RowBytes<'a> {
+    header: EventHeader,
+    payload: &'a [u8],
+    hash: EventHash,
+}
+
+/// Reads a block's rows one after another; gives what it holds and what follows it.
+fn read_events<'a>(
+    bytes: &'a [u8],
+    mut visit: impl FnMut(RowBytes<'a>) -> Result<(), BlockError>,
+) -> Result<(BlockRange, &'a [u8]), BlockError> {
+    let mut rest = Bytes(bytes.strip_prefix(MAGIC.as_slice()).ok_or(BlockError::NotABlock)?);
+    let ledger_id = LedgerId::from_bytes(rest.array()?);
+    let seq = u64::from_le_bytes(rest.array()?);
+    let previous = Head { seq, hash: EventHash::new(rest.array()?) };
+    let count = u32::from_le_bytes(rest.array()?);
+    let expected = usize::try_from(count).unwrap_or(usize::MAX);
+    if expected == 0 || expected > limits::EVENTS_PER_BLOCK_MAX {
+        return Err(BlockError::Count { count });
+    }
+    let mut range = BlockRange { ledger_id, previous, last: previous };
+    for _ in 0..expected {
+        let row = read_event(&mut rest, range.last)?;
+        range.last = Head { seq: row.header.seq.get(), hash: row.hash };
+        visit(row)?;
+    }
+    Ok((range, rest.0))
 }
 
 /// Bytes that an event takes in a block.
@@ -168,7 +231,7 @@ fn encode_event(stored: &StoredEvent, into: &mut Vec<u8>) {
     into.extend_from_slice(stored.hash.as_bytes());
 }
 
-fn decode_event(rest: &mut Bytes<'_>, previous: Head) -> Result<StoredEvent, BlockError> {
+fn read_event<'a>(rest: &mut Bytes<'a>, previous: Head) -> Result<RowBytes<'a>, BlockError> {
     let seq = previous.seq.saturating_add(1);
     let valid_seq = |seq| Seq::new(seq).map_err(|_| BlockError::Seq { seq });
     let recorded_at = UnixMicros::new(i64::from_le_bytes(rest.array()?));
@@ -198,9 +261,7 @@ fn decode_event(rest: &mut Bytes<'_>, previous: Head) -> Result<StoredEvent, Blo
     if computed != stored {
         return Err(BlockError::Altered { seq, computed, stored });
     }
-    let event = Event::decode(kind, version, payload)
-        .map_err(|problem| BlockError::Payload { seq, problem })?;
-    Ok(StoredEvent { header, event, hash: stored })
+    Ok(RowBytes { header, payload, hash: stored })
 }
 
 /// What is left to be read.

@@ -21,10 +21,12 @@ const CONFIGURATION: StoredConfiguration =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadProblem {
     /// No kind has this number.
-    #[error("unknown kind")]
+    #[error("unknown kind; a newer version of Daybook may know it")]
     UnknownKind,
     /// The kind has no such version.
-    #[error("unknown version, the newest known is {newest}")]
+    #[error(
+        "unknown version, the newest known is {newest}; a newer version of Daybook may know it"
+    )]
     UnknownVersion {
         /// The newest version that this program knows.
         newest: u16,

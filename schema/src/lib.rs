@@ -34,7 +34,7 @@ pub mod limits;
 pub mod quantities;
 pub mod stored;
 
-pub use block::Block;
+pub use block::{Block, BlockRange};
 pub use chain::{CommandMark, EventHeader, Genesis};
 pub use codec::{PayloadError, PayloadProblem};
 pub use commands::{ClientSeed, Command, StoredCommand};

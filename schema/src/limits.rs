@@ -24,6 +24,11 @@ pub const SIMULINS_PER_USER_MAX: usize = 3;
 pub const SEASONS_STARTED_PER_DAY_MAX: u8 = 4;
 /// Sessions of a user that may be open at once; one more ends the oldest.
 pub const OPEN_SESSIONS_PER_USER_MAX: usize = 8;
+/// Ids of seasons and simulins derive and are not remembered: of those that a user had, so many of the
+/// newest are told from unknown ones.
+pub const DERIVED_NUMBERS_SEARCHED_MAX: u32 = 256;
+/// The epochs, the newest first, in which they are looked for.
+pub const DERIVED_EPOCHS_SEARCHED_MAX: usize = 4;
 /// A season may be expired this long after its start or last advance.
 pub const SEASON_IDLE_MICROS_MAX: i64 = 30 * 86_400 * 1_000_000;
 /// Bet commands of a season must lie at least this far apart.
@@ -47,6 +52,15 @@ pub const EVENTS_PER_BATCH_MAX: usize = 16_384;
 pub const BATCHES_WAITING_MAX: usize = 1;
 /// Rows that a reader takes in one short transaction.
 pub const ROWS_PER_READ: usize = 4_096;
+
+/// Events that are shared at once by all who follow an engine.
+pub const EVENTS_PER_CUT_MAX: usize = 256;
+/// The newest events that are kept for those who follow; who is further behind has the file read.
+pub const EVENTS_IN_RING_MAX: usize = 1 << 16;
+/// Threads that read the file for those who are behind, all together.
+pub const CATCH_UP_THREADS: usize = 2;
+/// Events that are read at once for one who is behind.
+pub const EVENTS_PER_CATCH_UP_MAX: u64 = 1_024;
 
 /// Events of one block on the bus: about a third of a megabyte.
 pub const EVENTS_PER_BLOCK_MAX: usize = 2_048;
@@ -74,6 +88,8 @@ pub const LEDGER_PAGE_BYTES: u32 = 16_384;
 pub const CACHE_KIB: u32 = 16_384;
 /// How long a connection waits for another's lock, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 5_000;
+/// How long the writer waits for another program's lock before new commands are refused, in milliseconds.
+pub const WRITER_BUSY_TIMEOUT_MS: u64 = 1_000;
 
 /// What the engine holds in memory for a user, in bytes at most, whatever the number of events: the record
 /// of the state, the user's stream and number of seasons.
@@ -95,8 +111,14 @@ pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
 /// snapshot and the batches under way may still need.
 pub const DISK_FREE_BYTES_MIN: u64 = WAL_BYTES_RESTART + 64 * 1024 * 1024;
 
-/// Command ids remembered, applied and rejected ones together.
-pub const COMMAND_IDS_REMEMBERED_MAX: usize = 1 << 20;
+/// Ids of applied commands that are remembered of one scope: of a user, or of the operator.
+pub const APPLIED_IDS_PER_SCOPE_MAX: usize = 4_096;
+/// Ids of applied commands that are remembered in all; past it the scope with most forgets.
+pub const APPLIED_IDS_MAX: usize = 1 << 20;
+/// Ids of refused commands that are remembered of one scope. Of users who are not registered none is.
+pub const REFUSED_IDS_PER_SCOPE_MAX: usize = 64;
+/// Ids of refused commands that are remembered in all.
+pub const REFUSED_IDS_MAX: usize = 1 << 18;
 /// Command ids are forgotten this long after the time in them, by ledger time.
 pub const COMMAND_ID_WINDOW_MICROS: i64 = 24 * 3_600 * 1_000_000;
 /// A command's id may lie this far ahead of the later of wall clock and ledger time.
@@ -107,6 +129,10 @@ pub const COMMAND_ID_RECOVERED_MICROS: i64 = 60 * 1_000_000;
 
 /// Ledger time meets the wall clock at 0.95 to 1.05 of the true rate: one part in this many.
 pub const CLOCK_SLEW_DIVISOR: i64 = 20;
+/// A wall clock that is further ahead of the newest event at a start must be confirmed.
+pub const CLOCK_AHEAD_MICROS_MAX: i64 = 31 * 86_400 * 1_000_000;
+/// A time that confirms a clock may be so far from it.
+pub const CLOCK_ACCEPTED_MICROS: i64 = 86_400 * 1_000_000;
 /// A difference between wall clock and ledger time that is reported.
 pub const CLOCK_DIFFERENCE_REPORTED_MICROS: i64 = 5_000_000;
 /// The engine expires no idle season before its process has run this long.
@@ -129,9 +155,11 @@ const _: () = {
     assert!(DISK_FREE_BYTES_MIN > WAL_BYTES_RESTART, "what is in the log must fit the ledger");
     assert!(SNAPSHOTS_KEPT >= 2, "one may be damaged");
     assert!(
-        COMMANDS_PER_BATCH_MAX < COMMAND_IDS_REMEMBERED_MAX,
+        COMMANDS_PER_BATCH_MAX <= APPLIED_IDS_PER_SCOPE_MAX,
         "an id must outlive the batch that it is applied in"
     );
+    assert!(APPLIED_IDS_PER_SCOPE_MAX < APPLIED_IDS_MAX);
+    assert!(REFUSED_IDS_PER_SCOPE_MAX < REFUSED_IDS_MAX);
     assert!(COMMAND_ID_RECOVERED_MICROS <= COMMAND_ID_WINDOW_MICROS);
     assert!(
         COMMAND_ID_AHEAD_MICROS_MAX <= COMMAND_ID_RECOVERED_MICROS,

@@ -528,10 +528,12 @@ def make_snapshot(ledger: Ledger, seq: int, alter: Callable[[reader.Engine], Non
     if alter is not None:
         alter(engine)
     state = reader.encode_state(engine)
-    head = reader.SNAPSHOT_HEAD.pack(b"daybook snapshot", 1, genesis.ledger_id, genesis.hash, seq, chain.hash, chain.at,
+    head = reader.SNAPSHOT_HEAD.pack(b"daybook snapshot", 2, genesis.ledger_id, genesis.hash, seq, chain.hash, chain.at,
                                      digest("state", state), -(2**63), len(state))  # fmt: skip
     body = head + state
-    for entry, table in ((reader.STREAM_ENTRY, sorted(chain.heads.items())), (reader.COMMAND_ENTRY, sorted(commands))):
+    commands.sort(key=lambda command: (command[1:3], command[0]))
+    for entry, table in ((reader.STREAM_ENTRY, sorted(chain.heads.items())), (reader.COMMAND_ENTRY, commands),
+                         (reader.FLOOR_ENTRY, [])):  # fmt: skip
         body += struct.pack("<Q", len(table)) + b"".join(entry.pack(*line) for line in table)
     return f"{seq:020}.snapshot", body + digest("snapshot", body)
 

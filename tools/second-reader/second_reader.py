@@ -1274,15 +1274,18 @@ class Snapshot(NamedTuple):
     hash: bytes
     recorded_at: int
     state_hash: bytes
-    floor: int
+    floor: int  # of all users, -2^63 for none
     state: bytes
     streams: list[tuple[bytes, int]]
     commands: list[tuple[bytes, bytes | None, bytes, int, int]]  # id, user, hash, seq of the first event, events
+    floors: dict[bytes | None, int]  # by user; none in version 1
     flaw: str | None  # where what follows the header is no encoding, although the checksum holds
 
 
 SNAPSHOT_HEAD = struct.Struct("<16sH16s32sQ32sq32sqQ")
 STREAM_ENTRY, COMMAND_ENTRY = struct.Struct("<16sQ"), struct.Struct("<16sB16s16sQB")
+FLOOR_ENTRY = struct.Struct("<B16sq")
+NO_FLOOR = -(2**63)
 
 
 def read_snapshots(directory: Path, genesis: Genesis) -> list[Snapshot]:
@@ -1294,24 +1297,32 @@ def read_snapshots(directory: Path, genesis: Genesis) -> list[Snapshot]:
         if len(body) < SNAPSHOT_HEAD.size or digest("snapshot", body) != checksum:
             continue
         magic, version, ledger_id, genesis_hash, seq, row, at, state_hash, floor, size = SNAPSHOT_HEAD.unpack_from(body)
-        if (magic, version, ledger_id, genesis_hash) != (b"daybook snapshot", 1, genesis.ledger_id, genesis.hash):
+        if (magic, ledger_id, genesis_hash) != (b"daybook snapshot", genesis.ledger_id, genesis.hash):
+            continue
+        if version not in (1, 2):
             continue
         try:
-            state, streams, commands = read_tables(body[SNAPSHOT_HEAD.size :], size)
+            state, streams, commands, floors = read_tables(body[SNAPSHOT_HEAD.size :], size, version)
             flaw = None
         except (struct.error, Unreadable) as why:
-            state, streams, commands, flaw = b"", [], [], str(why)
-        found.append(Snapshot(path, seq, row, at, state_hash, floor, state, streams, commands, flaw))
+            state, streams, commands, floors, flaw = b"", [], [], {}, str(why)
+        found.append(Snapshot(path, seq, row, at, state_hash, floor, state, streams, commands, floors, flaw))
     return found
 
 
-def read_tables(data: bytes, size: int) -> tuple[bytes, list, list]:
-    """A snapshot's state, its streams and the commands that it remembers."""
+def user_or_none(has_user: int, user_id: bytes) -> bytes | None:
+    if has_user > 1 or (not has_user and any(user_id)):
+        raise Unreadable("a user is neither there nor absent")
+    return user_id if has_user else None
+
+
+def read_tables(data: bytes, size: int, version: int) -> tuple[bytes, list, list, dict]:
+    """A snapshot's state, its streams, the commands that it remembers, and the floors of those it does not."""
     if size > len(data):
         raise Unreadable("the state is cut")
     state, at = data[:size], size
     tables: list[list[tuple]] = []
-    for entry in (STREAM_ENTRY, COMMAND_ENTRY):
+    for entry in (STREAM_ENTRY, COMMAND_ENTRY) + ((FLOOR_ENTRY,) if version > 1 else ()):
         (count,) = struct.unpack_from("<Q", data, at)
         end = at + 8 + count * entry.size
         if end > len(data):
@@ -1320,16 +1331,16 @@ def read_tables(data: bytes, size: int) -> tuple[bytes, list, list]:
         at = end
     if at != len(data):
         raise Unreadable("something follows the last table")
-    streams, raw_commands = tables
+    streams, raw_commands, *raw_floors = tables
     commands = []
     for command_id, has_user, user_id, command_hash, seq, events in raw_commands:
-        if has_user > 1 or (not has_user and any(user_id)):
-            raise Unreadable("a remembered command's user is neither there nor absent")
-        commands.append((command_id, user_id if has_user else None, command_hash, seq, events))
-    for keys in ([s for s, _ in streams], [(c[0], c[1] is not None, c[1] or b"") for c in commands]):
+        commands.append((command_id, user_or_none(has_user, user_id), command_hash, seq, events))
+    floors = [(user_or_none(has_user, user_id), floor) for table in raw_floors for has_user, user_id, floor in table]
+    of_command = (lambda c: (c[0], c[1] or b"")) if version == 1 else (lambda c: (c[1] or b"", c[0]))
+    for keys in ([s for s, _ in streams], [of_command(c) for c in commands], [user or b"" for user, _ in floors]):
         if any(a >= b for a, b in zip(keys, keys[1:])):
             raise Unreadable("a table is not in ascending order")
-    return state, streams, commands
+    return state, streams, commands, dict(floors)
 
 
 class SnapshotCheck:
@@ -1339,7 +1350,7 @@ class SnapshotCheck:
         self.snapshot = snapshot
         self.problem = snapshot.flaw
         self.open = {c[3]: c for c in snapshot.commands}  # by the seq of the first event; met ones are taken out
-        self.floor = -(2**63)  # greatest time in the id of a command that the snapshot does not remember
+        self.floors: dict[bytes | None, int] = {}  # greatest time in the id of a command that is not remembered, by user
         self.settled = False
 
     def note(self, problem: str) -> None:
@@ -1352,7 +1363,8 @@ class SnapshotCheck:
             return
         remembered = self.open.pop(first.seq, None)
         if remembered is None:
-            self.floor = max(self.floor, 1000 * int.from_bytes(first.command_id[:6], "big"))
+            time = 1000 * int.from_bytes(first.command_id[:6], "big")
+            self.floors[user_id] = max(self.floors.get(user_id, NO_FLOOR), time)
         elif remembered != (first.command_id, user_id, first.command_hash, first.seq, len(events)):
             self.note(f"the command at {first.seq} is remembered otherwise than it is")
 
@@ -1372,8 +1384,19 @@ class SnapshotCheck:
             self.note(f"stream {min(odd)[0].hex()} has another newest event or should not be there")
         if self.open:
             self.note(f"a command at {min(self.open)} is remembered that is not there")
-        elif snapshot.floor != self.floor:
-            self.note(f"the floor is {snapshot.floor}, the commands that are not remembered give {self.floor}")
+        elif problem := self.floor_problem():
+            self.note(problem)
+
+    def floor_problem(self) -> str | None:
+        """A command that is not remembered must lie at its user's floor or below, and no floor is made up."""
+        common, greatest = self.snapshot.floor, max(self.floors.values(), default=NO_FLOOR)
+        if common > greatest:
+            return f"the floor of all is {common}, the commands that are not remembered give {greatest}"
+        for user_id in {*self.floors, *self.snapshot.floors}:
+            own, expected = self.snapshot.floors.get(user_id, NO_FLOOR), self.floors.get(user_id, NO_FLOOR)
+            if own > expected or max(own, common) < expected:
+                return f"the floor is {max(own, common)}, the commands that are not remembered give {expected}"
+        return None
 
     def finish(self) -> None:
         if not self.settled:

@@ -1,22 +1,26 @@
-//! Exactly once: the commands that were answered lately, and the floor below which none is known.
+//! Exactly once: the commands that were answered lately, and the floors below which none is known.
 
-use std::collections::BTreeMap;
-
-use daybook_schema::{CommandHash, CommandId, Seq, UnixMicros, UserId, limits};
+use daybook_schema::{CommandHash, CommandId, Seq, UnixMicros, limits};
 use daybook_simulator::Rejections;
 
-/// How a command was answered.
+use crate::scoped_ids::{Bounds, Scope, ScopedIds};
+
+/// A command that was answered with events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The command's hash.
+    pub(crate) hash: CommandHash,
+    /// The first event.
+    pub(crate) first: Seq,
+    /// How many.
+    pub(crate) size: u8,
+}
+
+/// A command that was answered with rejections.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// With events.
-    Applied {
-        /// The first event.
-        first: Seq,
-        /// How many.
-        size: u8,
-    },
-    /// With rejections.
-    Rejected(Box<Rejections>),
+struct Refused {
+    hash: CommandHash,
+    rejections: Box<Rejections>,
 }
 
 /// What is known of a command's id.
@@ -24,140 +28,166 @@ pub(crate) enum Outcome {
 pub(crate) enum Lookup<'a> {
     /// Nothing: it may be decided.
     New,
-    /// The same command was answered.
-    Repeat(&'a Outcome),
+    /// The same command was applied.
+    Applied(Applied),
+    /// The same command was refused.
+    Refused(&'a Rejections),
     /// Another command was answered under this id.
     Conflict,
     /// It is too old to be known, or too far ahead.
     Expired {
-        /// The floor: ids of this time or before are refused.
-        floor: UnixMicros,
+        /// Ids of this time or before are refused, where there is such a time.
+        floor: Option<UnixMicros>,
     },
 }
 
-/// An id and the user in whose scope it is.
-pub(crate) type ScopedId = (CommandId, Option<UserId>);
-
-/// An applied command's id, its hash, its first event and how many it has.
-pub(crate) type AppliedId = (ScopedId, CommandHash, Seq, u8);
-
-/// The ids of a window of time, bounded in number too, forgotten in the order of the time in them.
+/// The commands of a window of time that were answered, bounded in number for each scope and in all.
+///
+/// INVARIANT: an applied id is remembered, or its time is not above the floor of its scope, or not above the
+/// common one.
 #[derive(Debug)]
 pub(crate) struct CommandIds {
-    remembered: BTreeMap<ScopedId, (CommandHash, Outcome)>,
-    /// The greatest time in any applied id that is no longer remembered.
-    floor: UnixMicros,
-    /// The same, rejected ids included: what lookups use while the process lives.
-    live_floor: UnixMicros,
+    applied: ScopedIds<Applied>,
+    /// Those that the rules refused: while the process lives they stay refused.
+    refused: ScopedIds<Refused>,
+    /// A floor for all scopes: that of a snapshot of version 1, which had no other.
+    common_floor: Option<UnixMicros>,
 }
 
 impl Default for CommandIds {
     fn default() -> Self {
-        let none = UnixMicros::new(i64::MIN);
-        Self { remembered: BTreeMap::new(), floor: none, live_floor: none }
+        let applied = Bounds {
+            per_scope_max: limits::APPLIED_IDS_PER_SCOPE_MAX,
+            all_max: limits::APPLIED_IDS_MAX,
+        };
+        let refused = Bounds {
+            per_scope_max: limits::REFUSED_IDS_PER_SCOPE_MAX,
+            all_max: limits::REFUSED_IDS_MAX,
+        };
+        Self {
+            applied: ScopedIds::new(applied),
+            refused: ScopedIds::new(refused),
+            common_floor: None,
+        }
     }
 }
 
 impl CommandIds {
     /// Those of a snapshot.
-    pub(crate) fn new(floor: UnixMicros, applied: impl Iterator<Item = AppliedId>) -> Self {
-        let remembered = applied
-            .map(|(id, hash, first, size)| (id, (hash, Outcome::Applied { first, size })))
-            .collect();
-        Self { remembered, floor, live_floor: floor }
+    pub(crate) fn new(
+        common_floor: Option<UnixMicros>,
+        floors: impl IntoIterator<Item = (Scope, UnixMicros)>,
+        applied: impl IntoIterator<Item = (Scope, CommandId, Applied)>,
+    ) -> Self {
+        let mut ids = Self { common_floor, ..Self::default() };
+        floors.into_iter().for_each(|(scope, floor)| ids.applied.raise_floor(scope, floor));
+        applied
+            .into_iter()
+            .for_each(|(scope, id, applied)| ids.applied.remember(scope, id, applied));
+        ids
     }
 
-    /// The greatest time in any applied id that is no longer remembered.
-    pub(crate) const fn floor(&self) -> UnixMicros {
-        self.floor
+    /// The floor for all scopes, if there is one.
+    pub(crate) const fn common_floor(&self) -> Option<UnixMicros> {
+        self.common_floor
     }
 
-    /// The applied ids that are remembered, in order.
-    pub(crate) fn applied(&self) -> impl Iterator<Item = AppliedId> {
-        self.remembered.iter().filter_map(|(id, (hash, outcome))| match outcome {
-            Outcome::Applied { first, size } => Some((*id, *hash, *first, *size)),
-            Outcome::Rejected(_) => None,
-        })
+    /// Each scope's greatest time in any applied id that is no longer remembered.
+    pub(crate) fn floors(&self) -> Vec<(Scope, UnixMicros)> {
+        self.applied.floors()
+    }
+
+    /// The applied ids that are remembered, in the order of scopes and ids.
+    pub(crate) fn applied(&self) -> Vec<(Scope, CommandId, &Applied)> {
+        self.applied.all()
     }
 
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.
     pub(crate) fn look_up(
         &self,
-        id: ScopedId,
+        (scope, id): (Scope, CommandId),
         hash: CommandHash,
         latest: UnixMicros,
     ) -> Lookup<'_> {
-        match self.remembered.get(&id) {
-            Some((known, outcome)) if *known == hash => return Lookup::Repeat(outcome),
+        match self.applied.get(scope, id) {
+            Some(applied) if applied.hash == hash => return Lookup::Applied(*applied),
             Some(_) => return Lookup::Conflict,
             None => {}
         }
-        let time = id.0.time();
-        let ahead = time > latest.plus_micros(limits::COMMAND_ID_AHEAD_MICROS_MAX);
-        if ahead || time <= self.live_floor {
-            return Lookup::Expired { floor: self.live_floor };
+        match self.refused.get(scope, id) {
+            Some(refused) if refused.hash == hash => return Lookup::Refused(&refused.rejections),
+            Some(_) => return Lookup::Conflict,
+            None => {}
+        }
+        let floors = [self.applied.floor(scope), self.refused.floor(scope), self.common_floor];
+        let floor = floors.into_iter().max().flatten();
+        let is_ahead = id.time() > latest.plus_micros(limits::COMMAND_ID_AHEAD_MICROS_MAX);
+        if is_ahead || Some(id.time()) <= floor {
+            return Lookup::Expired { floor };
         }
         Lookup::New
     }
 
-    /// Remembers an answer, and forgets what is older than the window or more than there may be.
-    pub(crate) fn remember(
+    /// Remembers that a command was applied, and forgets what is older than the window or more than there may
+    /// be.
+    pub(crate) fn remember_applied(
         &mut self,
-        id: ScopedId,
-        (hash, outcome): (CommandHash, Outcome),
+        (scope, id): (Scope, CommandId),
+        applied: Applied,
         now: UnixMicros,
     ) {
-        self.remembered.insert(id, (hash, outcome));
-        let oldest = now.plus_micros(-limits::COMMAND_ID_WINDOW_MICROS);
-        while let Some(entry) = self.remembered.first_entry() {
-            let time = entry.key().0.time();
-            let surplus = self.remembered.len() > limits::COMMAND_IDS_REMEMBERED_MAX;
-            if time >= oldest && !surplus {
-                break;
-            }
-            self.forget_first();
-        }
+        self.applied.remember(scope, id, applied);
+        self.applied.forget_before(now.plus_micros(-limits::COMMAND_ID_WINDOW_MICROS));
+    }
+
+    /// Remembers that a command of a registered user, or of the operator, was refused.
+    pub(crate) fn remember_refused(
+        &mut self,
+        (scope, id): (Scope, CommandId),
+        (hash, rejections): (CommandHash, Box<Rejections>),
+        now: UnixMicros,
+    ) {
+        self.refused.remember(scope, id, Refused { hash, rejections });
+        self.refused.forget_before(now.plus_micros(-limits::COMMAND_ID_WINDOW_MICROS));
     }
 
     /// What a start without a snapshot knows: the ids whose time lies within the last minute before
     /// the newest event.
     pub(crate) fn forget_before_start(&mut self, newest: UnixMicros) {
-        let oldest = newest.plus_micros(-limits::COMMAND_ID_RECOVERED_MICROS);
-        while let Some(((id, _), _)) = self.remembered.first_key_value() {
-            if id.time() > oldest {
-                break;
-            }
-            self.forget_first();
-        }
-    }
-
-    fn forget_first(&mut self) {
-        let Some(((id, _), (_, outcome))) = self.remembered.pop_first() else { return };
-        let time = id.time();
-        self.live_floor = self.live_floor.max(time);
-        if matches!(outcome, Outcome::Applied { .. }) {
-            self.floor = self.floor.max(time);
-        }
+        // Later than a minute before: the first microsecond that is.
+        self.applied.forget_before(newest.plus_micros(1 - limits::COMMAND_ID_RECOVERED_MICROS));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use daybook_schema::UserId;
+    use daybook_simulator::Rejection;
+
     use super::*;
-
-    fn id(millis: i64, random: u8) -> ScopedId {
-        (CommandId::from_parts(UnixMicros::new(millis * 1_000), [random; 10]), None)
-    }
-
-    fn applied(seq: u64) -> (CommandHash, Outcome) {
-        let first = Seq::new(seq).unwrap();
-        (CommandHash::new([1; 16]), Outcome::Applied { first, size: 1 })
-    }
 
     const HASH: CommandHash = CommandHash::new([1; 16]);
 
+    fn scope(number: u64) -> Scope {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Some(UserId::from_bytes(bytes))
+    }
+
+    fn id(millis: i64, random: u8) -> CommandId {
+        CommandId::from_parts(UnixMicros::new(millis * 1_000), [random; 10])
+    }
+
+    fn applied(seq: u64) -> Applied {
+        Applied { hash: HASH, first: Seq::new(seq).unwrap(), size: 1 }
+    }
+
+    fn refused() -> (CommandHash, Box<Rejections>) {
+        (HASH, Box::new(Rejection::SeasonComplete.into()))
+    }
+
     /// Guards: whatever was forgotten is refused, never taken for new; memory is bounded, whatever the number
-    /// of ids and the order of their times.
+    /// of ids, of scopes, and the order of their times.
     #[test]
     fn ten_million_ids_take_bounded_memory_and_none_is_new_twice() {
         let mut ids = CommandIds::default();
@@ -169,39 +199,104 @@ mod tests {
             let micros = i64::try_from(number * 7_654_321 % count).unwrap() + 1;
             let mut random = [0; 10];
             random[..8].copy_from_slice(&number.to_le_bytes());
-            let id = (CommandId::from_parts(UnixMicros::new(micros), random), None);
-            match ids.look_up(id, HASH, now) {
-                Lookup::New => ids.remember(id, applied(number), now),
+            let id = CommandId::from_parts(UnixMicros::new(micros), random);
+            let scoped = (scope(number % 1_000), id);
+            match ids.look_up(scoped, HASH, now) {
+                Lookup::New => ids.remember_applied(scoped, applied(number), now),
                 Lookup::Expired { .. } => forgotten += 1,
                 other => panic!("{other:?}"),
             }
             if number % 1_000 == 0 {
-                let known = matches!(
-                    ids.look_up(id, HASH, now),
-                    Lookup::Repeat(_) | Lookup::Expired { .. }
+                let known = ids.look_up(scoped, HASH, now);
+                assert!(
+                    matches!(known, Lookup::Applied(_) | Lookup::Expired { .. }),
+                    "{number} would be applied twice"
                 );
-                assert!(known, "{number} would be applied twice");
             }
         }
-        assert_eq!(ids.remembered.len(), limits::COMMAND_IDS_REMEMBERED_MAX);
+        assert_eq!(ids.applied.len(), limits::APPLIED_IDS_MAX);
         assert!(forgotten > 0);
     }
 
-    /// Guards: at the window's edge an id is remembered or refused, never new.
+    /// Guards: a million ids of one scope, applied or refused, from as far ahead as may be, forget its own
+    /// alone.
+    #[test]
+    fn a_flood_of_one_scope_leaves_the_others_as_they_were() {
+        let mut ids = CommandIds::default();
+        let now = UnixMicros::from_seconds(1_000);
+        let (flooder, other) = (scope(1), scope(2));
+        ids.remember_applied((other, id(999_000, 1)), applied(1), now);
+        ids.remember_refused((other, id(999_001, 1)), refused(), now);
+        for number in 0..1_000_000u32 {
+            let mut random = [0; 10];
+            random[6..].copy_from_slice(&number.to_le_bytes());
+            let ahead = CommandId::from_parts(UnixMicros::from_seconds(1_055), random);
+            ids.remember_applied((flooder, ahead), applied(2), now);
+            ids.remember_refused((flooder, ahead), refused(), now);
+        }
+        // The other's id is one of these.
+        assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX + 1);
+        assert_eq!(ids.refused.len(), limits::REFUSED_IDS_PER_SCOPE_MAX + 1);
+        let honest = |scope| ids.look_up((scope, id(1_000_000, 9)), HASH, now);
+        assert!(matches!(honest(flooder), Lookup::Expired { floor: Some(_) }));
+        assert!(matches!(honest(other), Lookup::New));
+        assert!(matches!(honest(None), Lookup::New));
+        let known = ids.look_up((other, id(999_000, 1)), HASH, now);
+        assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
+        let known = ids.look_up((other, id(999_001, 1)), HASH, now);
+        assert!(matches!(known, Lookup::Refused(_)), "{known:?}");
+    }
+
+    /// Guards: past the common limit the scope with most ids forgets, not the one that came last.
+    #[test]
+    fn past_the_common_limit_the_scope_with_most_forgets() {
+        let mut ids = CommandIds::default();
+        let now = UnixMicros::from_seconds(100);
+        ids.remember_applied((scope(0), id(1, 1)), applied(1), now);
+        let full = limits::APPLIED_IDS_MAX / limits::APPLIED_IDS_PER_SCOPE_MAX;
+        for number in 1..=full as u64 {
+            for millis in 0..limits::APPLIED_IDS_PER_SCOPE_MAX as i64 {
+                ids.remember_applied((scope(number), id(50_000 + millis, 2)), applied(2), now);
+            }
+        }
+        assert_eq!(ids.applied.len(), limits::APPLIED_IDS_MAX);
+        let known = ids.look_up((scope(0), id(1, 1)), HASH, now);
+        assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
+    }
+
+    /// Guards: at a scope's limit an id is remembered or refused, never new.
     #[test]
     fn at_the_edge_an_id_is_remembered_or_refused() {
         let mut ids = CommandIds::default();
-        let count = limits::COMMAND_IDS_REMEMBERED_MAX + 1_000;
-        let now = UnixMicros::new(count as i64 * 1_000);
-        for millis in 1..=count as i64 {
-            assert!(matches!(ids.look_up(id(millis, 0), HASH, now), Lookup::New));
-            ids.remember(id(millis, 0), applied(millis.unsigned_abs()), now);
+        let count = limits::APPLIED_IDS_PER_SCOPE_MAX as i64 + 1_000;
+        let now = UnixMicros::new(count * 1_000);
+        let scope = scope(1);
+        for millis in 1..=count {
+            assert!(matches!(ids.look_up((scope, id(millis, 0)), HASH, now), Lookup::New));
+            let applied = applied(millis.unsigned_abs());
+            ids.remember_applied((scope, id(millis, 0)), applied, now);
         }
-        assert_eq!(ids.remembered.len(), limits::COMMAND_IDS_REMEMBERED_MAX);
-        assert!(matches!(ids.look_up(id(1_000, 0), HASH, now), Lookup::Expired { .. }));
-        assert!(matches!(ids.look_up(id(1_000, 9), HASH, now), Lookup::Expired { .. }));
-        assert!(matches!(ids.look_up(id(1_001, 0), HASH, now), Lookup::Repeat(_)));
-        assert!(matches!(ids.look_up(id(1_001, 9), HASH, now), Lookup::New));
+        assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX);
+        let look_up = |millis, random| ids.look_up((scope, id(millis, random)), HASH, now);
+        assert!(matches!(look_up(1_000, 0), Lookup::Expired { .. }));
+        assert!(matches!(look_up(1_000, 9), Lookup::Expired { .. }));
+        assert!(matches!(look_up(1_001, 0), Lookup::Applied(_)));
+        assert!(matches!(look_up(1_001, 9), Lookup::New));
+    }
+
+    /// Guards: a refused id stays refused until it is dropped, and is then expired, never new.
+    #[test]
+    fn a_refused_id_that_was_dropped_is_expired() {
+        let mut ids = CommandIds::default();
+        let now = UnixMicros::from_seconds(100);
+        let scope = scope(1);
+        for millis in 0..=limits::REFUSED_IDS_PER_SCOPE_MAX as i64 {
+            ids.remember_refused((scope, id(90_000 + millis, 0)), refused(), now);
+        }
+        let look_up = |millis, random| ids.look_up((scope, id(millis, random)), HASH, now);
+        assert!(matches!(look_up(90_000, 0), Lookup::Expired { .. }));
+        assert!(matches!(look_up(90_001, 0), Lookup::Refused(_)));
+        assert!(matches!(look_up(90_001, 9), Lookup::New));
     }
 
     /// Guards: the same id with another command is a conflict, and one from the future is refused.
@@ -209,11 +304,15 @@ mod tests {
     fn conflicts_and_ids_from_ahead_are_refused() {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(100);
-        ids.remember(id(100_000, 1), applied(1), now);
+        let scope = scope(1);
+        ids.remember_applied((scope, id(100_000, 1)), applied(1), now);
+        ids.remember_refused((scope, id(100_001, 1)), refused(), now);
         let other = CommandHash::new([2; 16]);
-        assert!(matches!(ids.look_up(id(100_000, 1), other, now), Lookup::Conflict));
-        assert!(matches!(ids.look_up(id(160_000, 2), HASH, now), Lookup::New));
-        assert!(matches!(ids.look_up(id(160_001, 2), HASH, now), Lookup::Expired { .. }));
+        let look_up = |millis, random, hash| ids.look_up((scope, id(millis, random)), hash, now);
+        assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict));
+        assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict));
+        assert!(matches!(look_up(160_000, 2, HASH), Lookup::New));
+        assert!(matches!(look_up(160_001, 2, HASH), Lookup::Expired { floor: None }));
     }
 
     /// Guards: the floor is never read from a clock: with nothing forgotten, old ids are welcome.
@@ -221,11 +320,25 @@ mod tests {
     fn an_old_id_is_new_while_nothing_was_forgotten() {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(10_000_000);
-        assert!(matches!(ids.look_up(id(5, 1), HASH, now), Lookup::New));
-        ids.remember(id(5, 1), applied(1), now);
+        let scope = scope(1);
+        assert!(matches!(ids.look_up((scope, id(5, 1)), HASH, now), Lookup::New));
+        ids.remember_applied((scope, id(5, 1)), applied(1), now);
         assert!(
-            matches!(ids.look_up(id(5, 1), HASH, now), Lookup::Expired { .. }),
+            matches!(ids.look_up((scope, id(5, 1)), HASH, now), Lookup::Expired { .. }),
             "an id older than the window is forgotten at once, and so refused"
         );
+    }
+
+    /// Guards: the floor of a snapshot of version 1, which had one for all, counts for every scope.
+    #[test]
+    fn a_common_floor_counts_for_every_scope() {
+        let floor = UnixMicros::from_seconds(50);
+        let ids = CommandIds::new(Some(floor), [], []);
+        let now = UnixMicros::from_seconds(100);
+        for scope in [None, scope(1), scope(2)] {
+            let at_floor = ids.look_up((scope, id(50_000, 1)), HASH, now);
+            assert!(matches!(at_floor, Lookup::Expired { .. }), "{at_floor:?}");
+            assert!(matches!(ids.look_up((scope, id(50_001, 1)), HASH, now), Lookup::New));
+        }
     }
 }

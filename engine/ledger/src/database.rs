@@ -1,11 +1,15 @@
 //! Opening `ledger.db`: what makes a file a ledger, and how connections are set up.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daybook_schema::chain::FORMAT_VERSION;
 use daybook_schema::{EventHash, Genesis, Head, LEDGER_SQL, LedgerId, UnixMicros, limits};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::files::{lacks_descriptors, sqlite_path, sync_directory};
 
 /// `DAYB`: SQLite's application id of a ledger.
 pub const APPLICATION_ID: i32 = 0x4441_5942;
@@ -20,13 +24,13 @@ pub fn ledger_path(data_dir: &Path) -> PathBuf {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// There is no such file.
-    #[error("no ledger at `{}`; `daybook demo` makes one, or name another with --data", path.display())]
+    #[error("no ledger at `{}`", path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
     },
     /// The file is something else.
-    #[error("`{}` is not a Daybook ledger; name another directory with --data", path.display())]
+    #[error("`{}` is not a Daybook ledger", path.display())]
     NotALedger {
         /// The file.
         path: PathBuf,
@@ -44,17 +48,13 @@ pub enum DatabaseError {
         found: i64,
     },
     /// A write-ahead log lies there without its ledger.
-    #[error(
-        "`{}-wal` belongs to a ledger that is not there; put that back, or name another directory \
-         with --data",
-        path.display()
-    )]
+    #[error("`{}-wal` belongs to a ledger that is not there; put that back", path.display())]
     StrayLog {
         /// Where the ledger should be.
         path: PathBuf,
     },
     /// SQLite could not do it.
-    #[error("`{}` cannot be opened; `daybook verify` tells more", path.display())]
+    #[error("`{}` cannot be opened", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum DatabaseError {
         source: rusqlite::Error,
     },
     /// The file system could not do it.
-    #[error("`{}` cannot be used; see to its rights, or name another directory with --data", path.display())]
+    #[error("`{}` cannot be used", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -79,24 +79,43 @@ pub(crate) struct StoredGenesis {
 }
 
 fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> DatabaseError {
-    move |source| DatabaseError::Sqlite { path: path.to_owned(), source }
+    move |source| match (cannot_open(&source), lacks_descriptors()) {
+        (true, Some(source)) => DatabaseError::Io { path: path.to_owned(), source },
+        _ => DatabaseError::Sqlite { path: path.to_owned(), source },
+    }
 }
 
 /// Opens an existing ledger for writing, with every setting that durability rests on.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, DatabaseError> {
     check_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite_error(path))?;
+    let connection = open_file(path, flags)?;
     check_identity(path, &connection)?;
     set_up_writer(&connection).map_err(sqlite_error(path))?;
     Ok(connection)
+}
+
+fn open_file(path: &Path, flags: OpenFlags) -> Result<Connection, DatabaseError> {
+    let file =
+        sqlite_path(path).map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
+    Connection::open_with_flags(file, flags).map_err(sqlite_error(path))
 }
 
 fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     set_up(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A log may be folded into a file that it is not of, where one of them was moved. So nothing is folded
+    // in but on purpose, after a look at the files.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+/// Folds the log in and closes a writer's connection, which removes the log if it is the last one.
+pub(crate) fn fold_and_close(connection: Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    crate::writer_thread::checkpoint_whole(&connection)?;
+    connection.close().map_err(|(_, error)| error)
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
@@ -110,7 +129,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, DatabaseError> {
     check_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
-        let connection = Connection::open_with_flags(path, flags).map_err(sqlite_error(path))?;
+        let connection = open_file(path, flags)?;
         check_identity(path, &connection)?;
         set_up(&connection).map_err(sqlite_error(path))?;
         Ok(connection)
@@ -144,14 +163,13 @@ fn has_log(path: &Path) -> bool {
 fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
     let absolute = std::path::absolute(path)
         .map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
-    let escaped: String = absolute
-        .to_string_lossy()
-        .chars()
-        .map(|c| match c {
-            '%' => "%25".to_owned(),
-            '?' => "%3f".to_owned(),
-            '#' => "%23".to_owned(),
-            other => other.to_string(),
+    let bytes = absolute.as_os_str().as_bytes();
+    let escaped: String = bytes
+        .iter()
+        .map(|&byte| match byte {
+            b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02x}"),
         })
         .collect();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -191,7 +209,7 @@ fn check_identity(path: &Path, connection: &Connection) -> Result<(), DatabaseEr
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
             Err(not_a_ledger())
         }
-        Err(source) => Err(DatabaseError::Sqlite { path: path.to_owned(), source }),
+        Err(source) => Err(sqlite_error(path)(source)),
     };
     let application: i64 = number("application_id")?;
     if application != i64::from(APPLICATION_ID) {
@@ -219,14 +237,10 @@ pub(crate) fn create(path: &Path, genesis: &Genesis) -> Result<(), DatabaseError
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
         _ => {}
     }
-    write_new(&temporary, genesis).map_err(sqlite_error(path))?;
+    write_new(&sqlite_path(&temporary).map_err(io_error)?, genesis).map_err(sqlite_error(path))?;
     std::fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(io_error)?;
     std::fs::rename(&temporary, path).map_err(io_error)?;
     sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(io_error)
-}
-
-pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all())
 }
 
 fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
@@ -295,6 +309,14 @@ pub(crate) fn newest_head(connection: &Connection) -> rusqlite::Result<Head> {
             Ok(Head { seq: seq.unsigned_abs(), hash: EventHash::new(hash) })
         },
     )
+}
+
+/// When the newest event was recorded; none where there is no event yet.
+pub(crate) fn newest_recorded_at(connection: &Connection) -> rusqlite::Result<Option<UnixMicros>> {
+    connection
+        .query_row("SELECT recorded_at FROM events ORDER BY seq DESC LIMIT 1", [], |row| row.get(0))
+        .optional()
+        .map(|found| found.map(UnixMicros::new))
 }
 
 /// Whether the ledger has an event with this seq and hash; seq 0 is the genesis.

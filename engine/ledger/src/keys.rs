@@ -1,7 +1,7 @@
 //! The keys directory: the operator's season keys and the signing key, one file each.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{KeyId, LedgerId};
@@ -9,7 +9,7 @@ use daybook_simulator::{Keyring, SeasonKey};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
-use crate::database::sync_directory;
+use crate::files::{create_directories_of_mode, sync_directory};
 use crate::newest_head::NewestHead;
 
 const SEASON_KEY_HEADER: &str = "daybook season key v1";
@@ -22,17 +22,13 @@ const UNFINISHED: &str = ".new";
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// There are no keys where they were looked for.
-    #[error("no keys at `{}`; `daybook keys init` makes them", path.display())]
+    #[error("no keys at `{}`", path.display())]
     Missing {
         /// The directory.
         path: PathBuf,
     },
     /// The directory holds something already.
-    #[error(
-        "`{}` holds keys or other things; `daybook keys rotate` puts a new season key in force, --keys \
-         names another directory",
-        path.display()
-    )]
+    #[error("`{}` holds keys or other things already", path.display())]
     Exists {
         /// The directory.
         path: PathBuf,
@@ -69,7 +65,7 @@ pub enum KeysError {
     #[error("the system gave no random bytes: {0}")]
     Random(getrandom::Error),
     /// The file system could not do it.
-    #[error("`{}` cannot be used; see to its rights and the room on the disk, or name another directory with --keys", path.display())]
+    #[error("`{}` cannot be used; see to its rights and the room on the disk", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -123,8 +119,7 @@ pub fn prepare(directory: &Path) -> Result<(), KeysError> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut builder = std::fs::DirBuilder::new();
-            return builder.recursive(true).mode(0o700).create(directory).map_err(io_error);
+            return create_directories_of_mode(directory, 0o700).map_err(io_error);
         }
         Err(error) => return Err(io_error(error)),
     };
@@ -184,8 +179,12 @@ fn is_key_file(file_name: &str) -> bool {
 }
 
 fn is_head_file(file_name: &str) -> bool {
-    let id = file_name.strip_suffix(crate::newest_head::ENDING);
-    id.is_some_and(|id| id.parse::<LedgerId>().is_ok())
+    head_file_named(file_name).is_some()
+}
+
+/// The ledger that a newest head's file is named by.
+pub(crate) fn head_file_named(file_name: &str) -> Option<LedgerId> {
+    file_name.strip_suffix(crate::newest_head::ENDING)?.parse().ok()
 }
 
 /// Adds a season key to a keys directory; synced before it returns.

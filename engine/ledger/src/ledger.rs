@@ -1,5 +1,6 @@
 //! The engine's front: open, submit, query, subscribe, close.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::Poll;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use daybook_schema::{Command, CommandId, Head, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandId, DayNumber, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{NewEvent, Rejections, State};
 use tokio::sync::oneshot;
 
@@ -16,15 +18,21 @@ use crate::database::DatabaseError;
 use crate::lock::WriterLock;
 use crate::reader::Reader;
 
-use crate::shared::Shared;
+use crate::containment::contain;
+use crate::live::Live;
+use crate::shared::{Health, Shared};
 use crate::state_thread::Request;
 use crate::subscription::Subscription;
+
+/// How long the engine's own commands wait where others fill the queue.
+const WAIT_FOR_TURN: Duration = Duration::from_millis(5);
 
 /// A command on its way to the engine.
 #[derive(Clone, Debug)]
 pub struct Submission {
     pub(crate) command: Command,
     pub(crate) id: Option<CommandId>,
+    pub(crate) expected_day: Option<DayNumber>,
     pub(crate) at: Option<UnixMicros>,
 }
 
@@ -32,13 +40,21 @@ impl Submission {
     /// A command without an id of its own: sent again, it is another command.
     #[must_use]
     pub const fn new(command: Command) -> Self {
-        Self { command, id: None, at: None }
+        Self { command, id: None, expected_day: None, at: None }
     }
 
     /// With the id that the client made (`Idempotency-Key`): sent again, it gets the same answer.
     #[must_use]
     pub const fn with_id(self, id: CommandId) -> Self {
         Self { id: Some(id), ..self }
+    }
+
+    /// For bets that are meant for this day: on another they are refused as `WRONG_DAY`, so that a copy that
+    /// comes late does not bet on the next one. The day is checked and not recorded; only
+    /// [`Command::PlaceBets`] looks at it.
+    #[must_use]
+    pub const fn on_day(self, expected_day: DayNumber) -> Self {
+        Self { expected_day: Some(expected_day), ..self }
     }
 
     /// At a time, for a ledger that was opened with [`Time::FromSubmissions`](crate::Time::FromSubmissions).
@@ -70,18 +86,20 @@ pub enum SubmitError {
     /// Its id was used for another command.
     #[error("this command id was used for another command")]
     Conflict,
-    /// Its id is too old to be known, or too far ahead: certainly not applied now.
+    /// Its id is too old to be known, or too far ahead: certainly not applied now, though an earlier sending
+    /// may have been.
     #[error(
-        "command id is expired: its time must lie after {floor_ms} ms and at most a minute after \
-         {server_ms} ms (server time)",
-        floor_ms = floor.millis(),
-        server_ms = server_time.millis()
+        "command id is expired: its time must lie {}at most a minute after {} ms (server time)",
+        floor.map_or(String::new(), |floor| format!("after {} ms and ", floor.millis())),
+        server_time.millis()
     )]
     Expired {
         /// The server's time.
         server_time: UnixMicros,
-        /// Ids of this time or before are refused.
-        floor: UnixMicros,
+        /// Ids of this time or before are refused, where there is such a time.
+        floor: Option<UnixMicros>,
+        /// The time for a new id: one that is made with it is not expired.
+        new_id_time: UnixMicros,
     },
     /// Too many commands are waiting; try again later.
     #[error("too many commands are waiting, at most {} may", limits::COMMANDS_WAITING_MAX)]
@@ -95,6 +113,27 @@ pub enum SubmitError {
     ReadOnly {
         /// What is left.
         free_bytes: u64,
+    },
+    /// Another program keeps `ledger.db` locked. The command was certainly not applied; play goes on by
+    /// itself when the lock is gone.
+    #[error(
+        "another program has kept ledger.db locked for {for_seconds} s: nothing is written until it lets go"
+    )]
+    Locked {
+        /// How long.
+        for_seconds: u64,
+    },
+    /// The question panicked; the engine goes on.
+    #[error("the question panicked: {reason}")]
+    Panicked {
+        /// What it panicked with.
+        reason: String,
+    },
+    /// The engine could not decide the command. It was certainly not applied.
+    #[error("the command cannot be decided: {reason}")]
+    Undecided {
+        /// Why.
+        reason: String,
     },
     /// The engine stopped; whether the command was applied is told by a retry with the same id.
     #[error("ledger is unavailable: {reason}")]
@@ -156,6 +195,7 @@ pub struct Ledger {
     requests: Option<SyncSender<Request>>,
     /// The state's and the writer's, which end when no request can come any more.
     threads: Vec<JoinHandle<()>>,
+    live: Arc<Live>,
     /// Those beside the work, which end when the ledger is closed.
     beside: Vec<JoinHandle<()>>,
     _lock: WriterLock,
@@ -177,7 +217,8 @@ impl Ledger {
         (requests, threads): (SyncSender<Request>, Vec<JoinHandle<()>>),
     ) -> Self {
         let requests = Some(requests);
-        Self { data_dir, shared, requests, threads, beside: Vec::new(), _lock: lock }
+        let live = Arc::new(Live::new(&data_dir, Arc::clone(&shared)));
+        Self { data_dir, shared, requests, threads, live, beside: Vec::new(), _lock: lock }
     }
 
     pub(crate) fn run_beside(&mut self, thread: JoinHandle<()>) {
@@ -208,32 +249,47 @@ impl Ledger {
         Ok(Withdrawn { seasons_expired: seasons.len(), commitments_renewed: users.len() })
     }
 
-    /// Submits commands with a bounded number of them waiting.
+    /// Submits commands with a bounded number of them waiting. Where others fill the queue it waits for its
+    /// turn.
     fn submit_all(&self, commands: impl Iterator<Item = Command>) -> Result<(), SubmitError> {
-        let mut waiting = std::collections::VecDeque::new();
+        let mut waiting: VecDeque<Pending<Accepted>> = VecDeque::new();
         for command in commands {
-            if waiting.len() == limits::COMMANDS_PER_BATCH_MAX {
-                waiting
-                    .pop_front()
-                    .map_or(Ok(()), |first: Pending<Accepted>| first.wait().map(drop))?;
-            }
-            waiting.push_back(self.submit(Submission::new(command))?);
+            let pending = loop {
+                let is_full = waiting.len() >= limits::COMMANDS_PER_BATCH_MAX;
+                let submitted = match is_full {
+                    true => Err(SubmitError::Overloaded),
+                    false => self.submit(Submission::new(command.clone())),
+                };
+                match submitted {
+                    Err(SubmitError::Overloaded | SubmitError::Locked { .. }) => {
+                        match waiting.pop_front() {
+                            Some(first) => drop(first.wait()?),
+                            None => std::thread::sleep(WAIT_FOR_TURN),
+                        }
+                    }
+                    other => break other?,
+                }
+            };
+            waiting.push_back(pending);
         }
         waiting.into_iter().try_for_each(|pending| pending.wait().map(drop))
     }
 
-    /// Hands a command to the engine. The answer, once it is there, means: on disk.
+    /// Hands a command to the engine. The answer, once it is there, means: on disk. Dropping the answer
+    /// cancels nothing.
     ///
     /// # Errors
-    /// [`SubmitError::Overloaded`] when too many are waiting, [`SubmitError::Unavailable`] when the
-    /// engine stopped. Everything else the answer itself tells.
+    /// [`SubmitError::Overloaded`] when too many are waiting, [`SubmitError::Locked`] while another program
+    /// keeps the file locked, [`SubmitError::Unavailable`] when the engine stopped. Everything else the answer itself tells.
     pub fn submit(&self, submission: Submission) -> Result<Pending<Accepted>, SubmitError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Request::Command { submission, reply })?;
         Ok(Pending { receiver, shared: Arc::clone(&self.shared) })
     }
 
-    /// Asks for something of the state. The answer leaves when everything that it saw is on disk.
+    /// Asks for something of the state. The answer leaves when everything that it saw is on disk. A question
+    /// that panics is answered [`SubmitError::Panicked`], and the engine goes on; commands wait while it
+    /// looks.
     ///
     /// # Errors
     /// As [`Self::submit`].
@@ -243,15 +299,16 @@ impl Ledger {
     ) -> Result<Pending<T>, SubmitError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Request::Query(Box::new(move |state| {
-            let answer = question(state);
-            Box::new(move || drop(reply.send(Ok(answer))))
+            let answer =
+                contain(|| question(state)).map_err(|reason| SubmitError::Panicked { reason });
+            Box::new(move || drop(reply.send(answer)))
         })))?;
         Ok(Pending { receiver, shared: Arc::clone(&self.shared) })
     }
 
     fn send(&self, request: Request) -> Result<(), SubmitError> {
-        if self.shared.failure().is_some() {
-            return Err(unavailable(&self.shared));
+        if let Some(refusal) = self.shared.refusal() {
+            return Err(refusal);
         }
         let Some(requests) = &self.requests else { return Err(unavailable(&self.shared)) };
         requests.try_send(request).map_err(|error| match error {
@@ -266,6 +323,12 @@ impl Ledger {
         self.shared.head()
     }
 
+    /// How the ledger fares, for those who watch over it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
     /// A reader of this ledger.
     ///
     /// # Errors
@@ -274,15 +337,16 @@ impl Ledger {
         Reader::open(&self.data_dir)
     }
 
-    /// Follows the ledger from a seq through catch-up into live.
+    /// Follows the ledger from a seq through catch-up into live. A thousand may do so: each event is read
+    /// once for all of them.
     ///
     /// # Errors
     /// As [`Self::reader`].
     pub fn subscribe(&self, from: Seq) -> Result<Subscription, DatabaseError> {
-        Ok(Subscription::to_engine(self.reader()?, from, Arc::clone(&self.shared)))
+        Subscription::new(Arc::clone(&self.live), from)
     }
 
-    /// Answers what was accepted, folds the write-ahead log in, and gives the lock back.
+    /// Answers what was accepted, folds the write-ahead log in, makes a snapshot, and gives the lock back.
     ///
     /// # Errors
     /// [`SubmitError::Unavailable`] when a commit had failed.
@@ -295,6 +359,7 @@ impl Ledger {
     }
 
     fn stop(&mut self) {
+        self.shared.begin_stop();
         self.requests = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has told so by its guard.

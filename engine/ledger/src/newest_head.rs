@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use daybook_schema::{Block, Epoch, Head, LedgerId, LedgerIdentity, limits};
+use daybook_schema::{Block, BlockRange, Epoch, Head, LedgerId, LedgerIdentity, limits};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,24 @@ impl NewestHead {
     #[must_use]
     pub fn path(&self, ledger_id: LedgerId) -> PathBuf {
         self.directory.join(format!("{ledger_id}{ENDING}"))
+    }
+
+    /// The ledgers that the directory has a newest head of, by the names of the files.
+    ///
+    /// # Errors
+    /// [`KeysError`] when the directory cannot be read.
+    pub(crate) fn ledgers(&self) -> Result<Vec<(LedgerId, PathBuf)>, KeysError> {
+        let io_error = |source| KeysError::Io { path: self.directory.clone(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(ledger_id) = name.and_then(crate::keys::head_file_named) {
+                found.push((ledger_id, path));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Reads the newest head that was written for a ledger, if one was.
@@ -75,7 +93,7 @@ impl NewestHead {
     /// in it. [`is_signed_block`] reads it.
     #[must_use]
     pub fn sign_block(&self, block: &Block) -> String {
-        sign(&block_text(block), block.ledger_id, &self.signing_key)
+        sign(&block_text(&block.range()), block.ledger_id, &self.signing_key)
     }
 
     /// The note that tells somebody that the ledger does not have a head. [`is_signed_unknown_head`] reads it.
@@ -151,9 +169,9 @@ fn text_of(identity: LedgerIdentity, head: Head) -> String {
     format!("{FIRST_LINE}\n{ledger_id}\nepoch {number} {nonce}\nhead {head}\n")
 }
 
-fn block_text(block: &Block) -> String {
-    let Block { ledger_id, previous, .. } = block;
-    format!("{BLOCK_FIRST_LINE}\n{ledger_id}\nafter {previous}\nhead {}\n", block.last())
+fn block_text(range: &BlockRange) -> String {
+    let BlockRange { ledger_id, previous, last } = range;
+    format!("{BLOCK_FIRST_LINE}\n{ledger_id}\nafter {previous}\nhead {last}\n")
 }
 
 fn unknown_head_text(ledger_id: LedgerId, head: Head) -> String {
@@ -179,12 +197,12 @@ fn sign(text: &str, ledger_id: LedgerId, key: &SigningKey) -> String {
     format!("{text}\n\u{2014} {name} {}\n", BASE64.encode(signed))
 }
 
-/// Whether a block ends with the note that the ledger's key signed for it.
+/// Whether a block that holds this ends with the note that the ledger's key signed for it.
 #[must_use]
-pub fn is_signed_block(block: &Block, note: &[u8], key: &VerifyingKey) -> bool {
+pub fn is_signed_block(range: &BlockRange, note: &[u8], key: &VerifyingKey) -> bool {
     let note = std::str::from_utf8(note).ok();
-    note.and_then(|note| open(note, block.ledger_id, key))
-        .is_some_and(|text| text == block_text(block))
+    note.and_then(|note| open(note, range.ledger_id, key))
+        .is_some_and(|text| text == block_text(range))
 }
 
 /// The text of a note, if this key signed it for this ledger.

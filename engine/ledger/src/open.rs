@@ -3,25 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use daybook_schema::chain::FORMAT_VERSION;
 use daybook_schema::{Command, EpochNonce, Genesis, Head, LedgerId, UnixMicros, limits};
-use daybook_simulator::SeasonKeys;
+use daybook_simulator::{Rulesets, SeasonKeys};
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
 use crate::clock::{SystemTimeSource, TimeSource};
 use crate::database::{self, DatabaseError};
+use crate::evidence::{self, LostLedger};
+use crate::files::create_directories;
 use crate::keys::KeysError;
 use crate::ledger::{Ledger, Submission, SubmitError};
-use crate::lock::{LockError, WriterLock};
+use crate::lock::{self, LockError, WriterLock};
 use crate::newest_head::{self, NewestHead};
 use crate::recovery::{self, KnownHead, Recovery};
 use crate::replay::ReplayError;
 
 use crate::shared::Shared;
 use crate::snapshot_thread::{self, SnapshotMaker};
-use crate::state_thread::{self, Decider};
+use crate::state_thread::{self, Decider, Grounds};
 use crate::{snapshot, writer_thread};
 
 /// Where the engine's time comes from.
@@ -57,12 +60,25 @@ impl NewLedger {
 pub struct Options {
     data_dir: PathBuf,
     keys: Box<dyn SeasonKeys + Send>,
+    rulesets: Rulesets,
     newest_head: Option<NewestHead>,
     known_heads: Vec<KnownHead>,
+    known_ledgers: Vec<KnownLedger>,
+    instead_of: Vec<LedgerId>,
     accept_loss: bool,
+    accept_clock: Option<UnixMicros>,
     create: Option<NewLedger>,
     time: Time,
     lock: Option<WriterLock>,
+}
+
+/// A ledger that somebody knows of, and who: a file, or an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownLedger {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// What knows it.
+    pub source: String,
 }
 
 impl Options {
@@ -72,9 +88,13 @@ impl Options {
         Self {
             data_dir: data_dir.to_owned(),
             keys: Box::new(keys),
+            rulesets: Rulesets::default(),
             newest_head: None,
             known_heads: Vec::new(),
+            known_ledgers: Vec::new(),
+            instead_of: Vec::new(),
             accept_loss: false,
+            accept_clock: None,
             create: None,
             time: Time::System,
             lock: None,
@@ -95,6 +115,36 @@ impl Options {
         Self { known_heads, ..self }
     }
 
+    /// Ledgers that are known of elsewhere, as by the positions of read models: where the ledger is gone no
+    /// other is made in its place.
+    #[must_use]
+    pub fn known_ledgers(self, ledgers: impl IntoIterator<Item = KnownLedger>) -> Self {
+        let Self { mut known_ledgers, .. } = self;
+        known_ledgers.extend(ledgers);
+        Self { known_ledgers, ..self }
+    }
+
+    /// Makes a new ledger although this one, which is known of, is gone.
+    #[must_use]
+    pub fn instead_of(self, ledger_id: LedgerId) -> Self {
+        let Self { mut instead_of, .. } = self;
+        instead_of.push(ledger_id);
+        Self { instead_of, ..self }
+    }
+
+    /// The sets of rules, where they are others than RULEBOOK.md's.
+    #[must_use]
+    pub fn rulesets(self, rulesets: Rulesets) -> Self {
+        Self { rulesets, ..self }
+    }
+
+    /// Goes on although the wall clock is far ahead of the newest event: it is right, and this is about the
+    /// time, give or take a day.
+    #[must_use]
+    pub fn accept_clock(self, about: UnixMicros) -> Self {
+        Self { accept_clock: Some(about), ..self }
+    }
+
     /// Goes on with a ledger that lacks events that are known of. Since players may know the keys of the
     /// lost days, a new epoch begins: seasons in play are expired and commitments renewed.
     #[must_use]
@@ -102,7 +152,8 @@ impl Options {
         Self { accept_loss, ..self }
     }
 
-    /// Creates the ledger where there is none.
+    /// Creates the ledger where there is none. It may be said at every start: where anything tells of a ledger
+    /// that is gone, none is made in its place ([`OpenError::Lost`]).
     #[must_use]
     pub fn create(self, new: NewLedger) -> Self {
         Self { create: Some(new), ..self }
@@ -131,7 +182,7 @@ pub enum OpenError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// It is damaged: nothing is written to it. Reading what is sound stays possible.
-    #[error("ledger is damaged, nothing is written to it: {0}; `daybook verify` tells more")]
+    #[error("ledger is damaged, nothing is written to it: {0}")]
     Damaged(Finding),
     /// The data directory cannot be made.
     #[error("directory `{}` cannot be made", path.display())]
@@ -147,10 +198,37 @@ pub enum OpenError {
     /// The file system could not do it.
     #[error("ledger cannot be recovered")]
     Io(#[from] std::io::Error),
+    /// There is no ledger, and something tells that there was one: none is made in its place.
+    #[error(
+        "there is no ledger at `{}`, but {} of it; nothing was made: put it back, or name it as the one that \
+         a new ledger takes the place of",
+        path.display(),
+        evidence::listed(lost)
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// What tells of it; at least one.
+        lost: Vec<LostLedger>,
+    },
+    /// The wall clock is far ahead of the newest event. What is recorded at a wrong time stays so for ever, and
+    /// later clients with right clocks would be refused: only a backup helps then.
+    #[error(
+        "the wall clock says {} s, {} days after the newest event; nothing was written: set the clock right, \
+         or say that it is",
+        wall.get() / 1_000_000,
+        wall.micros_since(*newest) / DAY_MICROS
+    )]
+    ClockAhead {
+        /// What the clock says.
+        wall: UnixMicros,
+        /// When the newest event was recorded.
+        newest: UnixMicros,
+    },
     /// Events are known of that the ledger does not have: it is an older copy, or was altered.
     #[error(
         "the ledger ends at {newest} and does not have the head {missing}; nothing was written: put the \
-         newer ledger back, or accept the loss (--accept-loss), which ends every season in play"
+         newer ledger back, or accept the loss, which ends every season in play"
     )]
     Behind {
         /// The ledger's newest event.
@@ -168,6 +246,8 @@ pub enum OpenError {
     #[error("the ledger is not a demo's: its time comes from the clock")]
     NotADemo,
 }
+
+const DAY_MICROS: i64 = 86_400 * 1_000_000;
 
 impl From<ReplayError> for OpenError {
     fn from(error: ReplayError) -> Self {
@@ -187,17 +267,29 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { data_dir, keys, newest_head, known_heads, accept_loss, create, time, lock } =
+        let path = database::ledger_path(&options.data_dir);
+        let permitted = evidence::Permitted {
+            newest_head: options.newest_head.as_ref(),
+            known_heads: &options.known_heads,
+            known_ledgers: &options.known_ledgers,
+            instead_of: &options.instead_of,
+        };
+        let lock =
+            prepare_file((&options.data_dir, &path), &permitted, (options.create, options.lock))?;
+        let Options { data_dir, keys, rulesets, newest_head, known_heads, accept_loss, .. } =
             options;
-        let path = database::ledger_path(&data_dir);
-        let lock = prepare_file(&data_dir, &path, (create, lock))?;
+        let (time, accept_clock) = (options.time, options.accept_clock);
         // Where it really lies: SQLite keeps the log there.
         let path = path.canonicalize()?;
+        // Closed after the connection in every case: it is declared before it.
+        let held_file = lock::hold_file(&path)?;
         let connection = database::open_writer(&path)?;
         let genesis = stored_genesis(&path, &connection)?;
         if matches!(time, Time::FromSubmissions) && !genesis.is_demo {
             return Err(OpenError::NotADemo);
         }
+        let mut time = time;
+        check_clock(&connection, (&genesis, &mut time), accept_clock)?;
         let found = recovery::newest_snapshot(&connection, (&data_dir, &genesis))?;
         let mut known = known_heads;
         if let Some(newest_head) = &newest_head
@@ -220,8 +312,10 @@ impl Ledger {
         }
 
         // Nothing is trusted that only the page cache held.
+        sync_log(&path)?;
         writer_thread::checkpoint_whole(&connection)?;
-        let synced = std::fs::File::open(&path).and_then(|file| file.sync_all().map(|()| file))?;
+        held_file.sync_all()?;
+        connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS))?;
         let newest_seq = found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
         let mut recovery = match found.snapshot {
             Some(recovery) => recovery,
@@ -238,11 +332,12 @@ impl Ledger {
         let shared = Arc::new(Shared::new(recovery.fold.check.head(), identity));
         let maker =
             SnapshotMaker { data_dir: data_dir.clone(), shared: Arc::clone(&shared), newest_seq };
-        let decider = Decider::new(recovery, data_dir.clone(), (keys, time));
+        let grounds = Grounds { keys, rulesets, time };
+        let decider = Decider::new(recovery, (data_dir.clone(), Arc::clone(&shared)), grounds);
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let writer =
-            writer_thread::spawn((connection, synced), (path, Arc::clone(&shared)), to_commit)?;
+            writer_thread::spawn((connection, held_file), (path, Arc::clone(&shared)), to_commit)?;
         let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
         let mut ledger = Self::start((data_dir, lock), shared, (requests, vec![state, writer]));
         if !missing.is_empty() || has_older_epochs_left {
@@ -317,15 +412,21 @@ impl Ledger {
 
 /// Makes the directory and, where it is asked for, the ledger; gives the writer's lock.
 fn prepare_file(
-    data_dir: &Path,
-    path: &Path,
+    (data_dir, path): (&Path, &Path),
+    permitted: &evidence::Permitted<'_>,
     (create, lock): (Option<NewLedger>, Option<WriterLock>),
 ) -> Result<WriterLock, OpenError> {
-    if create.is_some() {
-        std::fs::create_dir_all(data_dir)
-            .map_err(|source| OpenError::Directory { path: data_dir.to_owned(), source })?;
-    } else if !path.exists() {
-        return Err(DatabaseError::Missing { path: path.to_owned() }.into());
+    match (create.is_some(), path.exists()) {
+        (false, false) => return Err(DatabaseError::Missing { path: path.to_owned() }.into()),
+        (true, false) => {
+            let lost = evidence::of_lost_ledgers(data_dir, permitted)?;
+            if !lost.is_empty() {
+                return Err(OpenError::Lost { path: path.to_owned(), lost });
+            }
+            create_directories(data_dir)
+                .map_err(|source| OpenError::Directory { path: data_dir.to_owned(), source })?;
+        }
+        (_, true) => {}
     }
     let lock = lock.map_or_else(|| WriterLock::take(data_dir), Ok)?;
     if let (Some(new), false) = (create, path.exists()) {
@@ -339,6 +440,38 @@ fn prepare_file(
         database::create(path, &genesis)?;
     }
     Ok(lock)
+}
+
+/// What an interrupted process left in the log is synced before anybody is told of it: a reader may keep the
+/// checkpoint from doing so. (SQLite has no locks on the log that closing this descriptor could give back.)
+fn sync_log(path: &Path) -> std::io::Result<()> {
+    match std::fs::File::open(database::log_path(path)) {
+        Ok(log) => log.sync_all(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses a wall clock that is far ahead of the newest event, unless somebody says that it is right.
+fn check_clock(
+    connection: &Connection,
+    (genesis, time): (&Genesis, &mut Time),
+    accept_clock: Option<UnixMicros>,
+) -> Result<(), OpenError> {
+    let wall = match time {
+        Time::FromSubmissions => return Ok(()),
+        Time::System => SystemTimeSource::default().wall(),
+        Time::Source(source) => source.wall(),
+    };
+    let Some(newest) = database::newest_recorded_at(connection)? else { return Ok(()) };
+    let is_ahead = wall.micros_since(newest) > limits::CLOCK_AHEAD_MICROS_MAX;
+    let is_accepted = accept_clock.is_some_and(|about| {
+        wall.micros_since(about).saturating_abs() <= limits::CLOCK_ACCEPTED_MICROS
+    });
+    match is_ahead && !is_accepted && !genesis.is_demo {
+        true => Err(OpenError::ClockAhead { wall, newest }),
+        false => Ok(()),
+    }
 }
 
 /// The genesis, held to its own hash.

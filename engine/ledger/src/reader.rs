@@ -17,7 +17,7 @@ use crate::scan::scan;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A row is damaged; those before and after it may be sound.
-    #[error("ledger is damaged: {0}; `daybook verify` tells more")]
+    #[error("ledger is damaged: {0}")]
     Damaged(Finding),
     /// SQLite could not do it.
     #[error("ledger cannot be read")]

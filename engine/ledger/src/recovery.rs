@@ -9,7 +9,7 @@ use daybook_simulator::State;
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
-use crate::command_ids::{CommandIds, Outcome};
+use crate::command_ids::{Applied, CommandIds};
 use crate::replay::{Fold, ReplayError, unreadable_page};
 
 use crate::scan::{Seen, scan_after};
@@ -110,9 +110,8 @@ pub(crate) fn vanished(seq: u64) -> Finding {
 fn remember(ids: &mut CommandIds, state: &State, stored: &StoredEvent) {
     let header = &stored.header;
     let Some(mark) = header.command.mark else { return };
-    let outcome = Outcome::Applied { first: header.seq, size: header.command.size };
-    let scoped = (mark.id, command_user(state, stored));
-    ids.remember(scoped, (mark.hash, outcome), header.recorded_at);
+    let applied = Applied { hash: mark.hash, first: header.seq, size: header.command.size };
+    ids.remember_applied((command_user(state, stored), mark.id), applied, header.recorded_at);
 }
 
 /// Whose command it was, from its first event and the state before it.

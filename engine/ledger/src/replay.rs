@@ -19,7 +19,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Open(#[from] DatabaseError),
     /// The ledger is damaged.
-    #[error("ledger is damaged: {0}; `daybook verify` tells more")]
+    #[error("ledger is damaged: {0}")]
     Damaged(Finding),
     /// SQLite could not do it.
     #[error("ledger cannot be read")]

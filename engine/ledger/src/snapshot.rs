@@ -5,20 +5,26 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{
-    CommandHash, CommandId, EventHash, Genesis, Head, Seq, StreamId, UnixMicros, UserId, digest,
-    limits,
+    CommandHash, CommandId, EventHash, Genesis, Head, LedgerId, Seq, StreamId, UnixMicros, UserId,
+    digest, limits,
 };
 use daybook_simulator::State;
 
 use crate::check::{ChainCheck, StreamHeads};
-use crate::command_ids::{AppliedId, CommandIds};
-use crate::database::{self, DatabaseError, sync_directory};
+use crate::command_ids::{Applied, CommandIds};
+use crate::database::{self, DatabaseError};
+use crate::files::sync_directory;
 use crate::recovery::{KnownHead, Recovery};
 use crate::replay::Fold;
+use crate::scoped_ids::Scope;
 
 const MAGIC: &[u8; 16] = b"daybook snapshot";
-/// The version of the format that is written, and the only one that is read.
-const SNAPSHOT_VERSION: u16 = 1;
+/// The version of the format that is written.
+const SNAPSHOT_VERSION: u16 = 2;
+/// The oldest version that is read: it has one floor for all users.
+const SNAPSHOT_VERSION_MIN: u16 = 1;
+/// What stands for no floor.
+const NO_FLOOR: i64 = i64::MIN;
 const ENDING: &str = ".snapshot";
 /// What a snapshot's name ends with until it is whole.
 const UNFINISHED: &str = ".snapshot.new";
@@ -40,7 +46,10 @@ pub(crate) enum SnapshotError {
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// It is of a format that this version does not read.
-    #[error("it has version {found}, this daybook reads version {SNAPSHOT_VERSION}")]
+    #[error(
+        "it has version {found}, this version of Daybook reads versions {SNAPSHOT_VERSION_MIN} to \
+         {SNAPSHOT_VERSION}"
+    )]
     Version {
         /// Its version.
         found: u16,
@@ -126,6 +135,18 @@ pub(crate) fn known_heads(
     Ok(heads)
 }
 
+/// Whose snapshots lie there, whole or not: none where a file does not begin as a snapshot does.
+pub(crate) fn ledgers(data_dir: &Path) -> Result<Vec<(Option<LedgerId>, PathBuf)>, DatabaseError> {
+    const ID_AT: usize = MAGIC.len() + 2;
+    let ledger_id = |path: &Path| -> Result<LedgerId, SnapshotError> {
+        let bytes = read_file(path)?;
+        let id = bytes.get(ID_AT..).and_then(<[u8]>::first_chunk::<16>);
+        id.map(|id| LedgerId::from_bytes(*id)).ok_or_else(|| damaged("it is cut short"))
+    };
+    let files = list(data_dir)?.into_iter();
+    Ok(files.map(|file| (ledger_id(&file.path).ok(), file.path)).collect())
+}
+
 /// Reads a whole snapshot; what it claims is still to be held to the ledger.
 pub(crate) fn read(path: &Path, genesis: &Genesis) -> Result<Recovery, SnapshotError> {
     decode(&read_file(path)?, genesis)
@@ -142,7 +163,7 @@ pub(crate) fn write(
     before: Option<u64>,
 ) -> std::io::Result<()> {
     let directory = snapshots_path(data_dir);
-    std::fs::create_dir_all(&directory)?;
+    crate::files::create_directories(&directory)?;
     let seq = recovery.fold.check.head().seq;
     let unfinished = directory.join(format!("{seq:020}{UNFINISHED}"));
     let written = std::fs::File::create(&unfinished).and_then(|mut file| {
@@ -199,10 +220,11 @@ pub(crate) fn remove_unconfirmed(data_dir: &Path, genesis: &Genesis) -> Result<(
 
 /// What a snapshot begins with.
 struct Header {
+    version: u16,
     head: Head,
     recorded_at: UnixMicros,
     state_hash: EventHash,
-    floor: UnixMicros,
+    common_floor: Option<UnixMicros>,
 }
 
 impl Header {
@@ -213,7 +235,7 @@ impl Header {
             return Err(damaged("it does not begin as a snapshot does"));
         }
         let version = u16::from_le_bytes(cursor.array()?);
-        if version != SNAPSHOT_VERSION {
+        if !(SNAPSHOT_VERSION_MIN..=SNAPSHOT_VERSION).contains(&version) {
             return Err(SnapshotError::Version { found: version });
         }
         let (content, checksum) =
@@ -228,10 +250,11 @@ impl Header {
             return Err(SnapshotError::Foreign);
         }
         let header = Self {
+            version,
             head: Head { seq: cursor.u64()?, hash: EventHash::new(cursor.array()?) },
             recorded_at: cursor.time()?,
             state_hash: EventHash::new(cursor.array()?),
-            floor: cursor.time()?,
+            common_floor: Some(cursor.time()?).filter(|floor| floor.get() != NO_FLOOR),
         };
         Ok((header, cursor))
     }
@@ -273,15 +296,24 @@ impl<'a> Cursor<'a> {
         Ok((StreamId::from_bytes(self.array()?), self.seq()?))
     }
 
-    fn applied_id(&mut self) -> Result<AppliedId, SnapshotError> {
-        let id =
-            CommandId::from_bytes(self.array()?).map_err(|error| damaged(error.to_string()))?;
+    fn scope(&mut self) -> Result<Scope, SnapshotError> {
         let [has_user] = self.array()?;
         let user_id = UserId::from_bytes(self.array()?);
+        Ok((has_user != 0).then_some(user_id))
+    }
+
+    fn floor(&mut self) -> Result<(Scope, UnixMicros), SnapshotError> {
+        Ok((self.scope()?, self.time()?))
+    }
+
+    fn applied_id(&mut self) -> Result<(Scope, CommandId, Applied), SnapshotError> {
+        let id =
+            CommandId::from_bytes(self.array()?).map_err(|error| damaged(error.to_string()))?;
+        let scope = self.scope()?;
         let hash = CommandHash::new(self.array()?);
         let first = self.seq()?;
         let [size] = self.array()?;
-        Ok(((id, (has_user != 0).then_some(user_id)), hash, first, size))
+        Ok((scope, id, Applied { hash, first, size }))
     }
 
     /// A count and so many items.
@@ -310,7 +342,8 @@ fn encode(recovery: &Recovery) -> Vec<u8> {
     bytes.extend_from_slice(check.head().hash.as_bytes());
     bytes.extend_from_slice(&check.newest_recorded_at().get().to_le_bytes());
     bytes.extend_from_slice(state.hash().as_bytes());
-    bytes.extend_from_slice(&ids.floor().get().to_le_bytes());
+    let common_floor = ids.common_floor().map_or(NO_FLOOR, UnixMicros::get);
+    bytes.extend_from_slice(&common_floor.to_le_bytes());
     bytes.extend_from_slice(&(state_bytes.len() as u64).to_le_bytes());
     bytes.append(&mut state_bytes);
     let heads = check.stream_heads().ordered();
@@ -319,18 +352,29 @@ fn encode(recovery: &Recovery) -> Vec<u8> {
         bytes.extend_from_slice(stream.as_bytes());
         bytes.extend_from_slice(&seq.get().to_le_bytes());
     }
-    bytes.extend_from_slice(&(ids.applied().count() as u64).to_le_bytes());
-    for ((id, user_id), hash, first, size) in ids.applied() {
+    let applied = ids.applied();
+    bytes.extend_from_slice(&(applied.len() as u64).to_le_bytes());
+    for (scope, id, Applied { hash, first, size }) in applied {
         bytes.extend_from_slice(id.as_bytes());
-        bytes.push(u8::from(user_id.is_some()));
-        bytes.extend_from_slice(user_id.unwrap_or(UserId::from_bytes([0; 16])).as_bytes());
+        encode_scope(scope, &mut bytes);
         bytes.extend_from_slice(hash.as_bytes());
         bytes.extend_from_slice(&first.get().to_le_bytes());
-        bytes.push(size);
+        bytes.push(*size);
+    }
+    let floors = ids.floors();
+    bytes.extend_from_slice(&(floors.len() as u64).to_le_bytes());
+    for (scope, floor) in floors {
+        encode_scope(scope, &mut bytes);
+        bytes.extend_from_slice(&floor.get().to_le_bytes());
     }
     let checksum = digest::SNAPSHOT.derive(&[&bytes]);
     bytes.extend_from_slice(&checksum);
     bytes
+}
+
+fn encode_scope(scope: Scope, into: &mut Vec<u8>) {
+    into.push(u8::from(scope.is_some()));
+    into.extend_from_slice(scope.unwrap_or(UserId::from_bytes([0; 16])).as_bytes());
 }
 
 /// Decodes a snapshot of a ledger, and holds it to the checksum and the state's hash in it.
@@ -343,13 +387,17 @@ pub(crate) fn decode(bytes: &[u8], genesis: &Genesis) -> Result<Recovery, Snapsh
         return Err(damaged("its state has another hash than it says"));
     }
     let heads = cursor.list(Cursor::stream_head)?;
-    let ids = cursor.list(Cursor::applied_id)?;
+    let applied = cursor.list(Cursor::applied_id)?;
+    let floors = match header.version {
+        SNAPSHOT_VERSION_MIN => Vec::new(),
+        _ => cursor.list(Cursor::floor)?,
+    };
     if !cursor.0.is_empty() {
         return Err(damaged(format!("{} bytes are left over", cursor.0.len())));
     }
     let season_counts = state.users.iter().map(|(user_id, user)| (*user_id, user.season_count));
     let heads = StreamHeads::new(heads.into_iter(), season_counts);
     let check = ChainCheck::resume(header.head, header.recorded_at, heads);
-    let ids = CommandIds::new(header.floor, ids.into_iter());
+    let ids = CommandIds::new(header.common_floor, floors, applied);
     Ok(Recovery { fold: Fold { check, state }, ids })
 }

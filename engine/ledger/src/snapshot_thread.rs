@@ -25,12 +25,17 @@ pub(crate) struct SnapshotMaker {
     pub(crate) newest_seq: u64,
 }
 
-/// Starts the thread; it ends when the ledger is closed or failed.
+/// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
 pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
-        while maker.wait_for_events() {
-            // A failure is no reason to stop play: the start reads more of the ledger instead.
+        loop {
+            // Looked at before the head: what was committed before the end is in the last snapshot.
+            let is_over = maker.wait_for_events();
             let at = maker.shared.head().seq;
+            if maker.shared.failure().is_some() || at == maker.newest_seq {
+                return;
+            }
+            // A failure is no reason to stop play: the start reads more of the ledger instead.
             match maker.make() {
                 Ok(Some(head)) => tracing::debug!(%head, "a snapshot was made"),
                 Ok(None) => return,
@@ -40,32 +45,45 @@ pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>>
                 }
             }
             maker.newest_seq = at;
+            if is_over {
+                return;
+            }
         }
     })
 }
 
 impl SnapshotMaker {
-    /// Waits until a snapshot is due; false when the ledger is over.
+    /// Waits until a snapshot is due, or the ledger is over; tells whether it is.
     fn wait_for_events(&self) -> bool {
         let due = self.newest_seq.saturating_add(limits::SNAPSHOT_EVENTS);
-        while !self.shared.wait_beyond(due - 1, Duration::from_secs(3_600)) {
-            if self.shared.is_over() {
-                return false;
-            }
+        let mut is_over = self.shared.is_over();
+        while !is_over && !self.shared.wait_beyond(due - 1, Duration::from_secs(3_600)) {
+            is_over = self.shared.is_over();
         }
-        !self.shared.is_over()
+        is_over
     }
 
-    /// Makes a snapshot of what is committed by now; `None` when the ledger was closed meanwhile.
+    /// Makes a snapshot of what is committed by now; `None` when the ledger failed meanwhile.
     fn make(&self) -> Result<Option<Head>, ReplayError> {
-        let rest = |worked: Duration| match self
-            .shared
-            .wait_until_over(worked * limits::SNAPSHOT_REST_PARTS)
-        {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let rest = |worked: Duration, reached: u64| {
+            let backlog = self.shared.head().seq.saturating_sub(reached);
+            self.shared.wait_until_over(worked * rest_parts(backlog));
+            match self.shared.failure() {
+                Some(_) => ControlFlow::Break(()),
+                None => ControlFlow::Continue(()),
+            }
         };
         build((&self.data_dir, self.shared.head()), rest)
+    }
+}
+
+/// How many parts of its time the thread rests for each that it works: the further the ledger has gone ahead,
+/// the fewer, so that what a start has left to read stays bounded whatever comes.
+const fn rest_parts(backlog: u64) -> u32 {
+    match backlog / limits::SNAPSHOT_EVENTS {
+        0..=2 => limits::SNAPSHOT_REST_PARTS,
+        3..=4 => 1,
+        _ => 0,
     }
 }
 
@@ -77,27 +95,30 @@ impl SnapshotMaker {
 pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
     let connection = database::open_reader(&database::ledger_path(data_dir))?;
     let target = database::newest_head(&connection)?;
-    let made = build((data_dir, target), |_| ControlFlow::Continue(()))?;
+    let made = build((data_dir, target), |_, _| ControlFlow::Continue(()))?;
     // Nothing breaks it off.
     Ok(made.unwrap_or(target))
 }
 
 /// Goes on from the newest snapshot, or from the genesis, to a head, in short reads, and writes the
-/// snapshot there. After each read `rest` is told how long it took, and may break it off.
+/// snapshot there. After each read `rest` is told how long it took and how far it came, and may break it off.
 fn build(
     (data_dir, target): (&Path, Head),
-    rest: impl Fn(Duration) -> ControlFlow<()>,
+    rest: impl Fn(Duration, u64) -> ControlFlow<()>,
 ) -> Result<Option<Head>, ReplayError> {
     let connection = database::open_reader(&database::ledger_path(data_dir))?;
     let mut recovery = Recovery::from_genesis(&connection)?;
     let genesis = *recovery.fold.state.genesis();
     let found = recovery::newest_snapshot(&connection, (data_dir, &genesis))?.snapshot;
     let before = found.as_ref().map(|found| found.fold.check.head().seq);
+    if before == Some(target.seq) {
+        return Ok(Some(target));
+    }
     recovery = found.unwrap_or(recovery);
     while recovery.fold.check.head().seq < target.seq {
         let started = Instant::now();
         apply_some(&connection, &mut recovery, target.seq)?;
-        if rest(started.elapsed()).is_break() {
+        if rest(started.elapsed(), recovery.fold.check.head().seq).is_break() {
             return Ok(None);
         }
     }

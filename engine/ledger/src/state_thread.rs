@@ -8,17 +8,19 @@ use std::thread::JoinHandle;
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{
-    Context, NewEvent, RULESET_1, Recorded, Rejection, SeasonKeys, State, decide, evolve,
+    Context, NewEvent, Recorded, Rejection, Rulesets, SeasonKeys, State, decide, evolve,
 };
 use tokio::sync::oneshot;
 
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
-use crate::command_ids::{CommandIds, Lookup, Outcome};
+use crate::command_ids::{Applied, CommandIds, Lookup};
+use crate::containment::contain_and_log;
 use crate::ledger::{Accepted, Submission, SubmitError};
 use crate::open::Time;
 use crate::recovery::Recovery;
 use crate::row::NewRow;
+use crate::scoped_ids::Scope;
 use crate::shared::Shared;
 use crate::writer_thread::{Answer, Batch};
 
@@ -48,6 +50,7 @@ pub(crate) struct Decider {
     head: Head,
     ids: CommandIds,
     keys: Box<dyn SeasonKeys + Send>,
+    rulesets: Rulesets,
     clock: CommandClock,
     newest_recorded_at: UnixMicros,
     started_at: UnixMicros,
@@ -57,6 +60,7 @@ pub(crate) struct Decider {
 /// The room on the ledger's disk.
 struct Disk {
     data_dir: PathBuf,
+    shared: Arc<Shared>,
     /// The free bytes where they are too few.
     lacks_room: Option<u64>,
 }
@@ -77,15 +81,25 @@ impl Disk {
             (Some(_), None) => tracing::info!(free_bytes, "there is room again: writing goes on"),
             _ => {}
         }
-        self.lacks_room = lacks_room;
+        if self.lacks_room != lacks_room {
+            self.lacks_room = lacks_room;
+            self.shared.set_room(lacks_room);
+        }
     }
+}
+
+/// What decisions rest on beside the state.
+pub(crate) struct Grounds {
+    pub(crate) keys: Box<dyn SeasonKeys + Send>,
+    pub(crate) rulesets: Rulesets,
+    pub(crate) time: Time,
 }
 
 impl Decider {
     pub(crate) fn new(
         Recovery { fold, ids }: Recovery,
-        data_dir: PathBuf,
-        (keys, time): (Box<dyn SeasonKeys + Send>, Time),
+        (data_dir, shared): (PathBuf, Arc<Shared>),
+        Grounds { keys, rulesets, time }: Grounds,
     ) -> Self {
         let head = fold.check.head();
         let newest_recorded_at = fold.check.newest_recorded_at();
@@ -104,8 +118,19 @@ impl Decider {
             CommandClock::Ledger(clock) => clock.now(),
             CommandClock::Submissions(newest) => *newest,
         };
-        let disk = Disk { data_dir, lacks_room: None };
-        Self { state, heads, head, ids, keys, clock, newest_recorded_at, started_at, disk }
+        let disk = Disk { data_dir, shared, lacks_room: None };
+        Self {
+            state,
+            heads,
+            head,
+            ids,
+            keys,
+            rulesets,
+            clock,
+            newest_recorded_at,
+            started_at,
+            disk,
+        }
     }
 
     /// The time that a submission is decided at.
@@ -135,17 +160,23 @@ impl Decider {
         let hash = command.to_stored().hash();
         if let Some(id) = submission.id {
             let latest = self.latest(now);
-            match self.ids.look_up((id, command.user_id()), hash, latest) {
+            match self.ids.look_up((command.user_id(), id), hash, latest) {
                 Lookup::New => {}
-                Lookup::Repeat(Outcome::Applied { first, size }) => {
-                    return Decided::Repeat { first: *first, size: *size };
+                Lookup::Applied(Applied { first, size, .. }) => {
+                    return Decided::Repeat { first, size };
                 }
-                Lookup::Repeat(Outcome::Rejected(rejections)) => {
-                    return Decided::Now(Err(SubmitError::Rejected(rejections.clone())));
+                Lookup::Refused(rejections) => {
+                    let rejections = Box::new(rejections.clone());
+                    return Decided::Now(Err(SubmitError::Rejected(rejections)));
                 }
                 Lookup::Conflict => return Decided::Now(Err(SubmitError::Conflict)),
                 Lookup::Expired { floor } => {
-                    return Decided::Now(Err(SubmitError::Expired { server_time: latest, floor }));
+                    let server_time = latest;
+                    // The first millisecond after the floor.
+                    let above = floor.map(|floor| floor.plus_micros(1_000));
+                    let new_id_time = above.map_or(latest, |above| above.max(latest));
+                    let expired = SubmitError::Expired { server_time, floor, new_id_time };
+                    return Decided::Now(Err(expired));
                 }
             }
         }
@@ -162,11 +193,16 @@ impl Decider {
             return Err(SubmitError::ReadOnly { free_bytes });
         }
         let command = &submission.command;
-        let context = Context { now, client_command_id: submission.id, keys: self.keys.as_ref() };
+        let context = Context {
+            client_command_id: submission.id,
+            expected_day: submission.expected_day,
+            ..Context::new(now, self.keys.as_ref())
+        };
         let decided = match self.refuse_early_expiry(command, now) {
             Some(rejection) => Err(rejection.into()),
-            None => decide(&RULESET_1, &self.state, command, &context),
+            None => decide(&self.rulesets, &self.state, command, &context),
         };
+        let scope = command.user_id();
         match decided {
             Ok(events) => {
                 let id = match submission.id {
@@ -174,21 +210,28 @@ impl Decider {
                     None => made_id(now)?,
                 };
                 let first = Seq::clamped(self.head.seq + 1);
-                let size = u8::try_from(events.len()).unwrap_or(u8::MAX);
+                let size = checked_size(&events)?;
                 self.record(&events, (now, CommandMark { id, hash }, size), batch);
-                let outcome = Outcome::Applied { first, size };
-                self.ids.remember((id, command.user_id()), (hash, outcome), now);
+                self.ids.remember_applied((scope, id), Applied { hash, first, size }, now);
                 Ok(Accepted { first_seq: first, head: self.head, recorded_at: now, events })
             }
             Err(rejections) => {
                 let rejections = Box::new(rejections);
-                if let Some(id) = submission.id {
-                    let outcome = Outcome::Rejected(rejections.clone());
-                    self.ids.remember((id, command.user_id()), (hash, outcome), now);
+                if let Some(id) = submission.id
+                    && !rejections.are_passing()
+                    && self.is_known(scope)
+                {
+                    self.ids.remember_refused((scope, id), (hash, rejections.clone()), now);
                 }
                 Err(SubmitError::Rejected(rejections))
             }
         }
+    }
+
+    /// Whether refusals are remembered of a scope: of a registered user, and of the operator. Of others there
+    /// could be any number.
+    fn is_known(&self, scope: Scope) -> bool {
+        scope.is_none_or(|user_id| self.state.users.contains_key(&user_id))
     }
 
     /// For an hour after the start no idle season is expired: its player may have been kept away by
@@ -244,11 +287,26 @@ enum Decided {
     Repeat { first: Seq, size: u8 },
 }
 
+/// How many events a command gives. More than there may be would be a fault of the rules: nothing of it is
+/// recorded.
+fn checked_size(events: &[NewEvent]) -> Result<u8, SubmitError> {
+    let size = u8::try_from(events.len()).ok();
+    let size =
+        size.filter(|size| (1..=limits::EVENTS_PER_COMMAND_MAX).contains(&usize::from(*size)));
+    size.ok_or_else(|| SubmitError::Undecided {
+        reason: format!(
+            "it gives {} events, expected 1 to {}",
+            events.len(),
+            limits::EVENTS_PER_COMMAND_MAX
+        ),
+    })
+}
+
 /// An id for a command whose client made none: without its random bits, whoever sees two published
 /// hashes could guess what lies between.
 fn made_id(now: UnixMicros) -> Result<CommandId, SubmitError> {
     let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|error| SubmitError::Unavailable {
+    getrandom::fill(&mut random).map_err(|error| SubmitError::Undecided {
         reason: format!("the system gave no random bytes: {error}"),
     })?;
     Ok(CommandId::from_parts(now, random))
@@ -271,10 +329,13 @@ pub(crate) fn spawn(
             {
                 decider.take(next, &mut batch);
             }
-            if batches.send(batch).is_err() {
+            if let Err(unsent) = batches.send(batch) {
+                contain_and_log(move || drop(unsent));
                 break;
             }
         }
+        // What nobody takes any more: questions hold what their askers captured.
+        contain_and_log(move || drop(requests));
     })
 }
 

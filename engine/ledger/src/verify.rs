@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use daybook_schema::{
     CommandHash, Event, EventHash, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind, limits,
 };
-use daybook_simulator::{AuditKeys, Context, NewEvent, RULESET_1, decide, reconstruct};
+use daybook_simulator::{AuditKeys, Context, NewEvent, Rulesets, decide, reconstruct};
 use rusqlite::Connection;
 
 use crate::check::{ChainCheck, Finding, Verdict};
@@ -26,6 +26,8 @@ pub struct VerifyOptions {
     /// Heads that were noted elsewhere and that the ledger must still have. It is always held to those of
     /// its snapshots.
     pub heads: Vec<KnownHead>,
+    /// The sets of rules, where they are others than RULEBOOK.md's.
+    pub rulesets: Rulesets,
 }
 
 /// A season that ended without its secret, because the season key was lost.
@@ -125,7 +127,7 @@ fn examine(
     options: &VerifyOptions,
     (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
 ) -> Result<(), Finding> {
-    let check = match RowCheck::start(connection, options.full) {
+    let check = match RowCheck::start(connection, options) {
         Ok(check) => check,
         Err(ReplayError::Damaged(finding)) => return Err(finding),
         Err(ReplayError::Open(error)) => {
@@ -263,14 +265,15 @@ fn check_head(connection: &Connection, known: &KnownHead) -> Result<(), Finding>
 /// The check of rows: of the chain alone, or of every outcome too.
 enum RowCheck {
     Chain(ChainCheck),
-    Full { fold: Box<Fold>, command: Vec<StoredEvent> },
+    Full { fold: Box<Fold>, rulesets: Box<Rulesets>, command: Vec<StoredEvent> },
 }
 
 impl RowCheck {
-    fn start(connection: &Connection, full: bool) -> Result<Self, ReplayError> {
+    fn start(connection: &Connection, options: &VerifyOptions) -> Result<Self, ReplayError> {
         let fold = Fold::start(connection)?;
-        Ok(if full {
-            Self::Full { fold: Box::new(fold), command: Vec::new() }
+        Ok(if options.full {
+            let rulesets = Box::new(options.rulesets.clone());
+            Self::Full { fold: Box::new(fold), rulesets, command: Vec::new() }
         } else {
             Self::Chain(fold.check)
         })
@@ -292,13 +295,13 @@ impl RowCheck {
 
     /// Decides a command again once its last event is there.
     fn audit(&mut self, stored: StoredEvent) -> Result<(), Finding> {
-        let Self::Full { fold, command } = self else { return Ok(()) };
+        let Self::Full { fold, rulesets, command } = self else { return Ok(()) };
         let part = stored.header.command;
         command.push(stored);
         if part.place + 1 < part.size {
             return Ok(());
         }
-        let outcome = audit_command(fold, command);
+        let outcome = audit_command(fold, rulesets, command);
         command.clear();
         outcome
     }
@@ -312,8 +315,12 @@ impl RowCheck {
 }
 
 /// Decides a command again from its events and compares, then applies them and balances.
-fn audit_command(fold: &mut Fold, command: &[StoredEvent]) -> Result<(), Finding> {
-    compare(fold, command)?;
+fn audit_command(
+    fold: &mut Fold,
+    rulesets: &Rulesets,
+    command: &[StoredEvent],
+) -> Result<(), Finding> {
+    compare(fold, rulesets, command)?;
     for stored in command {
         fold.evolve(stored);
         let season = stored.event.kind().stream() == StreamKind::Season;
@@ -326,7 +333,7 @@ fn audit_command(fold: &mut Fold, command: &[StoredEvent]) -> Result<(), Finding
     Ok(())
 }
 
-fn compare(fold: &Fold, command: &[StoredEvent]) -> Result<(), Finding> {
+fn compare(fold: &Fold, rulesets: &Rulesets, command: &[StoredEvent]) -> Result<(), Finding> {
     let Some(first) = command.first() else { return Ok(()) };
     let first_seq = first.header.seq.get().cast_signed();
     let mismatch = |seq, detail: String| Finding::at(Verdict::OutcomeMismatch, seq, detail);
@@ -342,11 +349,14 @@ fn compare(fold: &Fold, command: &[StoredEvent]) -> Result<(), Finding> {
     }
     let keys = AuditKeys::from_events(&fold.state, &events);
     let context = Context {
-        now: first.header.recorded_at,
         client_command_id: mark.map(|mark| mark.id),
-        keys: &keys,
+        starting_ruleset: match &first.event {
+            Event::SeasonStarted(started) => Some(started.ruleset),
+            _ => None,
+        },
+        ..Context::new(first.header.recorded_at, &keys)
     };
-    let decided = decide(&RULESET_1, &fold.state, &rebuilt, &context).map_err(|rejections| {
+    let decided = decide(rulesets, &fold.state, &rebuilt, &context).map_err(|rejections| {
         mismatch(first_seq, format!("the rules refuse {}: {rejections}", rebuilt.name()))
     })?;
     for (index, stored) in command.iter().enumerate() {

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook_schema::{Head, LedgerIdentity, Seq, limits};
 use daybook_simulator::NewEvent;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use crate::containment::contain_and_log;
 use crate::database;
 use crate::ledger::{Accepted, SubmitError, unavailable};
 use crate::row::{COLUMNS, NewRow, RowView, insert};
-use crate::shared::Shared;
+use crate::shared::{LogState, Shared};
 
 /// Events that are committed together, and the answers that leave afterwards.
 pub(crate) struct Batch {
@@ -65,9 +66,12 @@ struct Writer {
     checkpoints: SyncSender<()>,
     /// Pages in the write-ahead log when the next attempt to start it anew is due.
     restart_at_pages: u64,
+    /// The log's size, in bytes, from which on it is warned of again.
+    warn_at_bytes: u64,
 }
 
 /// A file as it was when the ledger was opened.
+#[derive(Clone)]
 struct HeldFile {
     path: PathBuf,
     identity: (u64, u64),
@@ -95,6 +99,8 @@ struct LogPages {
 }
 
 const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
+/// What a page takes in the log, with its header.
+const LOG_PAGE_BYTES: u64 = limits::LEDGER_PAGE_BYTES as u64 + 24;
 const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE_BYTES as u64;
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
@@ -104,15 +110,22 @@ pub(crate) fn spawn(
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
+    let files = [path.clone(), database::log_path(&path)];
+    let files = files.into_iter().map(HeldFile::of).collect::<std::io::Result<Vec<_>>>()?;
     let checkpointer =
         std::thread::Builder::new().name("daybook-checkpoint".to_owned()).spawn({
-            let path = path.clone();
-            move || checkpoint_beside(path, &wanted)
+            let (files, shared) = (files.clone(), Arc::clone(&shared));
+            move || checkpoint_beside(&path, (&files, &shared), &wanted)
         })?;
-    let files = [path.clone(), database::log_path(&path)];
-    let files = files.into_iter().map(HeldFile::of).collect::<std::io::Result<_>>()?;
-    let restart_at_pages = RESTART_PAGES;
-    let mut writer = Writer { connection, file, files, shared, checkpoints, restart_at_pages };
+    let mut writer = Writer {
+        connection,
+        file,
+        files,
+        shared,
+        checkpoints,
+        restart_at_pages: RESTART_PAGES,
+        warn_at_bytes: limits::WAL_BYTES_RESTART,
+    };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.shared.guard();
         while let Ok(batch) = batches.recv() {
@@ -120,50 +133,42 @@ pub(crate) fn spawn(
                 break;
             }
         }
-        let Writer { connection, file, shared, checkpoints, .. } = writer;
+        let is_sound = writer.shared.failure().is_none() && writer.files_are_in_their_place();
+        let Writer { connection, file, checkpoints, .. } = writer;
         drop(checkpoints);
         if checkpointer.join().is_err() {
             tracing::warn!("the checkpoint thread stopped on a broken invariant");
         }
-        if shared.failure().is_none()
-            && let Err(error) = checkpoint_whole(&connection)
-        {
+        // After a failure nothing is folded in: the log may not be the file's any more.
+        let folded = if is_sound { database::fold_and_close(connection) } else { Ok(()) };
+        if let Err(error) = folded {
             tracing::warn!(%error, "the write-ahead log was left; the next start folds it in");
         }
-        // Dropped before the thread ends, so that no reader sees a log that is about to go.
-        drop(connection);
+        // After the connection: closing it gives back SQLite's locks.
         drop(file);
         // What was decided but not committed is answered `unavailable` as its replies are dropped.
+        contain_and_log(move || drop(batches));
     })
 }
 
 impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
     fn take(&mut self, batch: Batch) -> bool {
-        // SQLite would go on writing to a file that nobody finds again.
-        if !self.files_are_in_their_place() {
-            return false;
-        }
-        if let Err(error) = self.commit(&batch) {
-            self.shared.fail(match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => {
-                    "the disk is full; make room and start again, \
-                     everything that was acknowledged is kept"
-                        .to_owned()
-                }
-                _ => format!("a commit failed ({error}); start again to recover"),
-            });
-            return false;
-        }
-        // Nor may it be acknowledged if that happened meanwhile.
-        if !self.files_are_in_their_place() {
+        // SQLite would go on writing to a file that nobody finds again; nor may a commit be acknowledged if
+        // that happened meanwhile.
+        let is_committed = self.files_are_in_their_place()
+            && self.commit(&batch).map_err(|reason| self.shared.fail(reason)).is_ok()
+            && self.files_are_in_their_place();
+        if !is_committed {
+            contain_and_log(move || drop(batch));
             return false;
         }
         if !batch.rows.is_empty() {
             self.shared.publish(batch.head, batch.identity);
         }
         for answer in batch.answers {
-            self.answer(answer);
+            // It wakes whoever waits, or ends with the one who went away.
+            contain_and_log(|| self.answer(answer));
         }
         if !batch.rows.is_empty() {
             self.keep_log_small();
@@ -183,21 +188,68 @@ impl Writer {
         moved.is_none()
     }
 
-    fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+    /// Commits a batch's rows; where that fails the connection is closed, and what was begun is undone.
+    fn commit(&self, batch: &Batch) -> Result<(), String> {
         if batch.rows.is_empty() {
             return Ok(());
         }
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut statement = transaction.prepare_cached(&format!(
-                "INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-            ))?;
-            for row in &batch.rows {
-                insert(&mut statement, row, &batch.payloads)?;
+        let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "the disk is full; make room and start again, \
+                 everything that was acknowledged is kept"
+                .to_owned(),
+            _ => format!("a commit failed ({error}); start again to recover"),
+        };
+        self.begin(&failed)?;
+        self.insert_and_commit(batch).map_err(failed)
+    }
+
+    /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so the
+    /// commands that are decided wait for it, and new ones are refused meanwhile.
+    fn begin(&self, failed: &impl Fn(rusqlite::Error) -> String) -> Result<(), String> {
+        let mut locked_since = None;
+        loop {
+            let begun = self
+                .connection
+                .prepare_cached("BEGIN IMMEDIATE")
+                .and_then(|mut begin| begin.execute([]));
+            match begun {
+                Ok(_) => break,
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if self.shared.is_stopping() {
+                return Err(
+                    "another program kept ledger.db locked until the end; what was decided \
+                            meanwhile was not applied"
+                        .to_owned(),
+                );
+            }
+            if locked_since.is_none() {
+                locked_since = Some(Instant::now());
+                self.shared.set_locked(locked_since);
+                tracing::warn!(
+                    "another program keeps ledger.db locked: nothing is written until it lets go"
+                );
             }
         }
-        transaction.commit()
+        if let Some(since) = locked_since {
+            self.shared.set_locked(None);
+            tracing::info!(
+                seconds = since.elapsed().as_secs(),
+                "the lock is gone: writing goes on"
+            );
+        }
+        Ok(())
+    }
+
+    fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        ))?;
+        for row in &batch.rows {
+            insert(&mut statement, row, &batch.payloads)?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
     }
 
     fn answer(&self, answer: Answer) {
@@ -247,6 +299,8 @@ impl Writer {
     /// one that starts it anew.
     fn keep_log_small(&mut self) {
         let Ok(pages) = log_pages(&self.connection) else { return };
+        let bytes = pages.written * LOG_PAGE_BYTES;
+        self.shared.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
         if pages.written < self.restart_at_pages {
             if pages.written - pages.checkpointed.min(pages.written) >= CHECKPOINT_PAGES {
                 // A full channel means that one is under way.
@@ -258,9 +312,23 @@ impl Writer {
             .connection
             .busy_timeout(Duration::from_millis(limits::WAL_RESTART_WAIT_MS))
             .and_then(|()| checkpoint(&self.connection, "RESTART"));
-        drop(self.connection.busy_timeout(Duration::from_millis(limits::BUSY_TIMEOUT_MS)));
-        let (busy, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
-        self.restart_at_pages = if busy { pages.written + CHECKPOINT_PAGES } else { RESTART_PAGES };
+        drop(self.connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS)));
+        let (is_held, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
+        self.shared.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
+        if !is_held {
+            (self.restart_at_pages, self.warn_at_bytes) =
+                (RESTART_PAGES, limits::WAL_BYTES_RESTART);
+            return;
+        }
+        self.restart_at_pages = pages.written + CHECKPOINT_PAGES;
+        if bytes >= self.warn_at_bytes {
+            self.warn_at_bytes = bytes * 2;
+            tracing::warn!(
+                bytes,
+                "a reader's open transaction keeps the write-ahead log from being started anew: it grows \
+                 until that ends"
+            );
+        }
     }
 }
 
@@ -284,8 +352,8 @@ pub(crate) fn checkpoint_whole(connection: &Connection) -> rusqlite::Result<()> 
 }
 
 /// Passive checkpoints, one for each wish, on a connection of their own.
-fn checkpoint_beside(path: PathBuf, wanted: &Receiver<()>) {
-    let connection = match database::open_writer(&path) {
+fn checkpoint_beside(path: &Path, (files, shared): (&[HeldFile], &Shared), wanted: &Receiver<()>) {
+    let connection = match database::open_writer(path) {
         Ok(connection) => connection,
         Err(error) => {
             tracing::warn!(%error, "no checkpoints beside the work; the writer makes them");
@@ -293,6 +361,10 @@ fn checkpoint_beside(path: PathBuf, wanted: &Receiver<()>) {
         }
     };
     while wanted.recv().is_ok() {
+        // A log that is not this file's any more would damage it.
+        if shared.failure().is_some() || !files.iter().all(HeldFile::is_in_its_place) {
+            continue;
+        }
         if let Err(error) = checkpoint(&connection, "PASSIVE") {
             tracing::warn!(%error, "a checkpoint failed; the next one tries again");
         }

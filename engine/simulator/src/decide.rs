@@ -7,10 +7,13 @@ mod seasons;
 mod simulins;
 mod users;
 
-use daybook_schema::{Command, CommandId, Event, SeasonId, StreamId, UnixMicros, UserId};
+use daybook_schema::{
+    Command, CommandId, DayNumber, Event, LedgerIdentity, RulesetNumber, SeasonId, SeasonNumber,
+    StreamId, UnixMicros, UserId, limits,
+};
 
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::Rules;
+use crate::rules::{Rules, Rulesets};
 use crate::seeds::{SeasonKeyRequest, SeasonKeys};
 use crate::state::{Season, SeasonEnd, State, User};
 
@@ -21,8 +24,22 @@ pub struct Context<'a> {
     pub now: UnixMicros,
     /// The command's id, if the client made it.
     pub client_command_id: Option<CommandId>,
+    /// The day that bets are meant for, if the client named it. It is checked and not recorded.
+    pub expected_day: Option<DayNumber>,
+    /// The ruleset that a season is started with; the newest where none is named. An audit names the one
+    /// that the ledger recorded.
+    pub starting_ruleset: Option<RulesetNumber>,
     /// Where season keys come from.
     pub keys: &'a dyn SeasonKeys,
+}
+
+impl<'a> Context<'a> {
+    /// A context at a time, of a command whose client named nothing.
+    #[must_use]
+    pub const fn new(now: UnixMicros, keys: &'a dyn SeasonKeys) -> Self {
+        let (client_command_id, expected_day, starting_ruleset) = (None, None, None);
+        Self { now, client_command_id, expected_day, starting_ruleset, keys }
+    }
 }
 
 /// An event that a decision asks to be recorded.
@@ -43,22 +60,22 @@ impl NewEvent {
 /// What every part of the decision looks at.
 #[derive(Clone, Copy)]
 struct Table<'a> {
-    rules: &'a Rules,
+    rulesets: &'a Rulesets,
     state: &'a State,
     context: &'a Context<'a>,
 }
 
-/// Decides a command.
+/// Decides a command: a season's by the rules that it started with.
 ///
 /// # Errors
 /// [`Rejections`] with all that apply; then nothing is to be recorded.
 pub fn decide(
-    rules: &Rules,
+    rulesets: &Rulesets,
     state: &State,
     command: &Command,
     context: &Context<'_>,
 ) -> Result<Vec<NewEvent>, Rejections> {
-    let table = Table { rules, state, context };
+    let table = Table { rulesets, state, context };
     match *command {
         Command::RegisterUser { user_id } => table.register(user_id),
         Command::EraseUser { user_id } => table.erase(user_id),
@@ -128,22 +145,46 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Whether the id is that of an earlier season of the user: ids derive, so none is remembered.
+    /// The rules that a season started with.
+    fn rules_of(&self, season: &Season) -> Result<&'a Rules, Rejection> {
+        let ruleset = season.ruleset;
+        self.rulesets.get(ruleset).ok_or(Rejection::RulesetUnknown { ruleset })
+    }
+
+    /// The rules that a season is started with.
+    fn starting_rules(&self) -> Result<&'a Rules, Rejection> {
+        match self.context.starting_ruleset {
+            None => Ok(self.rulesets.newest()),
+            Some(ruleset) => {
+                self.rulesets.get(ruleset).ok_or(Rejection::RulesetUnknown { ruleset })
+            }
+        }
+    }
+
+    /// Whether the id is that of one of the user's newest seasons: ids derive, so none is remembered.
     fn was_season(&self, user_id: UserId, (user, season_id): (&User, SeasonId)) -> bool {
         let at = time_of(season_id.as_bytes());
-        self.state.epochs.iter().any(|epoch| {
-            let identity = self.state.identity_in(epoch.number);
-            (1..=user.season_count).any(|number| {
-                let number = daybook_schema::SeasonNumber::clamped(number);
-                identity.season_id(at, user_id, number) == season_id
-            })
+        self.is_derived(user.season_count, |identity, number| {
+            identity.season_id(at, user_id, SeasonNumber::clamped(number)) == season_id
+        })
+    }
+
+    /// Whether one of the newest numbers up to `count` derives what is looked for. The search is bounded:
+    /// however much a user did before, an unknown id costs no more than that.
+    fn is_derived(&self, count: u32, derives: impl Fn(LedgerIdentity, u32) -> bool) -> bool {
+        let oldest = count.saturating_sub(limits::DERIVED_NUMBERS_SEARCHED_MAX).saturating_add(1);
+        let epochs = self.state.epochs.iter().rev().take(limits::DERIVED_EPOCHS_SEARCHED_MAX);
+        let ledger_id = self.state.identity().ledger_id;
+        epochs.into_iter().any(|&epoch| {
+            let identity = LedgerIdentity { ledger_id, epoch };
+            (oldest..=count).rev().any(|number| derives(identity, number))
         })
     }
 
     /// The commitment to the user's next season, as a command's last event.
     fn next_commitment(&self, user_id: UserId, next: u32) -> Result<NewEvent, Rejection> {
         let key_id = self.state.current_key().ok_or(Rejection::KeyUnavailable)?;
-        let season_number = daybook_schema::SeasonNumber::clamped(next);
+        let season_number = SeasonNumber::clamped(next);
         let request =
             SeasonKeyRequest { key_id, identity: self.state.identity(), user_id, season_number };
         let commitment = self.context.keys.commitment(&request).ok_or(Rejection::KeyUnavailable)?;

@@ -30,8 +30,8 @@ pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
 pub use rejection::{Rejection, Rejections};
 pub use rules::{
-    BetTypeMultipliers, PerWeather, PotEventChances, RULESET_1, Rules, TROUBLE_COUNTS_PERCENT,
-    ThresholdMultipliers, bet_bounds, multiplier, pays,
+    BetTypeMultipliers, PerWeather, PotEventChances, RULESET_1, Rules, Rulesets,
+    TROUBLE_COUNTS_PERCENT, ThresholdMultipliers, bet_bounds, multiplier, pays,
 };
 pub use seeds::{
     Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,

@@ -1,8 +1,8 @@
 //! Why a command was refused: a player's mistake, with the values that show it.
 
 use daybook_schema::{
-    BetType, BondLevel, Coins, Commitment, DayNumber, KeyId, Pot, SeasonId, SessionNumber,
-    SimulinId, SimulinPath, SuspicionCode, UnixMicros, UserId,
+    BetType, BondLevel, Coins, Commitment, DayNumber, KeyId, Pot, RulesetNumber, SeasonId,
+    SessionNumber, SimulinId, SimulinPath, SuspicionCode, UnixMicros, UserId,
 };
 
 macro_rules! rejections {
@@ -129,6 +129,12 @@ rejections! {
     /// The season's key was compromised or its epoch ended; the engine will expire it.
     #[error("season's key or epoch is no longer good; it will be expired")]
     22 "SEASON_WITHDRAWN" SeasonWithdrawn,
+    /// The season started with rules that this version does not know.
+    #[error("the season has ruleset {ruleset}, which this version does not know; use a newer one")]
+    23 "RULESET_UNKNOWN" RulesetUnknown {
+        /// Its ruleset.
+        ruleset: RulesetNumber,
+    },
     /// Bets are for the action phase of a season in play.
     #[error("Cannot bet outside action phase")]
     30 "NOT_IN_ACTION_PHASE" NotInActionPhase,
@@ -216,6 +222,25 @@ rejections! {
     },
 }
 
+impl Rejection {
+    /// When the same command may be accepted, where time alone lifts the refusal.
+    #[must_use]
+    pub const fn retry_at(&self) -> Option<UnixMicros> {
+        match self {
+            Self::SeasonLimit { next_day_at: at, .. }
+            | Self::SeasonNotIdle { expirable_at: at }
+            | Self::RapidBet { allowed_at: at } => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// Whether it passes without anything that the player does: with time, or by what the operator does.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        self.retry_at().is_some() || matches!(self, Self::KeyUnavailable | Self::CommitmentOutdated)
+    }
+}
+
 /// All rejections that apply to a command: one or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejections {
@@ -236,6 +261,13 @@ impl Rejections {
     /// The rejections, in the order in which the rules were checked.
     pub fn iter(&self) -> impl Iterator<Item = &Rejection> {
         std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Whether each of them passes without anything that the player does: the same command may then be
+    /// accepted later, under the same id.
+    #[must_use]
+    pub fn are_passing(&self) -> bool {
+        self.iter().all(Rejection::is_passing)
     }
 
     /// The first one.

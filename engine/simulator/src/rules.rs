@@ -105,6 +105,41 @@ pub struct Rules {
     pub multipliers: PerWeather<PerPot<BetTypeMultipliers>>,
 }
 
+/// The sets of rules that are known: a season is decided by the one that it started with, for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rulesets {
+    first: Rules,
+    /// In the order of their numbers.
+    later: Vec<Rules>,
+}
+
+impl Rulesets {
+    /// A set of rules and those that came after it, in the order of their numbers.
+    #[must_use]
+    pub const fn new(first: Rules, later: Vec<Rules>) -> Self {
+        Self { first, later }
+    }
+
+    /// The rules of a number, if they are known.
+    #[must_use]
+    pub fn get(&self, ruleset: RulesetNumber) -> Option<&Rules> {
+        std::iter::once(&self.first).chain(&self.later).find(|rules| rules.ruleset == ruleset)
+    }
+
+    /// The rules that new seasons start with.
+    #[must_use]
+    pub fn newest(&self) -> &Rules {
+        self.later.last().unwrap_or(&self.first)
+    }
+}
+
+impl Default for Rulesets {
+    /// Those of RULEBOOK.md.
+    fn default() -> Self {
+        Self::new(RULESET_1, Vec::new())
+    }
+}
+
 /// The two dice of a level show 0 to 60 each.
 pub(crate) const LEVEL_DIE_SIDES: u64 = 61;
 

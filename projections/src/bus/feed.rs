@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 use super::relay::{NOTHING_NEWER, UNKNOWN_HEAD};
 use super::settings::{NatsError, NatsSettings};
-use super::stream;
-use crate::feed::{Feed, FeedError, Tail};
+use super::stream::{self, BlockRefused};
+use crate::feed::{Feed, FeedError, Tail, deadline};
 
 /// The server forgets a consumer that has not asked for so long.
 const CONSUMER_INACTIVE: Duration = Duration::from_secs(60);
@@ -112,7 +112,7 @@ impl JetStreamFeed {
         after: Head,
         timeout: Duration,
     ) -> Result<Option<Block>, FeedError> {
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = deadline(timeout);
         if after != self.given {
             (self.messages, self.beyond) = (None, None);
             self.given = after;
@@ -150,12 +150,17 @@ impl JetStreamFeed {
                         return Ok(Some(found));
                     }
                 }
-                Err(reason) => {
+                Err(BlockRefused::Foreign(reason)) => {
                     tracing::warn!(
                         feed = self.name,
                         reason,
                         "a message is no block of the ledger's"
                     );
+                }
+                Err(newer @ BlockRefused::Newer(_)) => {
+                    // Looked for anew by the next call.
+                    self.messages = None;
+                    return Err(FeedError::Newer(newer.to_string()));
                 }
             }
         }
@@ -198,6 +203,7 @@ impl JetStreamFeed {
     async fn ask(&mut self, after: Head) -> Result<Option<Block>, FeedError> {
         let reason = match self.ask_relay(after).await {
             Err(AskError::UnknownHead) => return Err(FeedError::Diverged { after }),
+            Err(AskError::Newer(reason)) => return Err(FeedError::Newer(reason)),
             Err(AskError::NoAnswer(reason)) => reason,
             Ok(block) => return Ok(block),
         };
@@ -225,7 +231,11 @@ impl JetStreamFeed {
         if *answer.payload == *NOTHING_NEWER {
             return Ok(None);
         }
-        let block = stream::read_block(&answer.payload, &self.key).map_err(no_answer)?;
+        let block = match stream::read_block(&answer.payload, &self.key) {
+            Ok(block) => block,
+            Err(newer @ BlockRefused::Newer(_)) => return Err(AskError::Newer(newer.to_string())),
+            Err(BlockRefused::Foreign(reason)) => return Err(no_answer(reason)),
+        };
         let joint = if after.seq == 0 { block.previous } else { after };
         let ledger_id = *self.ledger_id.get_or_insert(block.ledger_id);
         let found = Some(block).filter(|block| block.ledger_id == ledger_id);
@@ -282,6 +292,8 @@ impl JetStreamFeed {
 enum AskError {
     /// The ledger does not have the head.
     UnknownHead,
+    /// It gave a block that a newer version wrote.
+    Newer(String),
     /// No answer that could be used.
     NoAnswer(String),
 }

@@ -115,7 +115,7 @@ impl Relay {
         let beginning = Head { seq: 0, hash: EventHash::new([0; 32]) };
         let answer = client.request(subject.clone(), beginning.to_string().into()).await;
         // A stranger could answer anything; whoever has the ledger's key answers with its first block.
-        if answer.is_ok_and(|answer| stream::read_block(&answer.payload, &self.key).is_ok()) {
+        if answer.is_ok_and(|answer| stream::read_range(&answer.payload, &self.key).is_some()) {
             let other = format!("it answers on {subject}");
             return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
         }
@@ -205,7 +205,7 @@ impl Relay {
             let head = known.filter(|_| aged).map_or(genesis, |known| known.head);
             return Ok(Ok(RelayProgress { head, stream_sequence: last }));
         };
-        let head = newest.block.last();
+        let head = newest.range.last;
         let by_another = newest.relay.filter(|relay| *relay != self.run);
         if let (Some(known), Some(other)) = (known, by_another)
             && head.seq > known.head.seq

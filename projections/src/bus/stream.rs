@@ -3,7 +3,7 @@
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use daybook_ledger::{VerifyingKey, is_signed_block};
-use daybook_schema::{Block, Head};
+use daybook_schema::{Block, BlockRange, Head};
 
 /// Who published a block: one relay's run.
 pub(super) const RELAY_HEADER: &str = "Daybook-Relay";
@@ -12,18 +12,38 @@ const LOOK_BACK_MAX: u64 = 256;
 
 /// A message of the stream that is a block which the ledger's key signed.
 pub(super) struct Published {
-    pub(super) block: Block,
+    pub(super) range: BlockRange,
     pub(super) relay: Option<String>,
+}
+
+/// A message is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BlockRefused {
+    /// It is no block, or not one that the ledger's key signed.
+    #[error("{0}")]
+    Foreign(String),
+    /// The ledger's key signed it, and it holds events that a newer version of Daybook wrote.
+    #[error("a newer version of Daybook wrote it: {0}")]
+    Newer(String),
 }
 
 /// Reads a message as a block: each event held to the hash of the one before it, the whole to the
 /// signature at its end.
-pub(super) fn read_block(payload: &[u8], key: &VerifyingKey) -> Result<Block, String> {
-    let (block, note) = Block::decode(payload).map_err(|error| error.to_string())?;
-    if !is_signed_block(&block, note, key) {
-        return Err("the ledger's key did not sign it".to_owned());
+pub(super) fn read_block(payload: &[u8], key: &VerifyingKey) -> Result<Block, BlockRefused> {
+    match Block::decode(payload) {
+        Ok((block, note)) if is_signed_block(&block.range(), note, key) => Ok(block),
+        Err(error) if error.is_newer() && read_range(payload, key).is_some() => {
+            Err(BlockRefused::Newer(error.to_string()))
+        }
+        Ok(_) => Err(BlockRefused::Foreign("the ledger's key did not sign it".to_owned())),
+        Err(error) => Err(BlockRefused::Foreign(error.to_string())),
     }
-    Ok(block)
+}
+
+/// Which events a signed block holds, whatever version wrote them.
+pub(super) fn read_range(payload: &[u8], key: &VerifyingKey) -> Option<BlockRange> {
+    let (range, note) = BlockRange::decode(payload).ok()?;
+    is_signed_block(&range, note, key).then_some(range)
 }
 
 /// The stream, if it is there.
@@ -45,7 +65,7 @@ async fn published(
         Err(error) => return Err(format!("message {sequence} of the stream: {error}")),
     };
     let relay = message.headers.get(RELAY_HEADER).map(ToString::to_string);
-    Ok(read_block(&message.payload, key).ok().map(|block| Published { block, relay }))
+    Ok(read_range(&message.payload, key).map(|range| Published { range, relay }))
 }
 
 /// The newest block of the stream, garbage after it passed over.
@@ -58,7 +78,7 @@ pub(super) async fn newest_block(
     let oldest = last.saturating_sub(LOOK_BACK_MAX).max(first).max(1);
     for sequence in (oldest..=last).rev() {
         if let Some(published) = published(stream, sequence, key).await?
-            && is_ours(published.block.last())?
+            && is_ours(published.range.last)?
         {
             return Ok(Some(published));
         }
@@ -79,7 +99,7 @@ pub(super) async fn sequence_after(
         let middle = low + (high - low) / 2;
         let found = published(stream, middle, key).await?;
         match found {
-            Some(found) if found.block.last().seq > after.seq => high = middle,
+            Some(found) if found.range.last.seq > after.seq => high = middle,
             _ => low = middle + 1,
         }
     }

@@ -379,7 +379,7 @@ async fn who_watches_a_season_is_told_of_what_is_committed_in_it() {
     assert_eq!(message.subject.as_str(), format!("season.{season}"));
     assert_eq!(notice["kinds"], serde_json::json!(["season_started", "day_opened"]));
     let mut watched = hub.watch(season.parse().unwrap());
-    let told: Notice = tokio::time::timeout(PATIENCE, watched.recv()).await.unwrap().unwrap();
+    let told: Notice = tokio::time::timeout(PATIENCE, watched.next()).await.unwrap().unwrap();
     assert_eq!(told.season_id.to_string(), season);
     playing.join().unwrap();
     stop.send_replace(true);

@@ -84,7 +84,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let projected = project(data)?;
 
     let bar = progress_bar(head.seq, "verifying");
-    let options = VerifyOptions { full: true, heads: vec![head.into()] };
+    let options =
+        VerifyOptions { full: true, heads: vec![head.into()], ..VerifyOptions::default() };
     let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();

@@ -31,7 +31,7 @@ struct UnrevealedJson {
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     let bar = progress_bar(0, "verifying");
     let heads = known_heads(arguments)?;
-    let options = VerifyOptions { full: arguments.full, heads };
+    let options = VerifyOptions { full: arguments.full, heads, ..VerifyOptions::default() };
     let report = verify(&arguments.data.data, &options, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

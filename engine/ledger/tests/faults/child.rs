@@ -138,7 +138,7 @@ pub fn expect_nothing_lost(root: &Path, printed: &str) {
         }
     }
     let heads = known.into_values().map(Into::into).collect();
-    let options = VerifyOptions { full: true, heads };
+    let options = VerifyOptions { full: true, heads, ..VerifyOptions::default() };
     let report = verify(&data_dir(root), &options, &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }

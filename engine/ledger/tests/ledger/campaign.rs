@@ -494,7 +494,11 @@ fn what_was_tampered_with_is_never_accepted_and_told_as_what_it_is() {
         };
         let Some(expected) = mutate(&mut case) else { continue };
         let Case { rows, sql, heads, full, .. } = case;
-        let report = victim.verify_changed(&rows, &sql, VerifyOptions { full, heads });
+        let report = victim.verify_changed(
+            &rows,
+            &sql,
+            VerifyOptions { full, heads, ..VerifyOptions::default() },
+        );
         let found = (report.verdict, report.first_bad_seq);
         if found != expected {
             let told = wrong.entry(name).or_insert_with(Vec::new);

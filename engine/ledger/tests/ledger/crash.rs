@@ -142,6 +142,7 @@ fn a_killed_process_loses_nothing_acknowledged_and_applies_nothing_twice() {
     let options = VerifyOptions {
         full: true,
         heads: record.acknowledged.into_values().map(Into::into).collect(),
+        ..VerifyOptions::default()
     };
     let report = verify(directory.path(), &options, &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);

@@ -1,7 +1,10 @@
 //! Guards: a command is applied once, whatever is sent again, in whatever order, across restarts.
 
-use daybook_ledger::{Ledger, NewLedger, Options, Submission, SubmitError};
-use daybook_schema::{Command, CommandId, SessionNumber, UnixMicros};
+use daybook_ledger::{Ledger, NewLedger, Options, Submission, SubmitError, Verdict};
+use daybook_schema::commands::{BetOrder, BetOrders};
+use daybook_schema::{
+    BetType, Coins, Command, CommandId, DayNumber, Pot, SessionNumber, UnixMicros, limits,
+};
 use daybook_simulator::Keyring;
 
 use crate::fixture::{Fixture, season_key, user};
@@ -40,15 +43,139 @@ fn the_same_id_with_another_command_is_a_conflict_and_other_users_ids_are_their_
     fixture.send(id, Command::StartSession { user_id: second }).unwrap();
 }
 
+/// A refusal that would be none a moment later stays one under its id, until the process ends.
 #[test]
-fn a_rejected_id_stays_rejected_while_the_process_lives() {
+fn a_refused_id_stays_refused_while_the_process_lives() {
     let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
     let id = fixture.next_id();
-    let command = Command::StartSession { user_id: user(1) };
-    let refused = fixture.send(id, command.clone()).unwrap_err();
+    let end = Command::EndSession {
+        user_id,
+        session_number: SessionNumber::MIN,
+        reason: daybook_schema::SessionEndReason::Logout,
+    };
+    let refused = fixture.send(id, end.clone()).unwrap_err();
     assert!(matches!(refused, SubmitError::Rejected(_)));
+    fixture.must(Command::StartSession { user_id });
+    assert_eq!(fixture.send(id, end.clone()).unwrap_err(), refused);
+    // Another command under its id is a conflict.
+    assert_eq!(fixture.send(id, Command::StartSession { user_id }), Err(SubmitError::Conflict));
+    // After a restart it is decided anew.
+    fixture.close();
+    fixture.open();
+    assert!(fixture.send(id, end).is_ok());
+}
+
+/// What time alone lifts is never remembered: before a restart and after it the same id is decided anew.
+#[test]
+fn a_refusal_that_passes_with_time_is_not_remembered() {
+    for restarts in [false, true] {
+        let mut fixture = Fixture::new();
+        let user_id = fixture.register(1);
+        let season_id = fixture.start(user_id);
+        fixture.bets(user_id, season_id);
+        let order =
+            BetOrder { pot_id: Pot::Sun, bet_type: BetType::Call, amount: Coins::new(5).unwrap() };
+        let bets = BetOrders::new(&[order]).unwrap();
+        let (id, bet) = (fixture.next_id(), Command::PlaceBets { user_id, season_id, bets });
+        let refused = fixture.send(id, bet.clone()).unwrap_err();
+        let SubmitError::Rejected(rejections) = &refused else { panic!("{refused}") };
+        assert!(rejections.are_passing(), "{rejections}");
+        let retry_at = rejections.first().retry_at().unwrap();
+        assert_eq!(fixture.send(id, bet.clone()).unwrap_err(), refused, "it is too early still");
+        if restarts {
+            fixture.close();
+            fixture.open();
+        }
+        fixture.now = retry_at;
+        assert!(fixture.send(id, bet).is_ok());
+    }
+}
+
+/// Nobody can fill anything with the ids of users who are not there.
+#[test]
+fn refusals_of_strangers_are_not_remembered() {
+    let mut fixture = Fixture::new();
+    let (id, user_id) = (fixture.next_id(), user(1));
+    let command = Command::StartSession { user_id };
+    assert!(matches!(fixture.send(id, command.clone()), Err(SubmitError::Rejected(_))));
     fixture.register(1);
-    assert_eq!(fixture.send(id, command).unwrap_err(), refused);
+    assert!(fixture.send(id, command).is_ok());
+}
+
+/// A copy of a bet that comes when its day is over does not bet on the next one; the day is no part of the
+/// command.
+#[test]
+fn a_late_copy_does_not_bet_on_the_next_day() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let season_id = fixture.start(user_id);
+    let order =
+        BetOrder { pot_id: Pot::Sun, bet_type: BetType::Call, amount: Coins::new(5).unwrap() };
+    let bets = BetOrders::new(&[order]).unwrap();
+    let bet = Command::PlaceBets { user_id, season_id, bets };
+    let send = |fixture: &mut Fixture, id, day| {
+        let submission = Submission::new(bet.clone()).with_id(id).at(fixture.now);
+        let submission = submission.on_day(DayNumber::new(day).unwrap());
+        fixture.ledger().submit(submission).unwrap().wait()
+    };
+    let first = fixture.next_id();
+    let accepted = send(&mut fixture, first, 1).unwrap();
+    fixture.advance(user_id, season_id, 1);
+    // The same sending gets the same answer; a copy under another id is refused.
+    assert_eq!(send(&mut fixture, first, 1).unwrap(), accepted);
+    let copy = fixture.next_id();
+    let refused = send(&mut fixture, copy, 1).unwrap_err();
+    let SubmitError::Rejected(rejections) = refused else { panic!("{refused}") };
+    assert_eq!(rejections.first().code(), "WRONG_DAY");
+    let next = fixture.next_id();
+    assert!(send(&mut fixture, next, 2).is_ok());
+    fixture.close();
+    assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
+}
+
+/// A new ledger has forgotten nothing, and names no time that ids must lie after; where there is one, the
+/// answer says which time a new id may have.
+#[test]
+fn an_expired_id_is_told_the_time_for_a_new_one() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let ahead = |fixture: &Fixture| fixture.now.plus_micros(60_001_000);
+    let id = CommandId::from_parts(ahead(&fixture), [0xf1; 10]);
+    let expired = fixture.send(id, Command::StartSession { user_id }).unwrap_err();
+    assert!(!expired.to_string().contains('-'), "{expired}");
+    let SubmitError::Expired { floor: None, new_id_time, .. } = expired else {
+        panic!("{expired}")
+    };
+    let id = CommandId::from_parts(new_id_time, [0xf2; 10]);
+    assert!(fixture.send(id, Command::StartSession { user_id }).is_ok());
+    // Its own ids from ahead raise a user's floor beyond the server's time.
+    for number in 0..=limits::APPLIED_IDS_PER_SCOPE_MAX {
+        let mut random = [0xf3; 10];
+        random[..8].copy_from_slice(&number.to_be_bytes());
+        let id = CommandId::from_parts(fixture.now.plus_micros(55_000_000), random);
+        let submission = Submission::new(Command::StartSession { user_id }).with_id(id);
+        drop(fixture.ledger().submit(submission.at(fixture.now)).unwrap());
+    }
+    let id = CommandId::from_parts(fixture.now, [0xf4; 10]);
+    let expired = fixture.send(id, Command::StartSession { user_id }).unwrap_err();
+    let SubmitError::Expired { floor: Some(floor), new_id_time, .. } = expired else {
+        panic!("{expired}")
+    };
+    assert!(new_id_time > floor && floor > fixture.now);
+    let id = CommandId::from_parts(new_id_time, [0xf5; 10]);
+    assert!(fixture.send(id, Command::StartSession { user_id }).is_ok());
+    // Of another user nothing was forgotten.
+    let other = fixture.register(2);
+    let id = CommandId::from_parts(fixture.now, [0xf6; 10]);
+    assert!(fixture.send(id, Command::StartSession { user_id: other }).is_ok());
+    // So too after a restart, from the snapshot.
+    fixture.close();
+    fixture.open();
+    let id = CommandId::from_parts(fixture.now, [0xf7; 10]);
+    assert!(fixture.send(id, Command::StartSession { user_id: other }).is_ok());
+    let expired = fixture.send(id, Command::StartSession { user_id }).unwrap_err();
+    assert!(matches!(expired, SubmitError::Expired { floor: Some(_), .. }), "{expired}");
 }
 
 #[test]
@@ -63,6 +190,7 @@ fn an_id_that_is_no_longer_known_is_expired_and_certainly_not_applied() {
     let recent = fixture.next_id();
     let accepted = fixture.send(recent, command.clone()).unwrap();
     fixture.close();
+    fixture.remove_snapshots();
     fixture.open();
     let head = fixture.ledger().head();
     assert!(matches!(fixture.send(old, command.clone()), Err(SubmitError::Expired { .. })));

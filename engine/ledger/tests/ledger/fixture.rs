@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use daybook_ledger::{
     Accepted, Ledger, NewLedger, Options, Report, Submission, SubmitError, Time, VerifyOptions,
-    ledger_path, verify,
+    ledger_path, snapshots_path, verify,
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
@@ -132,7 +132,12 @@ impl Fixture {
         self.must(Command::AdvanceDay { user_id, season_id, expected_day })
     }
 
-    /// Two users, one with a few days of a season, one with a whole one.
+    /// A start then reads the ledger from its first event on.
+    pub fn remove_snapshots(&self) {
+        drop(std::fs::remove_dir_all(snapshots_path(self.path())));
+    }
+
+    /// Two users, one with a few days of a season, one with a whole one; no snapshot tells of its rows.
     pub fn played() -> Self {
         Self::played_as(LedgerId::from_bytes(LEDGER))
     }
@@ -154,11 +159,12 @@ impl Fixture {
             fixture.advance(second, whole, day);
         }
         fixture.close();
+        fixture.remove_snapshots();
         fixture
     }
 
     pub fn verify(&self, full: bool) -> Report {
-        let options = VerifyOptions { full, heads: Vec::new() };
+        let options = VerifyOptions { full, ..VerifyOptions::default() };
         verify(self.path(), &options, &mut |_, _| {}).unwrap()
     }
 }

@@ -271,7 +271,7 @@ fn every_fixture_opens_verifies_replays_and_goes_on_as_ever() {
         }
         drop(reader);
         let heads: Vec<KnownHead> = vec![signed.into()];
-        let options = VerifyOptions { full: true, heads };
+        let options = VerifyOptions { full: true, heads, ..VerifyOptions::default() };
         let report = verify(scratch.path(), &options, &mut |_, _| {}).unwrap();
         assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
         let state = report.state_hash.unwrap().to_string();

@@ -176,19 +176,83 @@ fn an_insert_that_vanishes_is_a_failed_commit() {
     assert!(matches!(error, SubmitError::Unavailable { .. }), "{error}");
 }
 
-/// A question that panics stops the ledger as a failed commit does: nobody waits for ever.
+/// What panics when it ends.
+struct EndsInPanic(&'static str);
+
+impl Drop for EndsInPanic {
+    fn drop(&mut self) {
+        panic!("{}", self.0);
+    }
+}
+
+/// Foreign code that panics on the engine's threads, in each place where there is any, is told to whom it
+/// belongs, and play goes on.
 #[test]
-fn a_question_that_panics_stops_the_ledger() {
-    let fixture = Fixture::new();
-    let mut subscription = fixture.ledger().subscribe(Seq::new(2).unwrap()).unwrap();
-    let follower = std::thread::spawn(move || {
-        subscription.next_events(std::time::Duration::from_secs(600)).unwrap()
-    });
+fn foreign_code_that_panics_ends_nothing() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    // The question itself, and what it captured.
     let asked = fixture.ledger().query(|state| state.users[&crate::fixture::user(9)].clone());
-    assert!(matches!(asked.unwrap().wait(), Err(SubmitError::Unavailable { .. })));
-    assert!(follower.join().unwrap().is_empty());
-    let later = fixture.ledger().query(|state| state.hash());
-    assert!(later.and_then(daybook_ledger::Pending::wait).is_err());
+    let told = asked.unwrap().wait().unwrap_err();
+    assert!(matches!(told, SubmitError::Panicked { .. }), "{told}");
+    let captured = EndsInPanic("captured");
+    let asked = fixture.ledger().query(move |_| drop(captured)).unwrap();
+    assert_eq!(asked.wait(), Err(SubmitError::Panicked { reason: "captured".to_owned() }));
+    // What it panics with.
+    let thrown = fixture.ledger().query(|_| -> () {
+        std::panic::panic_any(EndsInPanic("the panic's own end"));
+    });
+    assert!(matches!(thrown.unwrap().wait(), Err(SubmitError::Panicked { .. })));
+    // An answer that nobody waits for any more, ended by the writer.
+    drop(fixture.ledger().query(|_| EndsInPanic("an answer")).unwrap());
+    // Whoever is woken by an answer.
+    let waker = std::task::Waker::from(std::sync::Arc::new(WakesInPanic));
+    let mut context = std::task::Context::from_waker(&waker);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let mut slow = Box::pin(fixture.ledger().query(move |_| held.recv().is_ok()).unwrap());
+    assert!(std::future::Future::poll(slow.as_mut(), &mut context).is_pending());
+    hold.send(()).unwrap();
+
+    fixture.must(Command::StartSession { user_id });
+    assert_eq!(fixture.ledger().health().failure, None);
+    // A question that is never asked, because the ledger is closed before.
+    fixture.close();
+    assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
+}
+
+struct WakesInPanic;
+
+impl std::task::Wake for WakesInPanic {
+    fn wake(self: std::sync::Arc<Self>) {
+        panic!("a waker");
+    }
+}
+
+/// A ledger that is closed tells so to whoever follows, once all that was committed was given.
+#[test]
+fn followers_are_told_of_the_end_after_the_last_event() {
+    let mut fixture = Fixture::new();
+    let blocked = {
+        let mut subscription = fixture.ledger().subscribe(Seq::new(2).unwrap()).unwrap();
+        std::thread::spawn(move || {
+            let mut seen = 0;
+            while let Some(events) = subscription.next_events(std::time::Duration::MAX).unwrap() {
+                assert!(!events.is_empty());
+                seen += events.len();
+            }
+            seen
+        })
+    };
+    let mut behind = fixture.ledger().subscribe(Seq::MIN).unwrap();
+    fixture.register(1);
+    fixture.close();
+    assert_eq!(blocked.join().unwrap(), 2);
+    let mut seen = 0;
+    while let Some(events) = behind.next_events(std::time::Duration::MAX).unwrap() {
+        seen += events.len();
+    }
+    assert_eq!(seen, 3);
+    assert!(behind.next_events(std::time::Duration::ZERO).unwrap().is_none());
 }
 
 /// A log without its ledger may be all that is left of one: no new ledger takes its place.

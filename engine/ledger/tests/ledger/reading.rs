@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use daybook_ledger::{Reader, Subscription};
-use daybook_schema::{Command, EventKind, Seq, StreamKind};
+use daybook_ledger::{Follower, Reader};
+use daybook_schema::{Command, EventKind, Seq, StoredEvent, StreamKind};
 
 use crate::fixture::{Fixture, user};
 
@@ -50,26 +50,32 @@ fn a_subscription_goes_through_catch_up_into_live_with_no_gap_and_no_double() {
     let mut fixture = Fixture::new();
     fixture.register(1);
     let last = 3 + 2 * u64::from(USERS - 1);
-    let subscriptions = [
-        fixture.ledger().subscribe(Seq::MIN).unwrap(),
-        Subscription::open(fixture.path(), Seq::MIN).unwrap(),
-        fixture.ledger().subscribe(Seq::new(3).unwrap()).unwrap(),
-    ];
-    let followers: Vec<_> = subscriptions
-        .into_iter()
-        .zip([1, 1, 3])
-        .map(|(mut subscription, first)| {
-            std::thread::spawn(move || {
-                let mut seen = Vec::new();
-                while seen.last() != Some(&last) {
-                    let events = subscription.next_events(Duration::from_secs(60)).unwrap();
-                    assert!(!events.is_empty(), "the rest must come");
-                    seen.extend(events.iter().map(|event| event.header.seq.get()));
-                }
-                assert_eq!(seen, (first..=last).collect::<Vec<_>>());
-            })
+    let seqs = |events: &[StoredEvent]| -> Vec<u64> {
+        assert!(!events.is_empty(), "the rest must come");
+        events.iter().map(|event| event.header.seq.get()).collect()
+    };
+    let follow = |first: u64, mut next: Box<dyn FnMut() -> Vec<u64> + Send>| {
+        std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            while seen.last() != Some(&last) {
+                seen.extend(next());
+            }
+            assert_eq!(seen, (first..=last).collect::<Vec<_>>());
         })
-        .collect();
+    };
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut followers = Vec::new();
+    for first in [1, 3] {
+        let mut blocking = fixture.ledger().subscribe(Seq::new(first).unwrap()).unwrap();
+        let next = move || seqs(&blocking.next_events(PATIENCE).unwrap().unwrap());
+        followers.push(follow(first, Box::new(next)));
+        let mut waiting = fixture.ledger().subscribe(Seq::new(first).unwrap()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let next = move || seqs(&runtime.block_on(waiting.next()).unwrap().unwrap());
+        followers.push(follow(first, Box::new(next)));
+    }
+    let mut other = Follower::new(Reader::open(fixture.path()).unwrap(), Seq::MIN);
+    followers.push(follow(1, Box::new(move || seqs(&other.next_events(PATIENCE).unwrap()))));
     for number in 2..=USERS {
         let id = fixture.next_id();
         fixture.send(id, Command::RegisterUser { user_id: user(number) }).unwrap();

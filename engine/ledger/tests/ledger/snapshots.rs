@@ -116,27 +116,34 @@ fn a_snapshot_that_is_of_no_use_is_ignored() {
         .collect();
     useless.extend((0..sound.len()).step_by(11).map(|length| sound[..length].to_vec()));
     useless.push(b"no snapshot at all".repeat(40));
-    useless.push(resealed(&|bytes| bytes[16] = 2));
+    useless.push(resealed(&|bytes| bytes[16] = 3));
     useless.push(resealed(&|bytes| bytes[18] ^= 1));
     useless.push(resealed(&|bytes| bytes[34] ^= 1));
     // With a checksum that holds, a state that is not the one it says: the mint's millicoins.
     useless.push(resealed(&|bytes| bytes[200] ^= 1));
     useless.push(resealed(&|bytes| bytes.push(0)));
     assert_eq!(resealed(&|_| {}), sound);
-    for bytes in &useless {
+    // Alone, so that no other serves.
+    let put = |bytes: &[u8]| {
+        for other in files(fixture.path()) {
+            std::fs::remove_file(other).unwrap();
+        }
         std::fs::write(&file, bytes).unwrap();
-        fixture.open();
-        assert_eq!(state_hash(fixture.ledger()), hash);
-        fixture.close();
+    };
+    for bytes in &useless {
+        put(bytes);
+        let ledger = Ledger::open(fixture.options()).unwrap();
+        assert_eq!(state_hash(&ledger), hash);
+        ledger.close().unwrap();
     }
     // And none of them was used: with them a start comes upon the damaged row.
     damage_an_early_row(&fixture);
     for bytes in &useless {
-        std::fs::write(&file, bytes).unwrap();
+        put(bytes);
         let error = Ledger::open(fixture.options()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged(_)), "{error}");
     }
-    std::fs::write(&file, &sound).unwrap();
+    put(&sound);
     fixture.open();
 }
 

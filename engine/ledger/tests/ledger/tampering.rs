@@ -224,7 +224,7 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
     let cut = &rows[..rows.len() - size];
     assert_eq!(victim.verify(cut, false).verdict, Verdict::Intact);
     let held_to = |head: Head| {
-        let options = VerifyOptions { full: false, heads: vec![head.into()] };
+        let options = VerifyOptions { heads: vec![head.into()], ..VerifyOptions::default() };
         let report = verify(victim.fixture.path(), &options, &mut |_, _| {}).unwrap();
         (report.verdict, report.first_bad_seq)
     };
@@ -238,7 +238,7 @@ fn a_cut_is_found_inside_a_command_or_with_a_head_noted_earlier() {
     let beyond = Head { seq: head.seq + 5, hash: other.hash };
     for heads in [vec![other, beyond], vec![beyond, other]] {
         let heads = heads.into_iter().map(Into::into).collect();
-        let options = VerifyOptions { full: false, heads };
+        let options = VerifyOptions { heads, ..VerifyOptions::default() };
         let report = verify(victim.fixture.path(), &options, &mut |_, _| {}).unwrap();
         assert_eq!(report.verdict, Verdict::Truncated);
         assert_eq!(report.first_bad_seq, Some(head.seq.cast_signed() + 1));

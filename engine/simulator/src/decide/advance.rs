@@ -15,7 +15,7 @@ use super::{NewEvent, Table};
 use crate::draws::{DayDraw, draw_day, draw_weather, threshold_reached};
 use crate::hands::{WeekTriggers, evaluate_hand, hand_multiplier};
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::{multiplier, pays};
+use crate::rules::{Rules, multiplier, pays};
 use crate::seeds::day_seed;
 use crate::state::{PlacedBet, Season};
 
@@ -30,6 +30,7 @@ const SCORE_HARVEST_FACTOR: u64 = 3;
 /// The day's end of one season, as its events are collected.
 struct Resolution<'a> {
     table: &'a Table<'a>,
+    rules: &'a Rules,
     season_id: SeasonId,
     season: &'a Season,
     day_key: DayKey,
@@ -63,9 +64,11 @@ impl Table<'_> {
         let day_key =
             self.context.keys.day_key(&request, current.get()).ok_or(Rejection::KeyUnavailable)?;
         let seed = day_seed(&day_key, &season.client_digest, current.get());
-        let draw = draw_day(self.rules, season.weather, &seed);
+        let rules = self.rules_of(season)?;
+        let draw = draw_day(rules, season.weather, &seed);
         let mut resolution = Resolution {
             table: self,
+            rules,
             season_id,
             season,
             day_key,
@@ -86,7 +89,7 @@ impl Table<'_> {
         }
         match current.next() {
             Some(next) => {
-                let weather = draw_weather(self.rules, season.weather, &seed);
+                let weather = draw_weather(rules, season.weather, &seed);
                 resolution.open(DayOpened { day_number: next, weather });
             }
             None => {
@@ -119,7 +122,7 @@ impl Resolution<'_> {
     }
 
     fn resolve_bets(&mut self) {
-        let (rules, weather) = (self.table.rules, self.season.weather);
+        let (rules, weather) = (self.rules, self.season.weather);
         for (pot, bet) in self.bets() {
             let threshold = self.won(pot, &bet);
             let payout = threshold
@@ -262,11 +265,11 @@ impl Resolution<'_> {
         let before = self.table.state.accounts.jackpot;
         let coins = (before + i128::from(self.jackpot_shares)) / 1_000;
         let coins = u64::try_from(coins).unwrap_or(0);
-        coins.min(self.table.rules.jackpot_payment_coins_max.get())
+        coins.min(self.rules.jackpot_payment_coins_max.get())
     }
 
     fn open(&mut self, opened: DayOpened) {
-        let floor = self.table.rules.stipend_coins.get();
+        let floor = self.rules.stipend_coins.get();
         if self.balance < floor {
             let amount = Coins::clamped(floor - self.balance);
             self.push(StipendGranted { day_number: opened.day_number, amount });

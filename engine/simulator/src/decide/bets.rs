@@ -20,7 +20,8 @@ impl Table<'_> {
             Rejection::SeasonComplete => Rejection::NotInActionPhase,
             other => other,
         })?;
-        let mut rejections: Vec<Rejection> = self.check_pace(season).into_iter().collect();
+        let mut rejections: Vec<Rejection> =
+            [self.check_day(season), self.check_pace(season)].into_iter().flatten().collect();
         let mut balance = season.coins();
         let mut taken = season.bets.iter().filter(|(_, bet)| bet.is_some()).fold(
             Vec::with_capacity(limits::POTS),
@@ -51,6 +52,12 @@ impl Table<'_> {
         }
         Rejections::refuse(rejections)?;
         Ok(events)
+    }
+
+    /// A copy that comes late must not bet on the next day.
+    fn check_day(&self, season: &Season) -> Option<Rejection> {
+        let (expected, current) = (self.context.expected_day?, season.day_number);
+        (expected != current).then_some(Rejection::WrongDay { expected, current })
     }
 
     fn check_pace(&self, season: &Season) -> Option<Rejection> {

@@ -11,6 +11,7 @@ use daybook_schema::{
 use super::{NewEvent, Table};
 use crate::draws::draw_weather;
 use crate::rejection::{Rejection, Rejections};
+use crate::rules::Rules;
 use crate::seeds::{SeasonKeyRequest, day_seed};
 use crate::state::{PublishedCommitment, Season, User};
 
@@ -29,8 +30,10 @@ impl Table<'_> {
         let client = self.client_part(client_seed).map_err(&mut collect).ok();
         let companion =
             simulin_id.map(|id| self.simulin(user_id, id)).transpose().map_err(&mut collect).ok();
+        let rules = self.starting_rules().map_err(&mut collect).ok();
         Rejections::refuse(rejections)?;
-        let (Some(published), Some(client), Some(companion)) = (published, client, companion)
+        let (Some(published), Some(client), Some(companion), Some(rules)) =
+            (published, client, companion, rules)
         else {
             return Err(Rejection::ClientSeedRequired.into());
         };
@@ -40,7 +43,7 @@ impl Table<'_> {
             species: simulin.species,
             path: simulin.path,
         });
-        self.open_season(user_id, (published, client, companion))
+        self.open_season((user_id, rules), (published, client, companion))
     }
 
     fn check_start(&self, user: &User) -> impl Iterator<Item = Rejection> {
@@ -89,7 +92,7 @@ impl Table<'_> {
 
     fn open_season(
         &self,
-        user_id: UserId,
+        (user_id, rules): (UserId, &Rules),
         (published, (client_seed_source, client_digest), companion): (
             PublishedCommitment,
             (ClientSeedSource, ClientDigest),
@@ -107,7 +110,7 @@ impl Table<'_> {
         let started = SeasonStarted {
             user_id,
             season_number,
-            ruleset: self.rules.ruleset,
+            ruleset: rules.ruleset,
             key_id: published.key_id,
             commitment: published.commitment,
             commitment_seq: published.seq,
@@ -116,11 +119,11 @@ impl Table<'_> {
             client_digest,
             day_key_zero,
             companion,
-            coins: self.rules.starting_coins,
+            coins: rules.starting_coins,
         };
         let opened = DayOpened {
             day_number: DayNumber::MIN,
-            weather: draw_weather(self.rules, Weather::Cloudy, &seed),
+            weather: draw_weather(rules, Weather::Cloudy, &seed),
         };
         Ok(vec![NewEvent::new(season_id, started), NewEvent::new(season_id, opened)])
     }

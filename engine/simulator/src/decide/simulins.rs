@@ -97,14 +97,12 @@ impl Table<'_> {
         })
     }
 
-    /// Whether the id is that of a retired simulin of the user: ids derive, so none is remembered.
+    /// Whether the id is that of one of the user's newest simulins, retired: ids derive, so none is
+    /// remembered.
     fn was_simulin(&self, user_id: UserId, (user, simulin_id): (&User, SimulinId)) -> bool {
         let at = time_of(simulin_id.as_bytes());
-        self.state.epochs.iter().any(|epoch| {
-            let identity = self.state.identity_in(epoch.number);
-            (1..=user.adoption_count).any(|number| {
-                identity.simulin_id(at, user_id, AdoptionNumber::clamped(number)) == simulin_id
-            })
+        self.is_derived(user.adoption_count, |identity, number| {
+            identity.simulin_id(at, user_id, AdoptionNumber::clamped(number)) == simulin_id
         })
     }
 }

@@ -161,14 +161,9 @@ fn a_start_names_the_commitment_and_the_players_part() {
         Rejection::CommitmentChanged { given: other, current: commitment }
     );
     let keys = daybook_simulator::Keyring::new([season_key(1)]);
-    let context =
-        daybook_simulator::Context { now: world.now, client_command_id: None, keys: &keys };
-    let without_id = daybook_simulator::decide(
-        &daybook_simulator::RULESET_1,
-        &world.state,
-        &start(commitment, ClientSeed::CommandId),
-        &context,
-    );
+    let context = daybook_simulator::Context::new(world.now, &keys);
+    let command = start(commitment, ClientSeed::CommandId);
+    let without_id = daybook_simulator::decide(&world.rulesets, &world.state, &command, &context);
     assert_eq!(without_id.unwrap_err().first().code(), "CLIENT_SEED_REQUIRED");
     world.must(start(commitment, ClientSeed::CommandId));
 }

@@ -7,7 +7,7 @@ use daybook_schema::{
     SeasonId, Seq, SimulinId, StreamId, UnixMicros, UserId,
 };
 use daybook_simulator::{
-    AuditKeys, Context, Keyring, NewEvent, RULESET_1, Recorded, Rejections, SeasonKey, SeasonKeys,
+    AuditKeys, Context, Keyring, NewEvent, Recorded, Rejections, Rulesets, SeasonKey, SeasonKeys,
     State, decide, evolve, reconstruct,
 };
 
@@ -20,6 +20,7 @@ pub struct World {
     pub keys: Box<dyn SeasonKeys>,
     /// Whether every command is decided again from its events: needs keys that are hash chains.
     pub audited: bool,
+    pub rulesets: Rulesets,
     pub now: UnixMicros,
     pub log: Vec<Logged>,
     head: (u64, EventHash),
@@ -62,7 +63,8 @@ impl World {
         };
         let head = (0, genesis.hash());
         let state = State::new(genesis);
-        Self { state, keys, audited: true, now: START, log: Vec::new(), head, commands: 0 }
+        let (rulesets, log) = (Rulesets::default(), Vec::new());
+        Self { state, keys, audited: true, rulesets, now: START, log, head, commands: 0 }
     }
 
     pub fn rotate(&mut self, key: u8, compromised: bool) {
@@ -72,9 +74,9 @@ impl World {
 
     pub fn decide(&self, command: &Command) -> Result<Vec<NewEvent>, Rejections> {
         let id = self.command_id();
-        let context =
-            Context { now: self.now, client_command_id: Some(id), keys: self.keys.as_ref() };
-        decide(&RULESET_1, &self.state, command, &context)
+        let keys = self.keys.as_ref();
+        let context = Context { client_command_id: Some(id), ..Context::new(self.now, keys) };
+        decide(&self.rulesets, &self.state, command, &context)
     }
 
     fn command_id(&self) -> CommandId {
@@ -152,9 +154,14 @@ impl World {
         let rebuilt = reconstruct(&self.state, &stored).unwrap();
         assert_eq!(rebuilt.to_stored(), command.to_stored(), "a command can be made again");
         let keys = AuditKeys::from_events(&self.state, &stored);
+        let starting_ruleset = events.iter().find_map(|new| match &new.event {
+            Event::SeasonStarted(started) => Some(started.ruleset),
+            _ => None,
+        });
+        let client_command_id = Some(self.command_id());
         let context =
-            Context { now: self.now, client_command_id: Some(self.command_id()), keys: &keys };
-        let again = decide(&RULESET_1, &self.state, &rebuilt, &context);
+            Context { client_command_id, starting_ruleset, ..Context::new(self.now, &keys) };
+        let again = decide(&self.rulesets, &self.state, &rebuilt, &context);
         assert_eq!(again.as_deref(), Ok(events), "an audit needs no secret");
     }
 

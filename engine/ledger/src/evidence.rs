@@ -1,0 +1,78 @@
+//! What tells of a ledger that is gone: looked at before a new one is made in its place.
+
+use std::path::Path;
+
+use daybook_schema::LedgerId;
+
+use crate::newest_head::NewestHead;
+use crate::open::{KnownLedger, OpenError};
+use crate::recovery::KnownHead;
+use crate::snapshot;
+
+/// Something that tells of a ledger that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostLedger {
+    /// Which one, where that is told.
+    pub ledger_id: Option<LedgerId>,
+    /// What tells of it: a file, or what the caller knows.
+    pub source: String,
+}
+
+impl std::fmt::Display for LostLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ledger_id {
+            Some(ledger_id) => write!(f, "{} tells of {ledger_id}", self.source),
+            None => write!(
+                f,
+                "{} tells of one whose id is not known (take it away if that is gone for good)",
+                self.source
+            ),
+        }
+    }
+}
+
+/// The first of what was found, and how much more there is.
+pub(crate) fn listed(lost: &[LostLedger]) -> String {
+    let first = lost.first().map(ToString::to_string).unwrap_or_default();
+    match lost.len() {
+        0 | 1 => first,
+        count => format!("{first} ({} others tell too)", count - 1),
+    }
+}
+
+/// What is known of ledgers, and of which it is known that they are gone.
+pub(crate) struct Permitted<'a> {
+    pub(crate) newest_head: Option<&'a NewestHead>,
+    pub(crate) known_heads: &'a [KnownHead],
+    pub(crate) known_ledgers: &'a [KnownLedger],
+    pub(crate) instead_of: &'a [LedgerId],
+}
+
+/// Everything that tells of a ledger in a place where there is none: newest heads in the keys directory and
+/// snapshots, whole or not, heads and ledgers that the caller knows of.
+pub(crate) fn of_lost_ledgers(
+    data_dir: &Path,
+    permitted: &Permitted<'_>,
+) -> Result<Vec<LostLedger>, OpenError> {
+    let mut lost = Vec::new();
+    if let Some(newest_head) = permitted.newest_head {
+        for (ledger_id, path) in newest_head.ledgers()? {
+            let source = format!("`{}`", path.display());
+            lost.push(LostLedger { ledger_id: Some(ledger_id), source });
+        }
+    }
+    for (ledger_id, path) in snapshot::ledgers(data_dir)? {
+        lost.push(LostLedger { ledger_id, source: format!("`{}`", path.display()) });
+    }
+    let known_ledgers = permitted.known_ledgers.iter();
+    lost.extend(known_ledgers.map(|known| LostLedger {
+        ledger_id: Some(known.ledger_id),
+        source: known.source.clone(),
+    }));
+    let heads = permitted.known_heads.iter();
+    lost.extend(
+        heads.map(|known| LostLedger { ledger_id: None, source: format!("the head {known}") }),
+    );
+    lost.retain(|lost| lost.ledger_id.is_none_or(|id| !permitted.instead_of.contains(&id)));
+    Ok(lost)
+}

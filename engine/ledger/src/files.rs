@@ -1,0 +1,50 @@
+//! Directories and paths: made so that they outlive a power cut, and handed to SQLite as paths.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Syncs the names in a directory.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all())
+}
+
+/// Makes a directory and those above it that are missing, each synced into the one above it: what is synced
+/// within them later would else be lost with their names in a power cut.
+///
+/// # Errors
+/// What the file system says.
+pub fn create_directories(path: &Path) -> io::Result<()> {
+    create_directories_with(DirBuilder::new().recursive(true), path)
+}
+
+/// The same, with a mode of their own.
+pub(crate) fn create_directories_of_mode(path: &Path, mode: u32) -> io::Result<()> {
+    create_directories_with(DirBuilder::new().recursive(true).mode(mode), path)
+}
+
+fn create_directories_with(builder: &DirBuilder, path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    builder.create(&path)?;
+    if missing.is_empty() {
+        // Somebody may have made it and been killed before its name was synced; where its parent may not be
+        // looked into, that is not ours to see to.
+        drop(path.parent().map(sync_directory));
+        return Ok(());
+    }
+    missing.iter().rev().filter_map(|made| made.parent()).try_for_each(sync_directory)
+}
+
+/// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
+pub(crate) fn sqlite_path(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+/// Whether the process has as many files open as it may: SQLite says no more than that it cannot open one.
+pub(crate) fn lacks_descriptors() -> Option<io::Error> {
+    let error = File::open("/dev/null").err()?;
+    let errno = rustix::io::Errno::from_io_error(&error)?;
+    matches!(errno, rustix::io::Errno::MFILE | rustix::io::Errno::NFILE).then_some(error)
+}

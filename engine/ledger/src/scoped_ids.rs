@@ -1,0 +1,339 @@
+//! Ids of commands, each in a scope of its own: a user's, or the operator's. No scope can push out what
+//! another has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use daybook_schema::{CommandId, UnixMicros, UserId};
+use foldhash::fast::RandomState;
+
+/// Whose ids: a user's, or the operator's.
+pub(crate) type Scope = Option<UserId>;
+
+/// How many ids are remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// In one scope.
+    pub(crate) per_scope_max: usize,
+    /// In all of them.
+    pub(crate) all_max: usize,
+}
+
+/// A scope's place in the list of scopes.
+type Slot = u32;
+
+/// What is remembered of ids, bounded by scope and in all. Past the bound of a scope it forgets its oldest id;
+/// past the common bound the scope with most ids does. What a scope forgets raises its own floor alone.
+#[derive(Debug)]
+pub(crate) struct ScopedIds<V> {
+    bounds: Bounds,
+    slots: HashMap<Scope, Slot, RandomState>,
+    scopes: Vec<OfScope<V>>,
+    /// The scopes that have so many ids.
+    by_count: Vec<Vec<Slot>>,
+    /// The most that a scope has, or more.
+    most: usize,
+    /// Each scope's oldest id.
+    oldest: BTreeSet<(CommandId, Slot)>,
+    count: usize,
+}
+
+/// The ids of one scope.
+#[derive(Debug)]
+struct OfScope<V> {
+    scope: Scope,
+    /// Those that came in the order of their times, as nearly all do.
+    in_order: VecDeque<(CommandId, V)>,
+    /// Those that came late.
+    late: BTreeMap<CommandId, V>,
+    /// The greatest time in any id that was forgotten.
+    floor: Option<UnixMicros>,
+    /// Where the scope stands among those with as many ids.
+    place: usize,
+}
+
+impl<V> OfScope<V> {
+    fn new(scope: Scope) -> Self {
+        let (in_order, late) = (VecDeque::new(), BTreeMap::new());
+        Self { scope, in_order, late, floor: None, place: 0 }
+    }
+
+    fn count(&self) -> usize {
+        self.in_order.len() + self.late.len()
+    }
+
+    fn get(&self, id: CommandId) -> Option<&V> {
+        let found = self.in_order.binary_search_by_key(&id, |(id, _)| *id);
+        match found {
+            Ok(index) => self.in_order.get(index).map(|(_, value)| value),
+            Err(_) => self.late.get(&id),
+        }
+    }
+
+    fn oldest(&self) -> Option<CommandId> {
+        let in_order = self.in_order.front().map(|(id, _)| *id);
+        let late = self.late.first_key_value().map(|(id, _)| *id);
+        [in_order, late].into_iter().flatten().min()
+    }
+
+    fn insert(&mut self, id: CommandId, value: V) {
+        match self.in_order.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(index) => {
+                if let Some(known) = self.in_order.get_mut(index) {
+                    known.1 = value;
+                }
+            }
+            Err(index) if index == self.in_order.len() => self.in_order.push_back((id, value)),
+            Err(_) => drop(self.late.insert(id, value)),
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.oldest() else { return };
+        if self.late.remove(&oldest).is_none() {
+            self.in_order.pop_front();
+        }
+        self.floor = self.floor.max(Some(oldest.time()));
+        // What a busy hour took is given back.
+        if self.in_order.capacity() > 16 && self.in_order.len() * 4 < self.in_order.capacity() {
+            self.in_order.shrink_to(self.in_order.len() * 2);
+        }
+    }
+}
+
+impl<V> ScopedIds<V> {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            slots: HashMap::default(),
+            scopes: Vec::new(),
+            by_count: Vec::new(),
+            most: 0,
+            oldest: BTreeSet::new(),
+            count: 0,
+        }
+    }
+
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// What is remembered of an id.
+    pub(crate) fn get(&self, scope: Scope, id: CommandId) -> Option<&V> {
+        self.of(scope)?.get(id)
+    }
+
+    /// The greatest time in any id of a scope that was forgotten.
+    pub(crate) fn floor(&self, scope: Scope) -> Option<UnixMicros> {
+        self.of(scope)?.floor
+    }
+
+    /// Remembers an id, and forgets others where there would be more than there may be.
+    pub(crate) fn remember(&mut self, scope: Scope, id: CommandId, value: V) {
+        let slot = self.slot(scope);
+        while self.counted(slot) >= self.bounds.per_scope_max {
+            self.forget_oldest(slot);
+        }
+        self.change(slot, |of| of.insert(id, value));
+        while self.count > self.bounds.all_max
+            && let Some(most) = self.scope_with_most()
+        {
+            self.forget_oldest(most);
+        }
+    }
+
+    /// Forgets every id whose time is earlier.
+    pub(crate) fn forget_before(&mut self, time: UnixMicros) {
+        while let Some(&(id, slot)) = self.oldest.first()
+            && id.time() < time
+        {
+            self.forget_oldest(slot);
+        }
+    }
+
+    /// Takes over a floor that was found elsewhere.
+    pub(crate) fn raise_floor(&mut self, scope: Scope, floor: UnixMicros) {
+        let slot = self.slot(scope);
+        self.change(slot, |of| of.floor = of.floor.max(Some(floor)));
+    }
+
+    /// The scopes' floors, where they have one, in the order of the scopes.
+    pub(crate) fn floors(&self) -> Vec<(Scope, UnixMicros)> {
+        let floors = self.scopes.iter().filter_map(|of| Some((of.scope, of.floor?)));
+        let mut floors: Vec<_> = floors.collect();
+        floors.sort_unstable_by_key(|(scope, _)| *scope);
+        floors
+    }
+
+    /// All that is remembered, in the order of scopes and ids.
+    pub(crate) fn all(&self) -> Vec<(Scope, CommandId, &V)> {
+        let mut all: Vec<_> = self
+            .scopes
+            .iter()
+            .flat_map(|of| {
+                let in_order = of.in_order.iter().map(|(id, value)| (of.scope, *id, value));
+                in_order.chain(of.late.iter().map(|(id, value)| (of.scope, *id, value)))
+            })
+            .collect();
+        all.sort_unstable_by_key(|(scope, id, _)| (*scope, *id));
+        all
+    }
+
+    fn of(&self, scope: Scope) -> Option<&OfScope<V>> {
+        self.in_slot(*self.slots.get(&scope)?)
+    }
+
+    fn in_slot(&self, slot: Slot) -> Option<&OfScope<V>> {
+        self.scopes.get(usize::try_from(slot).ok()?)
+    }
+
+    fn in_slot_mut(&mut self, slot: Slot) -> Option<&mut OfScope<V>> {
+        self.scopes.get_mut(usize::try_from(slot).ok()?)
+    }
+
+    fn counted(&self, slot: Slot) -> usize {
+        self.in_slot(slot).map_or(0, OfScope::count)
+    }
+
+    fn slot(&mut self, scope: Scope) -> Slot {
+        let next = Slot::try_from(self.scopes.len()).unwrap_or(Slot::MAX);
+        let slot = *self.slots.entry(scope).or_insert(next);
+        if slot == next {
+            self.scopes.push(OfScope::new(scope));
+        }
+        slot
+    }
+
+    fn forget_oldest(&mut self, slot: Slot) {
+        self.change(slot, OfScope::forget_oldest);
+    }
+
+    fn scope_with_most(&mut self) -> Option<Slot> {
+        while self.most > 0 && self.by_count.get(self.most).is_none_or(Vec::is_empty) {
+            self.most -= 1;
+        }
+        self.by_count.get(self.most)?.last().copied()
+    }
+
+    /// Changes what a scope has, and everything that is known of how many it has and since when.
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut OfScope<V>)) {
+        let Some(of) = self.in_slot_mut(slot) else { return };
+        let (count, oldest, place) = (of.count(), of.oldest(), of.place);
+        change(of);
+        let (count_after, oldest_after) = (of.count(), of.oldest());
+        if oldest != oldest_after {
+            oldest.map(|oldest| self.oldest.remove(&(oldest, slot)));
+            oldest_after.map(|oldest| self.oldest.insert((oldest, slot)));
+        }
+        if count == count_after {
+            return;
+        }
+        self.count = self.count + count_after - count;
+        self.most = self.most.max(count_after);
+        if let Some(equals) = self.by_count.get_mut(count).filter(|_| count > 0) {
+            equals.swap_remove(place);
+            let moved = equals.get(place).copied();
+            if let Some(moved) = moved.and_then(|moved| self.in_slot_mut(moved)) {
+                moved.place = place;
+            }
+        }
+        if count_after > 0 {
+            if self.by_count.len() <= count_after {
+                self.by_count.resize_with(count_after + 1, Vec::new);
+            }
+            let equals = self.by_count.get_mut(count_after);
+            let place = equals.map_or(0, |equals| {
+                equals.push(slot);
+                equals.len() - 1
+            });
+            if let Some(of) = self.in_slot_mut(slot) {
+                of.place = place;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(millis: u16, random: u8) -> CommandId {
+        CommandId::from_parts(UnixMicros::new(i64::from(millis) * 1_000), [random; 10])
+    }
+
+    fn scope(number: u8) -> Scope {
+        (number > 0).then(|| UserId::from_bytes([number; 16]))
+    }
+
+    /// The same, told simply: what there should be after each step.
+    #[derive(Default)]
+    struct Plain {
+        ids: BTreeMap<Scope, BTreeMap<CommandId, u32>>,
+        floors: BTreeMap<Scope, UnixMicros>,
+    }
+
+    impl Plain {
+        fn count(&self) -> usize {
+            self.ids.values().map(BTreeMap::len).sum()
+        }
+
+        fn forget_oldest(&mut self, scope: Scope) {
+            let (id, _) = self.ids.get_mut(&scope).unwrap().pop_first().unwrap();
+            let floor = self.floors.entry(scope).or_insert(id.time());
+            *floor = id.time().max(*floor);
+        }
+    }
+
+    proptest! {
+        /// Guards: whatever comes in whatever order, what is remembered and the floors are those of the plain
+        /// telling; of several scopes with most ids any may forget.
+        #[test]
+        fn what_is_remembered_is_what_the_rules_say(
+            steps in prop::collection::vec((0u8..5, any::<u16>(), 0u8..3, prop::bool::weighted(0.05)), 1..400),
+        ) {
+            let bounds = Bounds { per_scope_max: 20, all_max: 50 };
+            let mut ids = ScopedIds::new(bounds);
+            let mut plain = Plain::default();
+            for (number, (scope_number, millis, random, forgets)) in (0..).zip(steps) {
+                let (scope, id) = (scope(scope_number), id(millis, random));
+                if forgets {
+                    let time = UnixMicros::new(i64::from(millis) * 500);
+                    ids.forget_before(time);
+                    for scope in plain.ids.keys().copied().collect::<Vec<_>>() {
+                        while plain.ids[&scope].keys().next().is_some_and(|id| id.time() < time) {
+                            plain.forget_oldest(scope);
+                        }
+                    }
+                } else {
+                    let own = plain.ids.entry(scope).or_default();
+                    if own.len() == bounds.per_scope_max {
+                        plain.forget_oldest(scope);
+                    }
+                    plain.ids.entry(scope).or_default().insert(id, number);
+                    ids.remember(scope, id, number);
+                    if plain.count() > bounds.all_max {
+                        let most = plain.ids.values().map(BTreeMap::len).max().unwrap();
+                        let forgot = plain.ids.iter().find(|(scope, own)| {
+                            own.len() == most && own.iter().any(|(id, _)| ids.get(**scope, *id).is_none())
+                        });
+                        let forgot = *forgot.unwrap().0;
+                        plain.forget_oldest(forgot);
+                    }
+                }
+                let expected: Vec<_> = plain
+                    .ids
+                    .iter()
+                    .flat_map(|(scope, own)| own.iter().map(|(id, value)| (*scope, *id, value)))
+                    .collect();
+                prop_assert_eq!(ids.all(), expected);
+                prop_assert_eq!(ids.floors(), plain.floors.clone().into_iter().collect::<Vec<_>>());
+                prop_assert_eq!(ids.len(), plain.count());
+            }
+        }
+    }
+}
