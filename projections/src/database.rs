@@ -165,10 +165,20 @@ impl GameDatabase {
     }
 }
 
+/// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A path as a statement names it.
+pub(crate) fn path_in_sql(path: &Path) -> String {
+    absolute(path).to_string_lossy().into_owned()
+}
+
 /// Options that all our files have in common.
 pub(crate) fn connect_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(path)
+        .filename(absolute(path))
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
         .statement_cache_capacity(256)

@@ -31,7 +31,7 @@ pub use feed::{Feed, FeedError, Tail};
 pub use futures_util::future::BoxFuture;
 pub use migrations::{Migrated, MigrationError, MigrationStatus, Migrations, NewMigration};
 pub use notices::{Notice, NoticeHub, Watch, notices_of};
-pub use position::{Position, known_heads, outdate_lost};
+pub use position::{Position, known_heads, known_ledgers, outdate_lost};
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
-use crate::database::connect_options;
+use crate::database::{connect_options, path_in_sql};
 use crate::projection::is_passing;
 use check::RowCounts;
 pub use files::NewMigration;
@@ -26,15 +26,15 @@ const TABLE: &str = "_sqlx_migrations";
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// The file is not there.
-    #[error("there is no `{}`; `daybook migrate up` makes it", path.display())]
+    #[error("there is no `{}`", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
     /// A later version made the file, or another's migrations did.
     #[error(
-        "`{}` has migration {number}, which this version does not know; use the version that made it, or name \
-         its files with --migrations", path.display()
+        "`{}` has migration {number}, which this version does not know; use the version that made it",
+        path.display()
     )]
     Newer {
         /// The file.
@@ -44,7 +44,7 @@ pub enum MigrationError {
     },
     /// The file is somebody else's: a ledger, say.
     #[error(
-        "`{}` is not a file of read models or telemetry: it holds `{holds}`; name another with DATABASE_URL",
+        "`{}` is not a file of read models or telemetry: it holds `{holds}`",
         path.display()
     )]
     Foreign {
@@ -54,7 +54,7 @@ pub enum MigrationError {
         holds: String,
     },
     /// Migrations are still to be applied.
-    #[error("`{}` lacks migration {number}; `daybook migrate up` applies it", path.display())]
+    #[error("`{}` lacks migration {number}", path.display())]
     Pending {
         /// The file.
         path: PathBuf,
@@ -405,7 +405,7 @@ impl Migrations {
         // Under its name there is a whole copy or none.
         let unfinished = copy.with_extension("unfinished");
         sqlx::query("VACUUM INTO ?1")
-            .bind(unfinished.to_string_lossy().into_owned())
+            .bind(path_in_sql(&unfinished))
             .execute(&mut database)
             .await
             .map_err(|source| MigrationError::Sqlite { path: copy.clone(), source })?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use daybook_ledger::KnownHead;
+use daybook_ledger::{KnownHead, KnownLedger};
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
@@ -113,6 +113,24 @@ pub async fn known_heads(path: &Path, ledger_id: LedgerId) -> Result<Vec<KnownHe
     }
     database.close().await?;
     Ok(heads)
+}
+
+/// The ledgers that the read models in a `game.db` are of: where such a ledger is gone, none is made in its
+/// place unasked. None where there is no such file, and none where nothing was applied yet.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, sqlx::Error> {
+    let mut ledgers = Vec::new();
+    let Some(mut database) = open_existing(path).await? else { return Ok(ledgers) };
+    for (name, position) in all(&mut database).await? {
+        if let Some(LedgerIdentity { ledger_id, .. }) = position.identity {
+            let source = format!("the position of `{name}` in `{}`", path.display());
+            ledgers.push(KnownLedger { ledger_id, source });
+        }
+    }
+    database.close().await?;
+    Ok(ledgers)
 }
 
 /// After a loss was accepted: read models that stand for events which the ledger no longer has are taken for

@@ -239,40 +239,40 @@ impl Ledger {
     /// # Errors
     /// [`SubmitError`] of the first command that was refused; called again, it goes on.
     pub fn withdraw_outdated(&self) -> Result<Withdrawn, SubmitError> {
-        let seasons = self.query(State::withdrawn_seasons)?.wait()?;
+        let seasons = self.in_turn(|| self.query(State::withdrawn_seasons))?.wait()?;
         let expire = seasons
             .iter()
             .map(|&(user_id, season_id)| Command::ExpireSeason { user_id, season_id });
         self.submit_all(expire)?;
-        let users = self.query(State::users_to_renew)?.wait()?;
+        let users = self.in_turn(|| self.query(State::users_to_renew))?.wait()?;
         self.submit_all(users.iter().map(|&user_id| Command::RenewCommitment { user_id }))?;
         Ok(Withdrawn { seasons_expired: seasons.len(), commitments_renewed: users.len() })
     }
 
-    /// Submits commands with a bounded number of them waiting. Where others fill the queue it waits for its
-    /// turn.
+    /// Submits commands with a bounded number of them waiting.
     fn submit_all(&self, commands: impl Iterator<Item = Command>) -> Result<(), SubmitError> {
         let mut waiting: VecDeque<Pending<Accepted>> = VecDeque::new();
         for command in commands {
-            let pending = loop {
-                let is_full = waiting.len() >= limits::COMMANDS_PER_BATCH_MAX;
-                let submitted = match is_full {
-                    true => Err(SubmitError::Overloaded),
-                    false => self.submit(Submission::new(command.clone())),
-                };
-                match submitted {
-                    Err(SubmitError::Overloaded | SubmitError::Locked { .. }) => {
-                        match waiting.pop_front() {
-                            Some(first) => drop(first.wait()?),
-                            None => std::thread::sleep(WAIT_FOR_TURN),
-                        }
-                    }
-                    other => break other?,
-                }
-            };
-            waiting.push_back(pending);
+            if waiting.len() >= limits::COMMANDS_PER_BATCH_MAX
+                && let Some(first) = waiting.pop_front()
+            {
+                first.wait()?;
+            }
+            waiting.push_back(self.in_turn(|| self.submit(Submission::new(command.clone())))?);
         }
         waiting.into_iter().try_for_each(|pending| pending.wait().map(drop))
+    }
+
+    /// What the engine asks of itself waits for its turn where others fill the queue.
+    fn in_turn<T>(&self, ask: impl Fn() -> Result<T, SubmitError>) -> Result<T, SubmitError> {
+        loop {
+            match ask() {
+                Err(SubmitError::Overloaded | SubmitError::Locked { .. }) => {
+                    std::thread::sleep(WAIT_FOR_TURN);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Hands a command to the engine. The answer, once it is there, means: on disk. Dropping the answer

@@ -183,7 +183,7 @@ fn tell(told: &Mutex<String>, text: &str, event: &Event) {
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
     /// The server's address or what we said to it is no good.
-    #[error("no connection to `{url}`; see to --nats and to the credentials")]
+    #[error("no connection to `{url}`; see to the server and to the credentials")]
     Connect {
         /// The server.
         url: String,

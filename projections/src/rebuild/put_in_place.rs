@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use super::RebuildError;
 use super::beside::Beside;
-use crate::database::GameDatabase;
+use crate::database::{GameDatabase, path_in_sql};
 use crate::position::Position;
 
 /// What became of new tables.
@@ -36,7 +36,7 @@ impl Beside {
         // The log is folded in by whoever is given the connection.
         sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
-            .bind(self.path.to_string_lossy().into_owned())
+            .bind(path_in_sql(&self.path))
             .execute(&mut live)
             .await?;
         let mut transaction = live.begin_with("BEGIN IMMEDIATE").await?;

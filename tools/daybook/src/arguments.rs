@@ -4,11 +4,12 @@ pub(crate) mod read_models;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use daybook_ledger::Head;
-use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UserId};
+use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
 
 use crate::Outcome;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
@@ -20,6 +21,23 @@ use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, 
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads the command line and the environment.
+    pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
+        let mut matches = without_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches_mut(&mut matches)
+    }
+}
+
+/// A variable that is set but empty means unset.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
+        if is_empty { argument.env(Resettable::Reset) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,8 +78,17 @@ pub(crate) struct DataArguments {
     pub(crate) data: PathBuf,
 }
 
-/// The read models' file in the data directory.
-pub(crate) const GAME_DB: &str = "game.db";
+/// The read models' file in the data directory: SQLite's library for them takes names in UTF-8 alone.
+pub(crate) fn game_db_path(data: &Path) -> Result<PathBuf> {
+    if std::path::absolute(data)?.to_str().is_none() {
+        bail!(
+            "`{}` is not a name in UTF-8, and game.db could not be made in it; name another directory with \
+             --data",
+            data.display()
+        );
+    }
+    Ok(data.join("game.db"))
+}
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct JsonArgument {
@@ -258,6 +285,16 @@ pub(crate) struct OpeningArguments {
     #[arg(long, env = "DAYBOOK_ACCEPT_LOSS",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) accept_loss: bool,
+    /// The clock is right although it is far ahead of the newest event: it is about this time, such as
+    /// 2026-12-24T18:00:00Z, give or take a day
+    #[arg(long, env = "DAYBOOK_ACCEPT_CLOCK", value_name = "TIME", value_parser = parse_time)]
+    pub(crate) accept_clock: Option<UnixMicros>,
+}
+
+fn parse_time(text: &str) -> Result<UnixMicros, String> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|error| format!("a time is such as 2026-12-24T18:00:00Z: {error}"))?;
+    Ok(UnixMicros::new(time.as_microsecond()))
 }
 
 /// Prints the completions of a shell.

@@ -14,7 +14,7 @@ use daybook_schema::{Epoch, LedgerIdentity};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::arguments::DemoArguments;
+use crate::arguments::{DemoArguments, game_db_path};
 use crate::output::{grouped, progress_bar, table, write_json, write_line};
 use directory::KeysPlace;
 use summary::{LeaderboardRow, RetentionRow, Summary};
@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let keys_dir = arguments.keys.directory(data);
     let simulated = Simulated::from_seed(arguments.seed);
     // Everything that can be refused is refused before anything is removed.
+    let game_db = game_db_path(data)?;
     let keys_kept = directory::check(data, &keys_dir)? == KeysPlace::Elsewhere
         && keys_kept(&simulated, &keys_dir)?;
     let lock = directory::prepare(data)?;
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     keys::load(&keys_dir)?.newest_head.write(identity, head)?;
     let play_seconds = started.elapsed().as_secs_f64();
 
-    let projected = project(data)?;
+    let projected = project(data, &game_db)?;
 
     let bar = progress_bar(head.seq, "verifying");
     let options =
@@ -121,11 +122,10 @@ struct Projected {
 }
 
 /// Lets the projections follow the ledger into `game.db`, and reads the demo's tables from there.
-fn project(data: &Path) -> Result<Projected> {
+fn project(data: &Path, game_db: &Path) -> Result<Projected> {
     let bar = progress_bar(0, "projecting");
     let projected = crate::runtime()?.block_on(async {
-        let path = data.join(crate::arguments::GAME_DB);
-        let database = GameDatabase::open(&path, DatabaseSettings::default()).await?;
+        let database = GameDatabase::open(game_db, DatabaseSettings::default()).await?;
         let started = Instant::now();
         Workers::catch_up(&database, &all_projections(), &FeedSource::ledger(data)).await?;
         let seconds = started.elapsed().as_secs_f64();

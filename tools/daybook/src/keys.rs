@@ -133,6 +133,10 @@ fn rotate(
         .known_heads(opening.known_head.clone())
         .known_heads(of_read_models.context("the read models' positions cannot be read")?)
         .accept_loss(opening.accept_loss);
+    let options = match opening.accept_clock {
+        Some(about) => options.accept_clock(about),
+        None => options,
+    };
     let ledger = Ledger::open(options)?;
     if opening.accept_loss {
         let reader = ledger.reader()?;

@@ -7,6 +7,7 @@
 mod arguments;
 mod demo;
 mod event_json;
+mod hints;
 mod keys;
 mod migrate;
 mod odds;
@@ -22,7 +23,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -40,7 +40,7 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::from_command_line() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -60,7 +60,8 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to be done where stderr is closed too.
-            let _ = writeln!(std::io::stderr(), "daybook: {}", in_one_line(&error));
+            let hint = hints::hint(&error).map_or(String::new(), |hint| format!("; {hint}"));
+            let _ = writeln!(std::io::stderr(), "daybook: {}{hint}", in_one_line(&error));
             ExitCode::from(2)
         }
     }

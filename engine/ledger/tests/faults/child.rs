@@ -66,9 +66,13 @@ impl Scene {
 
     /// A child's process with its calls written down, not yet started.
     pub fn process(&self, log: &Path) -> Process {
+        self.process_of("child::child_that_is_watched", log)
+    }
+
+    fn process_of(&self, child: &str, log: &Path) -> Process {
         let mut process = Process::new(std::env::current_exe().unwrap());
         process
-            .args(["--exact", "child::child_that_is_watched", "--nocapture"])
+            .args(["--exact", child, "--nocapture"])
             .env("LD_PRELOAD", shim::library())
             .env("SHIM_LOG", log)
             .env(ROOT, self.root())
@@ -76,10 +80,23 @@ impl Scene {
         process
     }
 
+    /// Runs a child that makes a ledger to its end.
+    pub fn make_ledger(&self) -> Outcome {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let process = self.process_of("child::child_that_makes_a_ledger", log.path());
+        Self::run(process, &log)
+    }
+
     /// Runs a child to its end, with more settings of the shim's.
     pub fn play(&self, settings: &[(&str, &str)]) -> Outcome {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let output = self.process(log.path()).envs(settings.iter().copied()).output().unwrap();
+        let mut process = self.process(log.path());
+        process.envs(settings.iter().copied());
+        Self::run(process, &log)
+    }
+
+    fn run(mut process: Process, log: &tempfile::NamedTempFile) -> Outcome {
+        let output = process.output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "the child ended: {printed}{told}");
@@ -168,6 +185,22 @@ fn child_that_is_watched() {
             println!("\nNO SNAPSHOT {error}");
         }
     }
+    println!("\nFINISHED");
+}
+
+/// Where a child makes a ledger whose directories are not there yet.
+pub fn new_data_dir(root: &Path) -> PathBuf {
+    root.join("deep").join("deeper").join("data")
+}
+
+/// The child: not a test of its own. It makes a ledger.
+#[test]
+fn child_that_makes_a_ledger() {
+    let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else { return };
+    let keys = keys::load(&root.join("keys")).unwrap();
+    println!("\nARM");
+    let options = Options::new(&new_data_dir(&root), keys.season_keys).create(NewLedger::random());
+    Ledger::open(options).unwrap().close().unwrap();
     println!("\nFINISHED");
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daybook_ledger::{
-    Ledger, NewLedger, Options, Submission, SubmitError, Time, TimeSource, Verdict, VerifyOptions,
-    verify,
+    Ledger, NewLedger, OpenError, Options, Reader, Submission, SubmitError, Time, TimeSource,
+    Verdict, VerifyOptions, verify,
 };
 use daybook_schema::{Command, CommandId, UnixMicros, UserId};
 use daybook_simulator::Keyring;
@@ -55,6 +55,45 @@ fn register(ledger: &Ledger, at: UnixMicros) -> Result<UnixMicros, SubmitError> 
     let id = CommandId::from_parts(at, *UserId::random().as_bytes().first_chunk().unwrap());
     let command = Command::RegisterUser { user_id: UserId::random() };
     ledger.submit(Submission::new(command).with_id(id))?.wait().map(|accepted| accepted.recorded_at)
+}
+
+/// A start with the clock far ahead writes nothing until somebody says that it is so late.
+#[test]
+fn a_start_with_the_clock_far_ahead_must_be_confirmed() {
+    const DAY: i64 = 86_400 * SECOND;
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
+    // Empty, it may be as late as it will.
+    open(directory.path(), &hands).close().unwrap();
+    hands.pass(40 * DAY, 0);
+    let ledger = open(directory.path(), &hands);
+    let key_id = season_key().key_id();
+    let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
+    ledger.submit(rotate).unwrap().wait().unwrap();
+    let head = ledger.close().unwrap();
+    hands.pass(31 * DAY, 0);
+    open(directory.path(), &hands).close().unwrap();
+    hands.pass(3_650 * DAY, 0);
+    let options = || {
+        let time = Time::Source(Box::new(hands.clone()));
+        Options::new(directory.path(), Keyring::new([season_key()])).time(time)
+    };
+    let now = hands.wall();
+    let wrong =
+        [None, Some(START), Some(now.plus_micros(-2 * DAY)), Some(now.plus_micros(2 * DAY))];
+    for about in wrong {
+        let options = match about {
+            Some(about) => options().accept_clock(about),
+            None => options(),
+        };
+        let error = Ledger::open(options).unwrap_err();
+        assert!(matches!(error, OpenError::ClockAhead { wall, .. } if wall == now), "{error}");
+        assert_eq!(Reader::open(directory.path()).unwrap().head().unwrap(), head);
+    }
+    let about = now.plus_micros(DAY / 2);
+    let ledger = Ledger::open(options().accept_clock(about)).unwrap();
+    assert!(register(&ledger, now).unwrap() >= now);
+    ledger.close().unwrap();
 }
 
 #[test]

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use daybook_ledger::{
-    Head, Ledger, NewestHead, OpenError, Reader, SubmitError, Verdict, VerifyOptions, WriterLock,
-    keys, make_snapshot, verify,
+    Head, KnownLedger, Ledger, NewLedger, NewestHead, OpenError, Options, Reader, SubmitError,
+    Verdict, VerifyOptions, WriterLock, keys, make_snapshot, verify,
 };
 use daybook_schema::commands::ClientSeed;
-use daybook_schema::{Command, Commitment, DayKey, Event, EventKind, SeasonId, Seq, UserId};
-use daybook_simulator::Rejection;
+use daybook_schema::{
+    Command, Commitment, DayKey, Event, EventKind, LedgerId, SeasonId, Seq, UserId,
+};
+use daybook_simulator::{Keyring, Rejection};
 
 use crate::fixture::{Fixture, season_key};
 
@@ -269,6 +271,58 @@ fn what_told_of_an_accepted_loss_does_not_tell_again() {
         );
     }
     assert!(snapshots.join("notes.txt").exists());
+}
+
+/// Where anything tells of a ledger that is gone, no other is made in its place unless that one is named; and
+/// nothing at all is made.
+#[test]
+fn no_ledger_is_made_in_the_place_of_one_that_is_gone() {
+    let lost = {
+        let mut lost = Lost::new();
+        make_snapshot(lost.fixture.path()).unwrap();
+        lost.fixture.close();
+        lost
+    };
+    let (path, ledger_id) = (lost.fixture.path(), lost.fixture.ledger_id());
+    let snapshots = daybook_ledger::snapshots_path(path);
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.lock"] {
+        drop(std::fs::remove_file(path.join(name)));
+    }
+    let other = NewLedger::random();
+    let create = |options: Options| options.create(other);
+    let expect_lost = |options: Options, told: Option<LedgerId>| {
+        let error = Ledger::open(options).unwrap_err();
+        let OpenError::Lost { lost, .. } = &error else { panic!("{error}") };
+        assert!(lost.iter().all(|lost| lost.ledger_id == told), "{error}");
+        assert!(!path.join("ledger.db").exists() && !path.join("ledger.lock").exists());
+    };
+    let plain = || create(Options::new(path, Keyring::new([season_key()])));
+    // Its signed head, whatever is in the file; then its snapshots, whole or not.
+    let with_head = || plain().newest_head(lost.newest_head());
+    std::fs::rename(&snapshots, path.join("elsewhere")).unwrap();
+    expect_lost(with_head(), Some(ledger_id));
+    std::fs::write(lost.newest_head().path(ledger_id), "cut").unwrap();
+    expect_lost(with_head(), Some(ledger_id));
+    expect_lost(with_head().instead_of(other.ledger_id), Some(ledger_id));
+    lost.newest_head().remove(ledger_id).unwrap();
+    std::fs::rename(path.join("elsewhere"), &snapshots).unwrap();
+    expect_lost(with_head(), Some(ledger_id));
+    for entry in std::fs::read_dir(&snapshots).unwrap() {
+        std::fs::write(entry.unwrap().path(), "daybook snapsho").unwrap();
+    }
+    expect_lost(with_head().instead_of(ledger_id), None);
+    std::fs::remove_dir_all(&snapshots).unwrap();
+    // What the caller knows: heads, and ledgers.
+    let head = Head { seq: 7, hash: daybook_schema::EventHash::new([7; 32]) };
+    expect_lost(plain().known_heads([head]), None);
+    let source = "a position".to_owned();
+    let known = || KnownLedger { ledger_id, source: source.clone() };
+    expect_lost(plain().known_ledgers([known()]), Some(ledger_id));
+    // Named, it is replaced; where nothing tells of one, a first start passes.
+    Ledger::open(plain().known_ledgers([known()]).instead_of(ledger_id)).unwrap().close().unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    let options = Options::new(fresh.path(), Keyring::new([season_key()]));
+    Ledger::open(options.create(other)).unwrap().close().unwrap();
 }
 
 /// A ledger that is dropped without a word is closed all the same: its threads end before its lock goes.

@@ -13,6 +13,7 @@ mod exactly_once;
 mod fixture;
 mod format_example;
 mod frozen;
+mod hostile;
 mod keys;
 mod loss;
 mod opening;
@@ -20,4 +21,6 @@ mod reading;
 #[path = "../../../simulator/tests/simulator/royal.rs"]
 mod royal;
 mod snapshots;
+mod strangers;
+mod subscribers;
 mod tampering;

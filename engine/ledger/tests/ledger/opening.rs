@@ -180,6 +180,7 @@ fn an_insert_that_vanishes_is_a_failed_commit() {
 struct EndsInPanic(&'static str);
 
 impl Drop for EndsInPanic {
+    #[expect(clippy::panic, reason = "what a caller's code may do is what is tested")]
     fn drop(&mut self) {
         panic!("{}", self.0);
     }
@@ -199,9 +200,7 @@ fn foreign_code_that_panics_ends_nothing() {
     let asked = fixture.ledger().query(move |_| drop(captured)).unwrap();
     assert_eq!(asked.wait(), Err(SubmitError::Panicked { reason: "captured".to_owned() }));
     // What it panics with.
-    let thrown = fixture.ledger().query(|_| -> () {
-        std::panic::panic_any(EndsInPanic("the panic's own end"));
-    });
+    let thrown = fixture.ledger().query(|_| throw(EndsInPanic("the panic's own end")));
     assert!(matches!(thrown.unwrap().wait(), Err(SubmitError::Panicked { .. })));
     // An answer that nobody waits for any more, ended by the writer.
     drop(fixture.ledger().query(|_| EndsInPanic("an answer")).unwrap());
@@ -220,9 +219,15 @@ fn foreign_code_that_panics_ends_nothing() {
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
 }
 
+#[expect(clippy::panic, reason = "what a caller's code may do is what is tested")]
+fn throw(payload: EndsInPanic) {
+    std::panic::panic_any(payload);
+}
+
 struct WakesInPanic;
 
 impl std::task::Wake for WakesInPanic {
+    #[expect(clippy::panic, reason = "what a caller's code may do is what is tested")]
     fn wake(self: std::sync::Arc<Self>) {
         panic!("a waker");
     }

@@ -170,6 +170,26 @@ fn the_newest_two_are_kept() {
     assert!(kept_now[1].ends_with(format!("{:020}.snapshot", head.seq)));
 }
 
+/// A ledger that is closed leaves a snapshot of its last event, unless there is one, and the next start reads
+/// nothing else.
+#[test]
+fn closing_leaves_a_snapshot_of_the_last_event() {
+    let (mut fixture, user_id, ..) = with_snapshot();
+    let head = fixture.ledger().head();
+    fixture.close();
+    let newest = files(fixture.path()).pop().unwrap();
+    assert!(newest.ends_with(format!("{:020}.snapshot", head.seq)));
+    damage_an_early_row(&fixture);
+    fixture.open();
+    fixture.close();
+    assert_eq!(files(fixture.path()).pop().unwrap(), newest);
+    fixture.open();
+    fixture.must(Command::StartSession { user_id });
+    drop(fixture.ledger.take());
+    assert_eq!(files(fixture.path()).len(), limits::SNAPSHOTS_KEPT);
+    assert!(files(fixture.path()).pop().unwrap() > newest);
+}
+
 /// The engine makes them itself, beside the work.
 #[test]
 fn a_snapshot_is_made_in_the_background() {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use daybook_ledger::{VerifyingKey, keys};
 use daybook_projections::{Credentials, FeedSource, NatsSettings, StreamStorage, path_of_url};
 
-use super::{DataArguments, GAME_DB, JsonArgument, KeysDirArgument};
+use super::{DataArguments, JsonArgument, KeysDirArgument, game_db_path};
 
 /// Where `game.db` is.
 #[derive(Args, Clone, Debug)]
@@ -23,7 +23,7 @@ impl GameDatabaseArgument {
     pub(crate) fn path(&self, data: &Path) -> Result<PathBuf> {
         match &self.database_url {
             Some(url) => Ok(path_of_url(url)?),
-            None => Ok(data.join(GAME_DB)),
+            None => game_db_path(data),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{DatabaseError, Reader, WriterLock, keys, snapshots_path};
+use daybook_ledger::{DatabaseError, Reader, WriterLock, create_directories, keys, snapshots_path};
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
 /// because it is what tells that the directory is a demo's.
@@ -46,7 +46,7 @@ pub(super) fn check(data: &Path, keys_dir: &Path) -> Result<KeysPlace> {
 /// Makes the directory, or empties it of an earlier demo, and takes its writer's lock.
 pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
     let shown = data.display();
-    std::fs::create_dir_all(data)
+    create_directories(data)
         .with_context(|| format!("`{shown}` cannot be made; name another directory with --data"))?;
     let lock = WriterLock::take(data)?;
     // Once more, now that nobody else can change it.

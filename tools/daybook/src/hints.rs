@@ -1,0 +1,131 @@
+//! What to do about an error, in the command's own words: the libraries know nothing of its options.
+
+use std::error::Error;
+
+use daybook_ledger::keys::KeysError;
+use daybook_ledger::{DatabaseError, OpenError, ReadError, ReplayError, VerifyError};
+use daybook_projections::{
+    FeedError, MigrationError, NatsError, RebuildError, RelayError, WorkerError,
+};
+
+const VERIFY: &str = "`daybook verify` tells more";
+
+/// What to do about an error, where there is something to be done with the command.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(of).or_else(|| of_open_files(error))
+}
+
+/// SQLite says no more than that it cannot open a file.
+fn of_open_files(error: &anyhow::Error) -> Option<&'static str> {
+    const TOO_MANY: [Option<i32>; 2] = [Some(23), Some(24)];
+    let is_open =
+        error.chain().any(|cause| cause.to_string().contains("unable to open database file"));
+    let probe = std::fs::File::open("/dev/null").err().map(|error| error.raw_os_error());
+    (is_open && probe.is_some_and(|errno| TOO_MANY.contains(&errno)))
+        .then_some("the process has as many files open as it may: `ulimit -n` raises that")
+}
+
+fn of(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    let found = cause.downcast_ref().map(of_database);
+    let found = found.or_else(|| cause.downcast_ref().map(of_open));
+    let found = found.or_else(|| cause.downcast_ref().map(of_replay));
+    let found = found.or_else(|| cause.downcast_ref().map(of_read));
+    let found = found.or_else(|| cause.downcast_ref().map(|VerifyError::Open(e)| of_database(e)));
+    let found = found.or_else(|| cause.downcast_ref().map(of_keys));
+    let found = found.or_else(|| cause.downcast_ref().map(of_feed));
+    let found = found.or_else(|| cause.downcast_ref().map(of_worker));
+    let found = found.or_else(|| cause.downcast_ref().map(of_rebuild));
+    let found = found.or_else(|| cause.downcast_ref().map(of_relay));
+    let found = found.or_else(|| cause.downcast_ref().map(of_nats));
+    found.or_else(|| cause.downcast_ref().map(of_migration)).flatten()
+}
+
+fn of_database(error: &DatabaseError) -> Option<&'static str> {
+    Some(match error {
+        DatabaseError::Missing { .. } => "`daybook demo` makes one, or name another with --data",
+        DatabaseError::NotALedger { .. } => "name another directory with --data",
+        DatabaseError::StrayLog { .. } => "or name another directory with --data",
+        DatabaseError::Sqlite { .. } => VERIFY,
+        DatabaseError::Io { .. } => "see to its rights, or name another directory with --data",
+        DatabaseError::NewerFormat { .. } => return None,
+    })
+}
+
+fn of_open(error: &OpenError) -> Option<&'static str> {
+    match error {
+        OpenError::Database(error) => of_database(error),
+        OpenError::Keys(error) => of_keys(error),
+        OpenError::Damaged(_) => Some(VERIFY),
+        OpenError::Behind { .. } => Some("--accept-loss accepts it"),
+        OpenError::ClockAhead { .. } => Some("--accept-clock TIME says so, about when it is"),
+        _ => None,
+    }
+}
+
+fn of_replay(error: &ReplayError) -> Option<&'static str> {
+    match error {
+        ReplayError::Open(error) => of_database(error),
+        ReplayError::Damaged(_) => Some(VERIFY),
+        ReplayError::Sqlite(_) => None,
+    }
+}
+
+fn of_read(error: &ReadError) -> Option<&'static str> {
+    matches!(error, ReadError::Damaged(_)).then_some(VERIFY)
+}
+
+fn of_keys(error: &KeysError) -> Option<&'static str> {
+    match error {
+        KeysError::Missing { .. } => Some("`daybook keys init` makes them"),
+        KeysError::Exists { .. } => Some(
+            "`daybook keys rotate` puts a new season key in force, --keys names another directory",
+        ),
+        KeysError::Io { .. } => Some("or name another directory with --keys"),
+        _ => None,
+    }
+}
+
+fn of_feed(error: &FeedError) -> Option<&'static str> {
+    match error {
+        FeedError::Open(error) => of_database(error),
+        FeedError::Ledger(error) => of_read(error),
+        _ => None,
+    }
+}
+
+fn of_rebuild(error: &RebuildError) -> Option<&'static str> {
+    match error {
+        RebuildError::Feed(error) => of_feed(error),
+        _ => None,
+    }
+}
+
+fn of_worker(error: &WorkerError) -> Option<&'static str> {
+    match error {
+        WorkerError::Feed(error) => of_feed(error),
+        WorkerError::Rebuild(error) => of_rebuild(error),
+        _ => None,
+    }
+}
+
+fn of_relay(error: &RelayError) -> Option<&'static str> {
+    match error {
+        RelayError::Feed(error) => of_feed(error),
+        RelayError::Nats(error) => of_nats(error),
+        RelayError::Fenced { .. } => None,
+    }
+}
+
+fn of_nats(error: &NatsError) -> Option<&'static str> {
+    matches!(error, NatsError::Connect { .. }).then_some("see to --nats")
+}
+
+fn of_migration(error: &MigrationError) -> Option<&'static str> {
+    match error {
+        MigrationError::Missing { .. } => Some("`daybook migrate up` makes it"),
+        MigrationError::Newer { .. } => Some("or name its files with --migrations"),
+        MigrationError::Foreign { .. } => Some("name another with DATABASE_URL"),
+        MigrationError::Pending { .. } => Some("`daybook migrate up` applies it"),
+        _ => None,
+    }
+}
