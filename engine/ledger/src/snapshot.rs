@@ -129,6 +129,11 @@ pub(crate) fn known_heads(
         let source = file.path.display().to_string();
         match read_file(&file.path).and_then(|bytes| Ok(Header::read(&bytes, genesis)?.0.head)) {
             Ok(head) => heads.push(KnownHead { head, source }),
+            // Removed meanwhile by whoever made a newer one.
+            Err(SnapshotError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(SnapshotError::Io(source)) => {
+                return Err(DatabaseError::Io { path: file.path, source });
+            }
             Err(error) => tracing::warn!(path = source, %error, "a snapshot is ignored"),
         }
     }

@@ -65,7 +65,7 @@ pub struct Report {
 /// A ledger could not be verified at all.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The file is not there, or is not a ledger of this format.
+    /// The file is not there, is not a ledger of this format, or what it is to be held to cannot be read.
     #[error(transparent)]
     Open(#[from] DatabaseError),
 }
@@ -98,17 +98,37 @@ pub fn verify(
     };
     let examined = match database::open_reader(&database::ledger_path(data_dir)) {
         Ok(connection) => examine((data_dir, &connection), options, (&mut report, progress)),
-        Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => Err(unreadable(&source)),
-        Err(error) => return Err(error.into()),
+        Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => {
+            Err(Broken::Found(unreadable(&source)))
+        }
+        Err(error) => Err(Broken::Off(error)),
     };
-    if let Err(finding) = examined {
-        report.verdict = finding.verdict;
-        report.first_bad_seq = finding.first_bad_seq;
-        report.detail = finding.detail;
-        report.state_hash = None;
+    match examined {
+        Ok(()) => {}
+        Err(Broken::Off(error)) => return Err(error.into()),
+        Err(Broken::Found(finding)) => {
+            report.verdict = finding.verdict;
+            report.first_bad_seq = finding.first_bad_seq;
+            report.detail = finding.detail;
+            report.state_hash = None;
+        }
     }
     report.duration = started.elapsed();
     Ok(report)
+}
+
+/// Why an examination ended before its end.
+enum Broken {
+    /// Something does not hold.
+    Found(Finding),
+    /// What the ledger is to be held to cannot be had: that says nothing of the ledger.
+    Off(DatabaseError),
+}
+
+impl From<Finding> for Broken {
+    fn from(finding: Finding) -> Self {
+        Self::Found(finding)
+    }
 }
 
 /// Whether SQLite says that the file itself is damaged.
@@ -126,30 +146,20 @@ fn examine(
     (data_dir, connection): (&Path, &Connection),
     options: &VerifyOptions,
     (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
-) -> Result<(), Finding> {
+) -> Result<(), Broken> {
     let check = match RowCheck::start(connection, options) {
         Ok(check) => check,
-        Err(ReplayError::Damaged(finding)) => return Err(finding),
-        Err(ReplayError::Open(error)) => {
-            let detail = format!("the genesis cannot be read: {error}");
-            return Err(Finding::at(Verdict::Unreadable, 0, detail));
-        }
+        Err(ReplayError::Damaged(finding)) => return Err(finding.into()),
+        Err(ReplayError::Open(error)) => return Err(Broken::Off(error)),
         Err(ReplayError::Sqlite(error)) => {
             let detail = format!("the genesis cannot be read: {error}");
-            return Err(Finding::at(Verdict::Unreadable, 0, detail));
+            return Err(Finding::at(Verdict::Unreadable, 0, detail).into());
         }
     };
     // Listed before the rows are read: a writer may be at work, and its newer ones are not meant.
     let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
     let known = stored.map(|stored| snapshot::known_heads(data_dir, &stored.genesis));
-    let mut heads = match known {
-        None => Vec::new(),
-        Some(Ok(heads)) => heads,
-        Some(Err(error)) => {
-            let detail = error.to_string();
-            return Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail });
-        }
-    };
+    let mut heads = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     heads.extend_from_slice(&options.heads);
     check_rows(connection, check, (&mut *report, progress))?;
     check_heads(connection, heads, report.head)?;
@@ -159,7 +169,8 @@ fn examine(
     match database::guard_difference(connection).map_err(|error| unreadable(&error))? {
         None => Ok(()),
         Some(detail) => {
-            Err(Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail })
+            let verdict = Verdict::GuardsMissing;
+            Err(Finding { verdict, first_bad_seq: None, detail }.into())
         }
     }
 }

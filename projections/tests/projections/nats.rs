@@ -8,10 +8,10 @@ use async_nats::jetstream;
 use daybook_ledger::{NewestHead, VerifyingKey, keys};
 use daybook_projections::test_kit::{Rows, same};
 use daybook_projections::{
-    FeedSource, GameDatabase, NatsSettings, Notice, Position, Reads, Relay, RelayError, Workers,
-    all_projections, rebuild,
+    Feed, FeedError, FeedSource, GameDatabase, JetStreamFeed, NatsSettings, Notice, Position,
+    Reads, Relay, RelayError, Workers, all_projections, rebuild,
 };
-use daybook_schema::Block;
+use daybook_schema::{Block, Head};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -246,6 +246,45 @@ async fn a_strangers_messages_are_passed_over() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!relay.running.is_finished());
     relay.stop().await;
+}
+
+/// A block that the ledger's key signed, with an event of a kind that only a newer version knows, is not taken
+/// for a stranger's: the feed says what it met, and gives what comes before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_a_newer_version_is_told_and_not_passed_over() {
+    let bus = Bus::new(56).await;
+    let relay = bus.relay();
+    bus.expect_filled().await;
+    relay.stop().await;
+    let context = bus.context().await;
+    let mut newest = bus.played.events().pop().unwrap();
+    let previous = newest.head();
+    // The same event under another kind, at the next seq, chained as it should be.
+    newest.header.seq = newest.header.seq.next();
+    newest.header.kind = 999;
+    let mut payload = Vec::new();
+    newest.event.encode(&mut payload);
+    newest.hash = newest.header.hash(&previous.hash, &payload);
+    let ledger_id = daybook_ledger::Reader::open(bus.played.path()).unwrap().genesis().ledger_id;
+    let block = Block { ledger_id, previous, events: vec![newest] };
+    let message = block.encode(&bus.signer().sign_block(&block));
+    let subject = bus.settings.blocks_subject();
+    context.publish(subject, message.into()).await.unwrap().await.unwrap();
+
+    let mut feed = JetStreamFeed::new(bus.settings.clone(), bus.key, "newer");
+    let mut after = Head { seq: 0, hash: daybook_schema::EventHash::new([0; 32]) };
+    let told = loop {
+        match feed.next(after, PATIENCE).await {
+            Ok(Some(block)) => after = block.last(),
+            Ok(None) => continue,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(after, previous, "everything before it is given");
+    assert!(matches!(&told, FeedError::Newer(reason) if reason.contains("kind 999")), "{told}");
+    // Asked again it says the same.
+    let again = feed.next(after, PATIENCE).await.unwrap_err();
+    assert!(matches!(again, FeedError::Newer(_)), "{again}");
 }
 
 /// Without a relay that answers, what is missing in the stream is read from the ledger where it is at hand,

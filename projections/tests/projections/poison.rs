@@ -130,3 +130,131 @@ async fn what_is_in_the_way_is_told_with_the_event_that_met_it() {
     let (expected, found) = (all_rows(reference.path()).await, all_rows(database.path()).await);
     daybook_projections::test_kit::same("mended", &expected, &found).unwrap();
 }
+
+/// Panics at one event, on the call or within what it gives, as often as it meets it.
+struct Panics {
+    poison: Seq,
+    on_the_call: bool,
+}
+
+impl Projection for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["panics_rows"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE IF NOT EXISTS panics_rows (seq INTEGER PRIMARY KEY)"
+    }
+
+    #[expect(clippy::panic, reason = "what a projection may do is what is tested")]
+    fn apply<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        let meets = events.iter().any(|event| event.stored.header.seq == self.poison);
+        assert!(!(meets && self.on_the_call), "on the call");
+        Box::pin(async move {
+            for event in events {
+                if event.stored.header.seq == self.poison {
+                    panic!("a bug at {}", self.poison);
+                }
+                let seq = event.stored.header.seq.get().cast_signed();
+                sqlx::query("INSERT INTO panics_rows VALUES (?1)")
+                    .bind(seq)
+                    .execute(&mut *database)
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A projection that panics stops at that event and says so; everything before it is applied, and the others
+/// go on.
+#[tokio::test]
+async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
+    let played = Played::new(3, 2, 23);
+    let events = played.events();
+    let poison = events[events.len() / 2].header.seq;
+    for (on_the_call, words) in [(true, "on the call"), (false, "a bug at")] {
+        let database = played.database(&format!("game-{on_the_call}.db")).await;
+        let mut all = all_projections();
+        all.push(Arc::new(Panics { poison, on_the_call }));
+        let source = FeedSource::ledger(played.path());
+        Workers::catch_up(&database, &all, &source).await.unwrap();
+        for state in status(&database, &all, played.path()).await.unwrap() {
+            if state.name != "panics" {
+                assert_eq!(state.state, ProjectionState::Current, "{}", state.name);
+                continue;
+            }
+            let ProjectionState::Stopped(stopped) = &state.state else {
+                panic!("{:?}", state.state)
+            };
+            assert_eq!(stopped.seq, poison.get());
+            assert!(stopped.reason.contains(words), "{}", stopped.reason);
+            assert_eq!(state.head.seq, poison.get() - 1);
+        }
+        // A worker that runs meets it again and again, and goes on telling.
+        let workers = Workers::start(&database, &all, &source);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        workers.stop().await;
+        let states = status(&database, &all, played.path()).await.unwrap();
+        let is_stopped = |state: &ProjectionState| matches!(state, ProjectionState::Stopped(_));
+        assert_eq!(states.iter().filter(|status| is_stopped(&status.state)).count(), 1);
+    }
+}
+
+/// Threads that may wait are shared by the whole process: whoever fills them keeps no projection from its
+/// events.
+#[test]
+fn a_process_whose_waiting_threads_are_all_taken_still_projects() {
+    let played = Played::new(3, 2, 24);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let taken = runtime.spawn_blocking(move || held.recv().is_ok());
+    runtime.block_on(async {
+        let (database, positions) = played.project("game.db").await;
+        assert!(positions.iter().all(|position| position.head.seq > 0));
+        let states = status(&database, &all_projections(), played.path()).await.unwrap();
+        assert!(states.iter().all(|state| state.state == ProjectionState::Current));
+        drop(release);
+        taken.await.unwrap();
+    });
+}
+
+/// A season that nobody watches any more takes no room, however many were watched.
+#[tokio::test]
+async fn watches_that_ended_leave_nothing() {
+    let hub = daybook_projections::NoticeHub::default();
+    let season = |number: u32| {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        daybook_schema::SeasonId::from_bytes(bytes)
+    };
+    for number in 0..100_000 {
+        drop(hub.watch(season(number)));
+    }
+    assert_eq!(hub.seasons_watched(), 0);
+    let (mut first, second) = (hub.watch(season(1)), hub.watch(season(1)));
+    drop(second);
+    assert_eq!(hub.seasons_watched(), 1);
+    let hash = daybook_schema::EventHash::new([1; 32]);
+    let notice = daybook_projections::Notice { season_id: season(1), seq: 7, hash, kinds: vec![] };
+    hub.tell(notice.clone());
+    assert_eq!(first.next().await, Some(notice));
+    drop(first);
+    assert_eq!(hub.seasons_watched(), 0);
+}

@@ -17,15 +17,25 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
 
 /// SQLite says no more than that it cannot open a file.
 fn of_open_files(error: &anyhow::Error) -> Option<&'static str> {
-    const TOO_MANY: [Option<i32>; 2] = [Some(23), Some(24)];
-    let is_open =
+    let cannot =
         error.chain().any(|cause| cause.to_string().contains("unable to open database file"));
-    let probe = std::fs::File::open("/dev/null").err().map(|error| error.raw_os_error());
-    (is_open && probe.is_some_and(|errno| TOO_MANY.contains(&errno)))
-        .then_some("the process has as many files open as it may: `ulimit -n` raises that")
+    let probe = std::fs::File::open("/dev/null").err();
+    (cannot && probe.as_ref().is_some_and(is_open_files)).then_some(OPEN_FILES)
+}
+
+const OPEN_FILES: &str = "too many files are open, `ulimit -n` raises how many may be";
+
+/// Whether a process, or the system, has as many files open as it may.
+fn is_open_files(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 fn of(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if cause.downcast_ref().is_some_and(is_open_files) {
+        return Some(OPEN_FILES);
+    }
     let found = cause.downcast_ref().map(of_database);
     let found = found.or_else(|| cause.downcast_ref().map(of_open));
     let found = found.or_else(|| cause.downcast_ref().map(of_replay));
@@ -46,6 +56,7 @@ fn of_database(error: &DatabaseError) -> Option<&'static str> {
         DatabaseError::NotALedger { .. } => "name another directory with --data",
         DatabaseError::StrayLog { .. } => "or name another directory with --data",
         DatabaseError::Sqlite { .. } => VERIFY,
+        DatabaseError::Io { source, .. } if is_open_files(source) => OPEN_FILES,
         DatabaseError::Io { .. } => "see to its rights, or name another directory with --data",
         DatabaseError::NewerFormat { .. } => return None,
     })
@@ -80,6 +91,7 @@ fn of_keys(error: &KeysError) -> Option<&'static str> {
         KeysError::Exists { .. } => Some(
             "`daybook keys rotate` puts a new season key in force, --keys names another directory",
         ),
+        KeysError::Io { source, .. } if is_open_files(source) => Some(OPEN_FILES),
         KeysError::Io { .. } => Some("or name another directory with --keys"),
         _ => None,
     }

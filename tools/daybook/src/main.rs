@@ -115,8 +115,15 @@ fn run(arguments: Arguments) -> Result<Outcome> {
     }
 }
 
+/// Files that a runtime may open for itself.
+const FILES_OF_A_RUNTIME: usize = 16;
+
 /// Runs what waits for databases and servers.
 fn runtime() -> Result<tokio::runtime::Runtime> {
+    // Where it cannot open what it needs it panics.
+    (0..FILES_OF_A_RUNTIME)
+        .map(|_| std::fs::File::open("/dev/null"))
+        .collect::<std::io::Result<Vec<_>>>()?;
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 

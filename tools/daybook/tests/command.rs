@@ -305,9 +305,8 @@ fn a_full_stderr_stops_nothing() {
     let directory = tempfile::tempdir().unwrap();
     assert!(demo(directory.path(), "7").status.success());
     let snapshots = directory.path().join("snapshots");
-    std::fs::create_dir_all(&snapshots).unwrap();
-    std::fs::write(snapshots.join("00000000000000000005.snapshot"), "damaged").unwrap();
     let rotate = |stderr: Stdio| {
+        std::fs::write(snapshots.join("00000000000099999999.snapshot"), "damaged").unwrap();
         let data = directory.path().to_str().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_daybook"));
         process.args(["keys", "rotate", "--data", data]).stderr(stderr).output().unwrap()
@@ -317,4 +316,106 @@ fn a_full_stderr_stops_nothing() {
     assert!(stderr(&told).contains("a snapshot is ignored"), "{}", stderr(&told));
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     assert_eq!(rotate(full.into()).status.code(), Some(0));
+}
+
+/// A variable that is set but empty means unset, for every option.
+#[test]
+fn an_empty_variable_means_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], variables: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
+        command.args(arguments).current_dir(directory.path());
+        command.envs(variables.iter().map(|name| (name, ""))).output().unwrap()
+    };
+    let verify = ["DAYBOOK_DATA", "DAYBOOK_KEYS", "DAYBOOK_JSON", "DAYBOOK_FULL", "DAYBOOK_HEAD"];
+    expect_refusal(&run(&["verify"], &verify), "no ledger at `./daybook-data/ledger.db`");
+    let tail = ["DAYBOOK_DATA", "DAYBOOK_FROM", "DAYBOOK_KIND", "DAYBOOK_STREAM", "DAYBOOK_FOLLOW"];
+    expect_refusal(&run(&["tail"], &tail), "no ledger at `./daybook-data/ledger.db`");
+    let status = ["DATABASE_URL", "DAYBOOK_DATA", "DAYBOOK_MIGRATIONS"];
+    expect_refusal(
+        &run(&["projections", "status"], &status),
+        "there is no `./daybook-data/game.db`",
+    );
+    assert!(run(&["odds"], &["DAYBOOK_JSON"]).status.success());
+    assert!(run(&["keys", "init"], &["DAYBOOK_KEYS", "DAYBOOK_DATA"]).status.success());
+    assert!(directory.path().join("daybook-data/keys/signing.key").exists());
+}
+
+/// Names of directories are names, whatever is in them.
+#[test]
+fn a_directory_is_a_path_and_no_uri() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
+        command.args(arguments).current_dir(directory.path()).env_remove("DAYBOOK_DATA");
+        command.output().unwrap()
+    };
+    for data in ["file:x?mode=memory", "file:y", "a%20b#c?immutable=1", ":memory:"] {
+        let demo = run(&["demo", "--players", "2", "--days", "2", "--json", "--data", data]);
+        assert_eq!(json(&demo)["verdict"], "intact", "{data}");
+        for name in ["ledger.db", "game.db", "keys/signing.key"] {
+            assert!(directory.path().join(data).join(name).exists(), "{data}/{name}");
+        }
+        assert!(run(&["verify", "--data", data]).status.success(), "{data}");
+        assert!(run(&["keys", "rotate", "--data", data]).status.success(), "{data}");
+        let rebuild = ["projections", "rebuild", "seasons", "--data", data];
+        assert!(run(&rebuild).status.success(), "{data}");
+        let down = ["migrate", "down", "--database", "game", "--data", data];
+        assert!(run(&down).status.success(), "a backup is made: {data}");
+    }
+    let made: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(made.len(), 4, "nothing lies beside: {made:?}");
+}
+
+/// What cannot work is refused before anything is written, and a strange name of our own is no reason to stop.
+#[test]
+fn names_that_are_not_utf_8_are_refused_or_taken_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let strange = std::ffi::OsStr::from_bytes(b"data\xff");
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
+        command.args(arguments).current_dir(directory.path()).env_remove("DAYBOOK_DATA");
+        command
+    };
+    let demo = ["demo", "--players", "2", "--days", "2", "--data"];
+    expect_refusal(&command(&demo).arg(strange).output().unwrap(), "is not a name in UTF-8");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");
+    let named = command(&demo).arg("data").arg0(strange).output().unwrap();
+    assert!(named.status.success(), "{}", stderr(&named));
+    // What needs the ledger alone takes any name.
+    std::fs::rename(directory.path().join("data"), directory.path().join(strange)).unwrap();
+    let verify = command(&["verify", "--full", "--data"]).arg(strange).output().unwrap();
+    assert!(verify.status.success(), "{}", stderr(&verify));
+}
+
+/// A process that may open no more files says so.
+#[test]
+fn too_few_open_files_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    assert!(demo(directory.path(), "7").status.success());
+    let limited = |files: u32, arguments: &str| {
+        let script = format!(
+            "ulimit -n {files}; exec '{}' {arguments} --data '{data}'",
+            env!("CARGO_BIN_EXE_daybook")
+        );
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    // From too few to begin with to enough: never a verdict of the ledger.
+    let mut refused = 0;
+    for files in 4..40 {
+        for arguments in ["verify", "projections status", "keys rotate"] {
+            let output = limited(files, arguments);
+            let told = stderr(&output);
+            assert!(matches!(output.status.code(), Some(0 | 2)), "{files}: {told}");
+            if output.status.code() == Some(2) {
+                refused += 1;
+                assert!(told.contains("ulimit -n"), "{arguments}, {files}: {told}");
+            }
+        }
+    }
+    assert!(refused > 2, "{refused}");
 }
