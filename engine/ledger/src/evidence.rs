@@ -1,12 +1,9 @@
 //! What tells of a ledger that is gone: looked at before a new one is made in its place.
 
-use std::path::Path;
-
 use daybook_schema::LedgerId;
 
-use crate::newest_head::NewestHead;
-use crate::open::{KnownLedger, OpenError};
-use crate::recovery::KnownHead;
+use crate::open::OpenError;
+use crate::options::Options;
 use crate::snapshot;
 
 /// Something that tells of a ledger that is not there.
@@ -40,39 +37,28 @@ pub(crate) fn listed(lost: &[LostLedger]) -> String {
     }
 }
 
-/// What is known of ledgers, and of which it is known that they are gone.
-pub(crate) struct Permitted<'a> {
-    pub(crate) newest_head: Option<&'a NewestHead>,
-    pub(crate) known_heads: &'a [KnownHead],
-    pub(crate) known_ledgers: &'a [KnownLedger],
-    pub(crate) instead_of: &'a [LedgerId],
-}
-
 /// Everything that tells of a ledger in a place where there is none: newest heads in the keys directory and
 /// snapshots, whole or not, heads and ledgers that the caller knows of.
-pub(crate) fn of_lost_ledgers(
-    data_dir: &Path,
-    permitted: &Permitted<'_>,
-) -> Result<Vec<LostLedger>, OpenError> {
+pub(crate) fn of_lost_ledgers(options: &Options) -> Result<Vec<LostLedger>, OpenError> {
     let mut lost = Vec::new();
-    if let Some(newest_head) = permitted.newest_head {
+    if let Some(newest_head) = &options.newest_head {
         for (ledger_id, path) in newest_head.ledgers()? {
             let source = format!("`{}`", path.display());
             lost.push(LostLedger { ledger_id: Some(ledger_id), source });
         }
     }
-    for (ledger_id, path) in snapshot::ledgers(data_dir)? {
+    for (ledger_id, path) in snapshot::ledgers(&options.data_dir)? {
         lost.push(LostLedger { ledger_id, source: format!("`{}`", path.display()) });
     }
-    let known_ledgers = permitted.known_ledgers.iter();
+    let known_ledgers = options.known_ledgers.iter();
     lost.extend(known_ledgers.map(|known| LostLedger {
         ledger_id: Some(known.ledger_id),
         source: known.source.clone(),
     }));
-    let heads = permitted.known_heads.iter();
+    let heads = options.known_heads.iter();
     lost.extend(
         heads.map(|known| LostLedger { ledger_id: None, source: format!("the head {known}") }),
     );
-    lost.retain(|lost| lost.ledger_id.is_none_or(|id| !permitted.instead_of.contains(&id)));
+    lost.retain(|lost| lost.ledger_id.is_none_or(|id| !options.instead_of.contains(&id)));
     Ok(lost)
 }

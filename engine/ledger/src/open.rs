@@ -6,8 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use daybook_schema::chain::FORMAT_VERSION;
-use daybook_schema::{Command, EpochNonce, Genesis, Head, LedgerId, UnixMicros, limits};
-use daybook_simulator::{Rulesets, SeasonKeys};
+use daybook_schema::{Command, EpochNonce, Genesis, Head, UnixMicros, limits};
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
@@ -19,158 +18,14 @@ use crate::keys::KeysError;
 use crate::ledger::{Ledger, Submission, SubmitError};
 use crate::lock::{self, LockError, WriterLock};
 use crate::newest_head::{self, NewestHead};
+use crate::options::{Options, Time};
 use crate::recovery::{self, KnownHead, Recovery};
 use crate::replay::ReplayError;
-
 use crate::shared::Shared;
+use crate::snapshot;
 use crate::snapshot_thread::{self, SnapshotMaker};
 use crate::state_thread::{self, Decider, Grounds};
-use crate::{snapshot, writer_thread};
-
-/// Where the engine's time comes from.
-pub enum Time {
-    /// The system's clocks.
-    System,
-    /// Clocks of the caller's, for tests.
-    Source(Box<dyn TimeSource>),
-    /// Each submission's own time ([`Submission::at`]): for a demo's ledger alone.
-    FromSubmissions,
-}
-
-/// What a new ledger begins with.
-#[derive(Clone, Copy, Debug)]
-pub struct NewLedger {
-    /// Its id.
-    pub ledger_id: LedgerId,
-    /// When it is created; now, if none is given.
-    pub created_at: Option<UnixMicros>,
-    /// Whether it is a demo's.
-    pub is_demo: bool,
-}
-
-impl NewLedger {
-    /// A ledger with a random id, created now.
-    #[must_use]
-    pub fn random() -> Self {
-        Self { ledger_id: LedgerId::random(), created_at: None, is_demo: false }
-    }
-}
-
-/// How a ledger is opened.
-pub struct Options {
-    data_dir: PathBuf,
-    keys: Box<dyn SeasonKeys + Send>,
-    rulesets: Rulesets,
-    newest_head: Option<NewestHead>,
-    known_heads: Vec<KnownHead>,
-    known_ledgers: Vec<KnownLedger>,
-    instead_of: Vec<LedgerId>,
-    accept_loss: bool,
-    accept_clock: Option<UnixMicros>,
-    create: Option<NewLedger>,
-    time: Time,
-    lock: Option<WriterLock>,
-}
-
-/// A ledger that somebody knows of, and who: a file, or an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownLedger {
-    /// The ledger.
-    pub ledger_id: LedgerId,
-    /// What knows it.
-    pub source: String,
-}
-
-impl Options {
-    /// The ledger of a data directory, with its season keys.
-    #[must_use]
-    pub fn new(data_dir: &Path, keys: impl SeasonKeys + Send + 'static) -> Self {
-        Self {
-            data_dir: data_dir.to_owned(),
-            keys: Box::new(keys),
-            rulesets: Rulesets::default(),
-            newest_head: None,
-            known_heads: Vec::new(),
-            known_ledgers: Vec::new(),
-            instead_of: Vec::new(),
-            accept_loss: false,
-            accept_clock: None,
-            create: None,
-            time: Time::System,
-            lock: None,
-        }
-    }
-
-    /// Keeps the newest head, signed, in the keys directory, and holds the ledger to the one that is there.
-    #[must_use]
-    pub fn newest_head(self, newest_head: NewestHead) -> Self {
-        Self { newest_head: Some(newest_head), ..self }
-    }
-
-    /// Holds the ledger to heads that were noted elsewhere: by people, or as the positions of read models.
-    #[must_use]
-    pub fn known_heads<K: Into<KnownHead>>(self, heads: impl IntoIterator<Item = K>) -> Self {
-        let Self { mut known_heads, .. } = self;
-        known_heads.extend(heads.into_iter().map(Into::into));
-        Self { known_heads, ..self }
-    }
-
-    /// Ledgers that are known of elsewhere, as by the positions of read models: where the ledger is gone no
-    /// other is made in its place.
-    #[must_use]
-    pub fn known_ledgers(self, ledgers: impl IntoIterator<Item = KnownLedger>) -> Self {
-        let Self { mut known_ledgers, .. } = self;
-        known_ledgers.extend(ledgers);
-        Self { known_ledgers, ..self }
-    }
-
-    /// Makes a new ledger although this one, which is known of, is gone.
-    #[must_use]
-    pub fn instead_of(self, ledger_id: LedgerId) -> Self {
-        let Self { mut instead_of, .. } = self;
-        instead_of.push(ledger_id);
-        Self { instead_of, ..self }
-    }
-
-    /// The sets of rules, where they are others than RULEBOOK.md's.
-    #[must_use]
-    pub fn rulesets(self, rulesets: Rulesets) -> Self {
-        Self { rulesets, ..self }
-    }
-
-    /// Goes on although the wall clock is far ahead of the newest event: it is right, and this is about the
-    /// time, give or take a day.
-    #[must_use]
-    pub fn accept_clock(self, about: UnixMicros) -> Self {
-        Self { accept_clock: Some(about), ..self }
-    }
-
-    /// Goes on with a ledger that lacks events that are known of. Since players may know the keys of the
-    /// lost days, a new epoch begins: seasons in play are expired and commitments renewed.
-    #[must_use]
-    pub fn accept_loss(self, accept_loss: bool) -> Self {
-        Self { accept_loss, ..self }
-    }
-
-    /// Creates the ledger where there is none. It may be said at every start: where anything tells of a ledger
-    /// that is gone, none is made in its place ([`OpenError::Lost`]).
-    #[must_use]
-    pub fn create(self, new: NewLedger) -> Self {
-        Self { create: Some(new), ..self }
-    }
-
-    /// Goes on with the writer's lock of the data directory, taken before.
-    #[must_use]
-    pub fn lock(self, lock: WriterLock) -> Self {
-        Self { lock: Some(lock), ..self }
-    }
-
-    /// Takes the time from elsewhere than the system's clocks.
-    #[must_use]
-    pub fn time(self, time: Time) -> Self {
-        Self { time, ..self }
-    }
-}
+use crate::writer_thread::{self, HeldConnection};
 
 /// A ledger could not be opened for writing.
 #[derive(Debug, thiserror::Error)]
@@ -266,66 +121,12 @@ impl Ledger {
     ///
     /// # Errors
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let path = database::ledger_path(&options.data_dir);
-        let permitted = evidence::Permitted {
-            newest_head: options.newest_head.as_ref(),
-            known_heads: &options.known_heads,
-            known_ledgers: &options.known_ledgers,
-            instead_of: &options.instead_of,
-        };
-        let lock =
-            prepare_file((&options.data_dir, &path), &permitted, (options.create, options.lock))?;
-        let Options { data_dir, keys, rulesets, newest_head, known_heads, accept_loss, .. } =
-            options;
-        let (time, accept_clock) = (options.time, options.accept_clock);
-        // Where it really lies: SQLite keeps the log there.
-        let path = path.canonicalize()?;
-        // Closed after the connection in every case: it is declared before it.
-        let held_file = lock::hold_file(&path)?;
-        let connection = database::open_writer(&path)?;
-        let genesis = stored_genesis(&path, &connection)?;
-        if matches!(time, Time::FromSubmissions) && !genesis.is_demo {
-            return Err(OpenError::NotADemo);
-        }
-        let mut time = time;
-        check_clock(&connection, (&genesis, &mut time), accept_clock)?;
-        let found = recovery::newest_snapshot(&connection, (&data_dir, &genesis))?;
-        let mut known = known_heads;
-        if let Some(newest_head) = &newest_head
-            && let Some(head) = newest_head.read(genesis.ledger_id)?
-        {
-            let source = newest_head.path(genesis.ledger_id).display().to_string();
-            known.push(KnownHead { head, source });
-        }
-        let mut missing = found.missing;
-        for known in known {
-            if !database::has_head(&connection, known.head)? {
-                missing.push(known);
-            }
-        }
-        if let Some(newest_missing) = missing.iter().max_by_key(|known| known.head.seq)
-            && !accept_loss
-        {
-            let newest = database::newest_head(&connection)?;
-            return Err(OpenError::Behind { newest, missing: newest_missing.clone() });
-        }
-
-        // Nothing is trusted that only the page cache held.
-        sync_log(&path)?;
-        writer_thread::checkpoint_whole(&connection)?;
-        held_file.sync_all()?;
-        connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS))?;
-        let newest_seq = found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
-        let mut recovery = match found.snapshot {
-            Some(recovery) => recovery,
-            None => Recovery::from_genesis(&connection)?,
-        };
-        recovery.go_to_end(&connection)?;
-        if newest_seq == 0 {
-            recovery.ids.forget_before_start(recovery.fold.check.newest_recorded_at());
-        }
-        check_appendable(&connection, recovery.fold.check.head())?;
+    pub fn open(mut options: Options) -> Result<Self, OpenError> {
+        let file = LedgerFile::open(&mut options)?;
+        let Recovered { recovery, newest_snapshot_seq: newest_seq, missing } =
+            file.recover(&mut options)?;
+        let Options { data_dir, keys, rulesets, newest_head, time, .. } = options;
+        let LedgerFile { held, path, genesis, lock } = file;
 
         let identity = recovery.fold.state.identity();
         let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
@@ -336,8 +137,7 @@ impl Ledger {
         let decider = Decider::new(recovery, (data_dir.clone(), Arc::clone(&shared)), grounds);
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
-        let writer =
-            writer_thread::spawn((connection, held_file), (path, Arc::clone(&shared)), to_commit)?;
+        let writer = writer_thread::spawn(held, (path, Arc::clone(&shared)), to_commit)?;
         let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
         let mut ledger = Self::start((data_dir, lock), shared, (requests, vec![state, writer]));
         if !missing.is_empty() || has_older_epochs_left {
@@ -410,26 +210,100 @@ impl Ledger {
     }
 }
 
+/// A ledger's file, locked and opened for writing.
+struct LedgerFile {
+    held: HeldConnection,
+    path: PathBuf,
+    genesis: Genesis,
+    lock: WriterLock,
+}
+
+/// A ledger as it is found.
+struct Recovered {
+    recovery: Recovery,
+    /// The seq of the newest snapshot that the ledger confirms, 0 if there is none.
+    newest_snapshot_seq: u64,
+    /// Heads that are known of and that the ledger does not have: their loss is accepted.
+    missing: Vec<KnownHead>,
+}
+
+impl LedgerFile {
+    fn open(options: &mut Options) -> Result<Self, OpenError> {
+        let path = database::ledger_path(&options.data_dir);
+        let lock = prepare_file(options, &path)?;
+        // Where it really lies: SQLite keeps the log there.
+        let path = path.canonicalize()?;
+        let file = lock::hold_file(&path)?;
+        let held = HeldConnection { connection: database::open_writer(&path)?, file };
+        let genesis = stored_genesis(&path, &held.connection)?;
+        if matches!(options.time, Time::FromSubmissions) && !genesis.is_demo {
+            return Err(OpenError::NotADemo);
+        }
+        check_clock(&held.connection, (&genesis, &mut options.time), options.accept_clock)?;
+        Ok(Self { held, path, genesis, lock })
+    }
+
+    /// Holds the ledger to every head that is known of it, syncs it, and rebuilds its state.
+    fn recover(&self, options: &mut Options) -> Result<Recovered, OpenError> {
+        let Self { held: HeldConnection { connection, file }, genesis, .. } = self;
+        let found = recovery::newest_snapshot(connection, (&options.data_dir, genesis))?;
+        let mut known = std::mem::take(&mut options.known_heads);
+        if let Some(newest_head) = &options.newest_head
+            && let Some(head) = newest_head.read(genesis.ledger_id)?
+        {
+            let source = newest_head.path(genesis.ledger_id).display().to_string();
+            known.push(KnownHead { head, source });
+        }
+        let mut missing = found.missing;
+        for known in known {
+            if !database::has_head(connection, known.head)? {
+                missing.push(known);
+            }
+        }
+        if let Some(newest_missing) = missing.iter().max_by_key(|known| known.head.seq)
+            && !options.accept_loss
+        {
+            let newest = database::newest_head(connection)?;
+            return Err(OpenError::Behind { newest, missing: newest_missing.clone() });
+        }
+
+        // Nothing is trusted that only the page cache held.
+        sync_log(&self.path)?;
+        writer_thread::checkpoint_whole(connection)?;
+        file.sync_all()?;
+        let newest_snapshot_seq =
+            found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
+        let mut recovery = match found.snapshot {
+            Some(recovery) => recovery,
+            None => Recovery::from_genesis(connection)?,
+        };
+        recovery.go_to_end(connection)?;
+        if newest_snapshot_seq == 0 {
+            recovery.ids.forget_before_start(recovery.fold.check.newest_recorded_at());
+        }
+        check_appendable(connection, recovery.fold.check.head())?;
+        connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS))?;
+        Ok(Recovered { recovery, newest_snapshot_seq, missing })
+    }
+}
+
 /// Makes the directory and, where it is asked for, the ledger; gives the writer's lock.
-fn prepare_file(
-    (data_dir, path): (&Path, &Path),
-    permitted: &evidence::Permitted<'_>,
-    (create, lock): (Option<NewLedger>, Option<WriterLock>),
-) -> Result<WriterLock, OpenError> {
-    match (create.is_some(), path.exists()) {
+fn prepare_file(options: &mut Options, path: &Path) -> Result<WriterLock, OpenError> {
+    let data_dir = &options.data_dir;
+    match (options.create.is_some(), path.exists()) {
         (false, false) => return Err(DatabaseError::Missing { path: path.to_owned() }.into()),
         (true, false) => {
-            let lost = evidence::of_lost_ledgers(data_dir, permitted)?;
+            let lost = evidence::of_lost_ledgers(options)?;
             if !lost.is_empty() {
                 return Err(OpenError::Lost { path: path.to_owned(), lost });
             }
             create_directories(data_dir)
-                .map_err(|source| OpenError::Directory { path: data_dir.to_owned(), source })?;
+                .map_err(|source| OpenError::Directory { path: data_dir.clone(), source })?;
         }
         (_, true) => {}
     }
-    let lock = lock.map_or_else(|| WriterLock::take(data_dir), Ok)?;
-    if let (Some(new), false) = (create, path.exists()) {
+    let lock = options.lock.take().map_or_else(|| WriterLock::take(data_dir), Ok)?;
+    if let (Some(new), false) = (options.create, path.exists()) {
         let created_at = new.created_at.unwrap_or_else(|| SystemTimeSource::default().wall());
         let genesis = Genesis {
             ledger_id: new.ledger_id,

@@ -17,7 +17,7 @@ use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup};
 use crate::containment::contain_and_log;
 use crate::ledger::{Accepted, Submission, SubmitError};
-use crate::open::Time;
+use crate::options::Time;
 use crate::recovery::Recovery;
 use crate::row::NewRow;
 use crate::scoped_ids::Scope;

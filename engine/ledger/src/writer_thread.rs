@@ -55,12 +55,18 @@ pub(crate) enum Answer {
     Query(Box<dyn FnOnce() + Send>),
 }
 
+/// The connection that writes, and the ledger's file with the system's lock.
+///
+/// INVARIANT: the connection stands first, and so is closed first: closing any descriptor of a file gives back
+/// every lock that the process has on it, and another program that closed the ledger would then take itself for
+/// the last and remove the log under us.
+pub(crate) struct HeldConnection {
+    pub(crate) connection: Connection,
+    pub(crate) file: File,
+}
+
 struct Writer {
-    connection: Connection,
-    /// The ledger's file, which must not be closed before the connection: closing any descriptor of a file
-    /// gives back every lock that the process has on it, and another program that closed the ledger would
-    /// then take itself for the last and remove the log under us.
-    file: File,
+    held: HeldConnection,
     files: Vec<HeldFile>,
     shared: Arc<Shared>,
     checkpoints: SyncSender<()>,
@@ -105,7 +111,7 @@ const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
 pub(crate) fn spawn(
-    (connection, file): (Connection, File),
+    held: HeldConnection,
     (path, shared): (PathBuf, Arc<Shared>),
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -118,8 +124,7 @@ pub(crate) fn spawn(
             move || checkpoint_beside(&path, (&files, &shared), &wanted)
         })?;
     let mut writer = Writer {
-        connection,
-        file,
+        held,
         files,
         shared,
         checkpoints,
@@ -134,7 +139,7 @@ pub(crate) fn spawn(
             }
         }
         let is_sound = writer.shared.failure().is_none() && writer.files_are_in_their_place();
-        let Writer { connection, file, checkpoints, .. } = writer;
+        let Writer { held: HeldConnection { connection, file }, checkpoints, .. } = writer;
         drop(checkpoints);
         if checkpointer.join().is_err() {
             tracing::warn!("the checkpoint thread stopped on a broken invariant");
@@ -209,6 +214,7 @@ impl Writer {
         let mut locked_since = None;
         loop {
             let begun = self
+                .held
                 .connection
                 .prepare_cached("BEGIN IMMEDIATE")
                 .and_then(|mut begin| begin.execute([]));
@@ -243,13 +249,13 @@ impl Writer {
     }
 
     fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare_cached(&format!(
+        let mut statement = self.held.connection.prepare_cached(&format!(
             "INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
         ))?;
         for row in &batch.rows {
             insert(&mut statement, row, &batch.payloads)?;
         }
-        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+        self.held.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
     }
 
     fn answer(&self, answer: Answer) {
@@ -272,6 +278,7 @@ impl Writer {
         let mut last = None;
         let read = |error: rusqlite::Error| error.to_string();
         let mut statement = self
+            .held
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"
@@ -298,7 +305,7 @@ impl Writer {
     /// Asks for a checkpoint beside the work, or, when the log has grown past its limit, waits for
     /// one that starts it anew.
     fn keep_log_small(&mut self) {
-        let Ok(pages) = log_pages(&self.connection) else { return };
+        let Ok(pages) = log_pages(&self.held.connection) else { return };
         let bytes = pages.written * LOG_PAGE_BYTES;
         self.shared.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
         if pages.written < self.restart_at_pages {
@@ -309,10 +316,15 @@ impl Writer {
             return;
         }
         let restarted = self
+            .held
             .connection
             .busy_timeout(Duration::from_millis(limits::WAL_RESTART_WAIT_MS))
-            .and_then(|()| checkpoint(&self.connection, "RESTART"));
-        drop(self.connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS)));
+            .and_then(|()| checkpoint(&self.held.connection, "RESTART"));
+        drop(
+            self.held
+                .connection
+                .busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS)),
+        );
         let (is_held, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
         self.shared.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
         if !is_held {
