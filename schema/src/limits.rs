@@ -96,8 +96,12 @@ pub const WRITER_BUSY_TIMEOUT_MS: u64 = 1_000;
 pub const USER_MEMORY_BYTES: usize = 1_024;
 /// What it holds for a season in play, in bytes at most; a season that ended is not held.
 pub const SEASON_MEMORY_BYTES: usize = 2_048;
-/// What it holds for a command that is remembered, in bytes at most.
-pub const COMMAND_ID_MEMORY_BYTES: usize = 256;
+/// What it holds for a user beside, so that the ids of the user's commands can be remembered, in bytes at most.
+pub const SCOPE_MEMORY_BYTES: usize = 768;
+/// What it holds for an applied command that is remembered, in bytes at most.
+pub const APPLIED_ID_MEMORY_BYTES: usize = 256;
+/// What it holds for a refused command that is remembered, in bytes at most.
+pub const REFUSED_ID_MEMORY_BYTES: usize = 2_048;
 
 /// Snapshots that are kept; older ones are removed.
 pub const SNAPSHOTS_KEPT: usize = 2;

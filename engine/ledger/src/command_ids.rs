@@ -329,6 +329,24 @@ mod tests {
         );
     }
 
+    /// Guards: what is held for a scope and for an id stays within the limits that are promised. Lists grow by
+    /// doubling, and a B-tree's nodes are at least half full: an entry takes at most twice its size.
+    #[test]
+    fn ids_take_no_more_memory_than_promised() {
+        use std::mem::size_of;
+
+        let applied = 2 * size_of::<(CommandId, Applied)>();
+        assert!(applied <= limits::APPLIED_ID_MEMORY_BYTES, "{applied}");
+        // A bet command is refused for its day, its pace, and each bet for three reasons.
+        let reasons = (2 + 3 * limits::POTS).next_power_of_two();
+        let refused = 2 * size_of::<(CommandId, Refused)>()
+            + size_of::<Rejections>()
+            + reasons * size_of::<Rejection>();
+        assert!(refused <= limits::REFUSED_ID_MEMORY_BYTES, "{refused}");
+        let scope = ScopedIds::<Applied>::scope_bytes() + ScopedIds::<Refused>::scope_bytes();
+        assert!(scope <= limits::SCOPE_MEMORY_BYTES, "{scope}");
+    }
+
     /// Guards: the floor of a snapshot of version 1, which had one for all, counts for every scope.
     #[test]
     fn a_common_floor_counts_for_every_scope() {

@@ -113,6 +113,15 @@ impl<V> ScopedIds<V> {
         }
     }
 
+    /// What a scope takes beside its ids: its place in each list, twice as much as is used.
+    #[cfg(test)]
+    pub(crate) const fn scope_bytes() -> usize {
+        2 * (size_of::<OfScope<V>>()
+            + size_of::<(Scope, Slot)>()
+            + size_of::<Slot>()
+            + size_of::<(CommandId, Slot)>())
+    }
+
     /// How many are remembered.
     #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {

@@ -1,0 +1,113 @@
+//! A thousand who follow an engine: the memory they take, and a worker's lag beside them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use daybook_ledger::{Ledger, NewLedger, Options, Submission, Time};
+use daybook_projections::{
+    DatabaseSettings, FeedSource, GameDatabase, Reads, Workers, all_projections,
+};
+use daybook_schema::{Command, Seq};
+use daybook_simulator::Keyring;
+use hdrhistogram::Histogram;
+
+use crate::player::{HurriedClock, Player};
+
+const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
+/// Seasons in play.
+const SEASONS: usize = 500;
+/// Commands of one round.
+const COMMANDS_PER_ROUND: usize = 50;
+/// Events a second of play.
+const EVENTS_PER_SECOND: f64 = 2_000.0;
+
+/// The process's memory, in KiB.
+fn resident_kib() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
+    Ok(line.split_whitespace().nth(1).context("a number")?.parse()?)
+}
+
+/// Plays at a rate beside so many subscribers, and watches how far the read models lag.
+pub fn measure(parent: &Path, (subscribers, seconds): (usize, u64)) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for count in [0, subscribers] {
+        let dir = tempfile::tempdir_in(parent)?;
+        let options = Options::new(dir.path(), Keyring::new([crate::key()]))
+            .create(NewLedger::random())
+            .time(Time::Source(Box::new(HurriedClock::default())));
+        let ledger = Ledger::open(options)?;
+        runtime.block_on(play(&ledger, dir.path(), (count, seconds)))?;
+        ledger.close()?;
+    }
+    Ok(())
+}
+
+async fn play(ledger: &Ledger, dir: &Path, (count, seconds): (usize, u64)) -> Result<()> {
+    let rotate = Command::RotateKey { key_id: crate::key().key_id(), compromised: false };
+    ledger.submit(Submission::new(rotate))?.await?;
+    let mut players: Vec<Player> = (0..SEASONS).map(|_| Player::new()).collect();
+    for player in &mut players {
+        player.learn(&ledger.submit(Submission::new(player.register()))?.await?);
+        player.learn(&ledger.submit(Submission::new(player.start()))?.await?);
+    }
+    let database = GameDatabase::open(&dir.join("game.db"), DatabaseSettings::default()).await?;
+    let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(dir));
+    let reads = Reads::new(&database);
+    let first = ledger.head().seq;
+    let caught_up = reads.wait_for(&NAMES, first, Duration::from_secs(60)).await?;
+    ensure!(!caught_up.is_stale, "the read models follow");
+
+    let before = resident_kib()?;
+    let mut following = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let mut subscription = ledger.subscribe(Seq::clamped(first + 1))?;
+        following.spawn(async move {
+            let mut seen = 0;
+            while let Ok(Some(events)) = subscription.next().await {
+                seen += events.len();
+            }
+            seen
+        });
+    }
+    let subscribed = resident_kib()?;
+    let mut lag_us: Histogram<u64> = Histogram::new(3)?;
+    let started = tokio::time::Instant::now();
+    let mut turn = 0;
+    while started.elapsed() < Duration::from_secs(seconds) && turn < 50 * SEASONS {
+        let mut waiting = Vec::new();
+        for index in (0..COMMANDS_PER_ROUND).map(|step| (turn + step) % SEASONS) {
+            let player = players.get(index).context("a player")?;
+            waiting.push((index, ledger.submit(Submission::new(player.command()))?));
+        }
+        turn += COMMANDS_PER_ROUND;
+        let mut newest = 0;
+        for (index, pending) in waiting {
+            let accepted = pending.await?;
+            newest = newest.max(accepted.head.seq);
+            players.get_mut(index).context("a player")?.learn(&accepted);
+        }
+        let answered = Instant::now();
+        let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await?;
+        ensure!(!stands.is_stale, "the read models follow");
+        lag_us.record(u64::try_from(answered.elapsed().as_micros())?)?;
+        let due = started + Duration::from_secs_f64((newest - first) as f64 / EVENTS_PER_SECOND);
+        tokio::time::sleep_until(due).await;
+    }
+    let played = ledger.head().seq - first;
+    let after = resident_kib()?;
+    println!(
+        "{count:>5} subscribers: {} KiB when they came, {} KiB more after {played} events; \
+         lag of the read models p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms at {:.0} events/s",
+        subscribed.saturating_sub(before),
+        after.saturating_sub(subscribed),
+        lag_us.value_at_quantile(0.5) as f64 / 1e3,
+        lag_us.value_at_quantile(0.99) as f64 / 1e3,
+        lag_us.max() as f64 / 1e3,
+        played as f64 / started.elapsed().as_secs_f64(),
+    );
+    workers.stop().await;
+    following.shutdown().await;
+    Ok(())
+}
