@@ -107,8 +107,15 @@ pub const REFUSED_ID_MEMORY_BYTES: usize = 2_048;
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is made when so many events have come since the one before.
 pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
+/// Where there are many users and seasons in play it is made when so many events for each of these have come,
+/// if that is more.
+pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
+/// A snapshot's thread that is behind writes one after so many times the events that one is due after.
+pub const SNAPSHOT_STEPS: u64 = 4;
 /// While play goes on, the snapshot's thread works one part of its time and rests so many.
 pub const SNAPSHOT_REST_PARTS: u32 = 3;
+/// From so many events behind on it rests one part, and from twice as many on it does not rest.
+pub const SNAPSHOT_BEHIND_EVENTS: u64 = 12 * SNAPSHOT_EVENTS;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
 pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
 /// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log in, a

@@ -131,8 +131,13 @@ impl Ledger {
         let identity = recovery.fold.state.identity();
         let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
         let shared = Arc::new(Shared::new(recovery.fold.check.head(), identity));
-        let maker =
-            SnapshotMaker { data_dir: data_dir.clone(), shared: Arc::clone(&shared), newest_seq };
+        let due_events = snapshot_thread::due_events(&recovery.fold.state);
+        let maker = SnapshotMaker {
+            data_dir: data_dir.clone(),
+            shared: Arc::clone(&shared),
+            newest_seq,
+            due_events,
+        };
         let grounds = Grounds { keys, rulesets, time };
         let decider = Decider::new(recovery, (data_dir.clone(), Arc::clone(&shared)), grounds);
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);

@@ -28,13 +28,22 @@ pub(crate) struct ScopedIds<V> {
     bounds: Bounds,
     slots: HashMap<Scope, Slot, RandomState>,
     scopes: Vec<OfScope<V>>,
-    /// The scopes that have so many ids.
-    by_count: Vec<Vec<Slot>>,
-    /// The most that a scope has, or more.
-    most: usize,
     /// Each scope's oldest id.
     oldest: BTreeSet<(CommandId, Slot)>,
     count: usize,
+    /// Kept from the time on when there are as many ids as there may be.
+    by_count: Option<ByCount>,
+}
+
+/// The scopes by the number of their ids.
+#[derive(Debug, Default)]
+struct ByCount {
+    /// The scopes that have so many.
+    equals: Vec<Vec<Slot>>,
+    /// Where each scope stands among its equals.
+    places: Vec<usize>,
+    /// The most that a scope has, or more.
+    most: usize,
 }
 
 /// The ids of one scope.
@@ -45,16 +54,23 @@ struct OfScope<V> {
     in_order: VecDeque<(CommandId, V)>,
     /// Those that came late.
     late: BTreeMap<CommandId, V>,
+    /// The oldest of both, and the newest of the first: looked at most often, and so kept here.
+    oldest: Option<CommandId>,
+    newest: Option<CommandId>,
     /// The greatest time in any id that was forgotten.
     floor: Option<UnixMicros>,
-    /// Where the scope stands among those with as many ids.
-    place: usize,
 }
 
 impl<V> OfScope<V> {
-    fn new(scope: Scope) -> Self {
-        let (in_order, late) = (VecDeque::new(), BTreeMap::new());
-        Self { scope, in_order, late, floor: None, place: 0 }
+    const fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            in_order: VecDeque::new(),
+            late: BTreeMap::new(),
+            oldest: None,
+            newest: None,
+            floor: None,
+        }
     }
 
     fn count(&self) -> usize {
@@ -62,36 +78,38 @@ impl<V> OfScope<V> {
     }
 
     fn get(&self, id: CommandId) -> Option<&V> {
-        let found = self.in_order.binary_search_by_key(&id, |(id, _)| *id);
-        match found {
+        if Some(id) > self.newest && self.late.is_empty() {
+            return None;
+        }
+        match self.in_order.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(index) => self.in_order.get(index).map(|(_, value)| value),
             Err(_) => self.late.get(&id),
         }
     }
 
-    fn oldest(&self) -> Option<CommandId> {
-        let in_order = self.in_order.front().map(|(id, _)| *id);
-        let late = self.late.first_key_value().map(|(id, _)| *id);
-        [in_order, late].into_iter().flatten().min()
-    }
-
     fn insert(&mut self, id: CommandId, value: V) {
-        match self.in_order.binary_search_by_key(&id, |(id, _)| *id) {
-            Ok(index) => {
-                if let Some(known) = self.in_order.get_mut(index) {
-                    known.1 = value;
-                }
+        if Some(id) > self.newest {
+            self.newest = Some(id);
+            self.in_order.push_back((id, value));
+        } else if let Ok(index) = self.in_order.binary_search_by_key(&id, |(id, _)| *id) {
+            if let Some(known) = self.in_order.get_mut(index) {
+                known.1 = value;
             }
-            Err(index) if index == self.in_order.len() => self.in_order.push_back((id, value)),
-            Err(_) => drop(self.late.insert(id, value)),
+        } else {
+            self.late.insert(id, value);
         }
+        self.oldest = Some(self.oldest.map_or(id, |oldest| oldest.min(id)));
     }
 
     fn forget_oldest(&mut self) {
-        let Some(oldest) = self.oldest() else { return };
+        let Some(oldest) = self.oldest else { return };
         if self.late.remove(&oldest).is_none() {
             self.in_order.pop_front();
         }
+        let in_order = self.in_order.front().map(|(id, _)| *id);
+        let late = self.late.first_key_value().map(|(id, _)| *id);
+        self.oldest = [in_order, late].into_iter().flatten().min();
+        self.newest = self.newest.filter(|_| in_order.is_some());
         self.floor = self.floor.max(Some(oldest.time()));
         // What a busy hour took is given back.
         if self.in_order.capacity() > 16 && self.in_order.len() * 4 < self.in_order.capacity() {
@@ -106,10 +124,9 @@ impl<V> ScopedIds<V> {
             bounds,
             slots: HashMap::default(),
             scopes: Vec::new(),
-            by_count: Vec::new(),
-            most: 0,
             oldest: BTreeSet::new(),
             count: 0,
+            by_count: None,
         }
     }
 
@@ -118,7 +135,7 @@ impl<V> ScopedIds<V> {
     pub(crate) const fn scope_bytes() -> usize {
         2 * (size_of::<OfScope<V>>()
             + size_of::<(Scope, Slot)>()
-            + size_of::<Slot>()
+            + size_of::<(Slot, usize)>()
             + size_of::<(CommandId, Slot)>())
     }
 
@@ -141,14 +158,18 @@ impl<V> ScopedIds<V> {
     /// Remembers an id, and forgets others where there would be more than there may be.
     pub(crate) fn remember(&mut self, scope: Scope, id: CommandId, value: V) {
         let slot = self.slot(scope);
-        while self.counted(slot) >= self.bounds.per_scope_max {
+        let per_scope_max = self.bounds.per_scope_max;
+        while self.in_slot(slot).is_some_and(|of| of.count() >= per_scope_max) {
             self.forget_oldest(slot);
         }
-        self.change(slot, |of| of.insert(id, value));
-        while self.count > self.bounds.all_max
-            && let Some(most) = self.scope_with_most()
-        {
-            self.forget_oldest(most);
+        let Some(of) = self.in_slot_mut(slot) else { return };
+        let (before, oldest) = (of.count(), of.oldest);
+        of.insert(id, value);
+        let (after, new_oldest) = (of.count(), of.oldest);
+        self.keep_oldest(slot, (oldest, new_oldest));
+        self.recount(slot, (before, after));
+        if self.count > self.bounds.all_max {
+            self.forget_of_most();
         }
     }
 
@@ -164,7 +185,9 @@ impl<V> ScopedIds<V> {
     /// Takes over a floor that was found elsewhere.
     pub(crate) fn raise_floor(&mut self, scope: Scope, floor: UnixMicros) {
         let slot = self.slot(scope);
-        self.change(slot, |of| of.floor = of.floor.max(Some(floor)));
+        if let Some(of) = self.in_slot_mut(slot) {
+            of.floor = of.floor.max(Some(floor));
+        }
     }
 
     /// The scopes' floors, where they have one, in the order of the scopes.
@@ -201,64 +224,99 @@ impl<V> ScopedIds<V> {
         self.scopes.get_mut(usize::try_from(slot).ok()?)
     }
 
-    fn counted(&self, slot: Slot) -> usize {
-        self.in_slot(slot).map_or(0, OfScope::count)
-    }
-
     fn slot(&mut self, scope: Scope) -> Slot {
-        let next = Slot::try_from(self.scopes.len()).unwrap_or(Slot::MAX);
-        let slot = *self.slots.entry(scope).or_insert(next);
-        if slot == next {
-            self.scopes.push(OfScope::new(scope));
+        if let Some(slot) = self.slots.get(&scope) {
+            return *slot;
         }
+        let slot = Slot::try_from(self.scopes.len()).unwrap_or(Slot::MAX);
+        self.slots.insert(scope, slot);
+        self.scopes.push(OfScope::new(scope));
         slot
     }
 
     fn forget_oldest(&mut self, slot: Slot) {
-        self.change(slot, OfScope::forget_oldest);
-    }
-
-    fn scope_with_most(&mut self) -> Option<Slot> {
-        while self.most > 0 && self.by_count.get(self.most).is_none_or(Vec::is_empty) {
-            self.most -= 1;
-        }
-        self.by_count.get(self.most)?.last().copied()
-    }
-
-    /// Changes what a scope has, and everything that is known of how many it has and since when.
-    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut OfScope<V>)) {
         let Some(of) = self.in_slot_mut(slot) else { return };
-        let (count, oldest, place) = (of.count(), of.oldest(), of.place);
-        change(of);
-        let (count_after, oldest_after) = (of.count(), of.oldest());
-        if oldest != oldest_after {
-            oldest.map(|oldest| self.oldest.remove(&(oldest, slot)));
-            oldest_after.map(|oldest| self.oldest.insert((oldest, slot)));
-        }
-        if count == count_after {
+        let (before, oldest) = (of.count(), of.oldest);
+        of.forget_oldest();
+        let (after, new_oldest) = (of.count(), of.oldest);
+        self.keep_oldest(slot, (oldest, new_oldest));
+        self.recount(slot, (before, after));
+    }
+
+    fn keep_oldest(&mut self, slot: Slot, (before, after): (Option<CommandId>, Option<CommandId>)) {
+        if before == after {
             return;
         }
-        self.count = self.count + count_after - count;
-        self.most = self.most.max(count_after);
-        if let Some(equals) = self.by_count.get_mut(count).filter(|_| count > 0) {
+        before.map(|oldest| self.oldest.remove(&(oldest, slot)));
+        after.map(|oldest| self.oldest.insert((oldest, slot)));
+    }
+
+    fn recount(&mut self, slot: Slot, (before, after): (usize, usize)) {
+        self.count = self.count + after - before;
+        if let Some(by_count) = &mut self.by_count {
+            by_count.change(slot, (before, after));
+        }
+    }
+
+    /// Lets the scope with most ids forget until there are no more than there may be.
+    fn forget_of_most(&mut self) {
+        if self.by_count.is_none() {
+            let mut by_count = ByCount::default();
+            for (slot, of) in (0..).zip(&self.scopes) {
+                by_count.change(slot, (0, of.count()));
+            }
+            self.by_count = Some(by_count);
+        }
+        while self.count > self.bounds.all_max
+            && let Some(most) = self.by_count.as_mut().and_then(ByCount::scope_with_most)
+        {
+            self.forget_oldest(most);
+        }
+    }
+}
+
+impl ByCount {
+    fn scope_with_most(&mut self) -> Option<Slot> {
+        while self.most > 0 && self.equals.get(self.most).is_none_or(Vec::is_empty) {
+            self.most -= 1;
+        }
+        self.equals.get(self.most)?.last().copied()
+    }
+
+    /// Where a scope stands among its equals.
+    fn place(&mut self, slot: Slot) -> Option<&mut usize> {
+        let index = usize::try_from(slot).ok()?;
+        if self.places.len() <= index {
+            self.places.resize(index + 1, 0);
+        }
+        self.places.get_mut(index)
+    }
+
+    fn change(&mut self, slot: Slot, (before, after): (usize, usize)) {
+        if before == after {
+            return;
+        }
+        let place = self.place(slot).map_or(0, |place| *place);
+        if let Some(equals) = self.equals.get_mut(before).filter(|_| before > 0) {
             equals.swap_remove(place);
             let moved = equals.get(place).copied();
-            if let Some(moved) = moved.and_then(|moved| self.in_slot_mut(moved)) {
-                moved.place = place;
+            if let Some(moved) = moved.and_then(|moved| self.place(moved)) {
+                *moved = place;
             }
         }
-        if count_after > 0 {
-            if self.by_count.len() <= count_after {
-                self.by_count.resize_with(count_after + 1, Vec::new);
-            }
-            let equals = self.by_count.get_mut(count_after);
-            let place = equals.map_or(0, |equals| {
-                equals.push(slot);
-                equals.len() - 1
-            });
-            if let Some(of) = self.in_slot_mut(slot) {
-                of.place = place;
-            }
+        if after == 0 {
+            return;
+        }
+        self.most = self.most.max(after);
+        if self.equals.len() <= after {
+            self.equals.resize_with(after + 1, Vec::new);
+        }
+        let place = self.equals.get_mut(after).map_or(0, |equals| {
+            equals.push(slot);
+            equals.len() - 1
+        });
+        if let Some(own) = self.place(slot) {
+            *own = place;
         }
     }
 }

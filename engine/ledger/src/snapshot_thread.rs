@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use daybook_schema::{Head, limits};
+use daybook_simulator::State;
+use rusqlite::Connection;
 
 use crate::database::{self, DatabaseError};
 use crate::recovery::{self, Recovery};
-use crate::replay::ReplayError;
-
+use crate::replay::{ReplayError, unreadable_page};
 use crate::scan::scan;
 use crate::shared::Shared;
 use crate::snapshot;
@@ -23,30 +24,33 @@ pub(crate) struct SnapshotMaker {
     pub(crate) shared: Arc<Shared>,
     /// The seq of the newest snapshot, 0 if there is none.
     pub(crate) newest_seq: u64,
+    /// After so many more events the next is due.
+    pub(crate) due_events: u64,
+}
+
+/// After how many events a snapshot is due: where the state is large they come less often, so that writing
+/// them never costs more than reading what they save.
+pub(crate) fn due_events(state: &State) -> u64 {
+    let entries = (state.users.len() + state.seasons.len()) as u64;
+    limits::SNAPSHOT_EVENTS.max(entries.saturating_mul(limits::SNAPSHOT_EVENTS_PER_ENTRY))
 }
 
 /// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
 pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
-        loop {
+        let mut is_over = false;
+        while !is_over {
             // Looked at before the head: what was committed before the end is in the last snapshot.
-            let is_over = maker.wait_for_events();
-            let at = maker.shared.head().seq;
-            if maker.shared.failure().is_some() || at == maker.newest_seq {
+            is_over = maker.wait_for_events();
+            let newest = maker.shared.head().seq;
+            if maker.shared.failure().is_some() || newest == maker.newest_seq {
                 return;
             }
             // A failure is no reason to stop play: the start reads more of the ledger instead.
-            match maker.make() {
-                Ok(Some(head)) => tracing::debug!(%head, "a snapshot was made"),
-                Ok(None) => return,
-                Err(error) => {
-                    let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(error, "no snapshot was made; the next tries again");
-                }
-            }
-            maker.newest_seq = at;
-            if is_over {
-                return;
+            if let Err(error) = maker.catch_up() {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "no snapshot was made; the next tries again");
+                maker.newest_seq = newest;
             }
         }
     })
@@ -55,7 +59,7 @@ pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>>
 impl SnapshotMaker {
     /// Waits until a snapshot is due, or the ledger is over; tells whether it is.
     fn wait_for_events(&self) -> bool {
-        let due = self.newest_seq.saturating_add(limits::SNAPSHOT_EVENTS);
+        let due = self.newest_seq.saturating_add(self.due_events);
         let mut is_over = self.shared.is_over();
         while !is_over && !self.shared.wait_beyond(due - 1, Duration::from_secs(3_600)) {
             is_over = self.shared.is_over();
@@ -63,26 +67,47 @@ impl SnapshotMaker {
         is_over
     }
 
-    /// Makes a snapshot of what is committed by now; `None` when the ledger failed meanwhile.
-    fn make(&self) -> Result<Option<Head>, ReplayError> {
-        let rest = |worked: Duration, reached: u64| {
-            let backlog = self.shared.head().seq.saturating_sub(reached);
-            self.shared.wait_until_over(worked * rest_parts(backlog));
-            match self.shared.failure() {
-                Some(_) => ControlFlow::Break(()),
-                None => ControlFlow::Continue(()),
+    /// Makes snapshots until none is due any more, or the ledger failed. While it is behind it keeps the state
+    /// in memory between them, and writes one now and then on the way.
+    fn catch_up(&mut self) -> Result<(), ReplayError> {
+        let mut build = Build::open(&self.data_dir)?;
+        loop {
+            self.due_events = due_events(&build.recovery.fold.state);
+            let from = build.head().seq;
+            let step = self.due_events.saturating_mul(limits::SNAPSHOT_STEPS);
+            let target = self.shared.head().seq.min(from.saturating_add(step));
+            if build.go_to(target, |worked, reached| self.rest(worked, reached))?.is_break() {
+                return Ok(());
             }
-        };
-        build((&self.data_dir, self.shared.head()), rest)
+            build.write()?;
+            let head = build.head();
+            tracing::debug!(%head, from, "a snapshot was made");
+            self.newest_seq = head.seq;
+            let behind = self.shared.head().seq.saturating_sub(head.seq);
+            let is_due = if self.shared.is_over() { behind > 0 } else { behind >= self.due_events };
+            if !is_due {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Rests after some work; breaks off when the ledger failed.
+    fn rest(&self, worked: Duration, reached: u64) -> ControlFlow<()> {
+        let behind = self.shared.head().seq.saturating_sub(reached);
+        self.shared.wait_until_over(worked * rest_parts(behind));
+        match self.shared.failure() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 
 /// How many parts of its time the thread rests for each that it works: the further the ledger has gone ahead,
 /// the fewer, so that what a start has left to read stays bounded whatever comes.
-const fn rest_parts(backlog: u64) -> u32 {
-    match backlog / limits::SNAPSHOT_EVENTS {
-        0..=2 => limits::SNAPSHOT_REST_PARTS,
-        3..=4 => 1,
+const fn rest_parts(behind: u64) -> u32 {
+    match behind / limits::SNAPSHOT_BEHIND_EVENTS {
+        0 => limits::SNAPSHOT_REST_PARTS,
+        1 => 1,
         _ => 0,
     }
 }
@@ -93,62 +118,86 @@ const fn rest_parts(backlog: u64) -> u32 {
 /// # Errors
 /// [`ReplayError`] when the ledger cannot be read or is damaged, or the snapshot cannot be written.
 pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
-    let connection = database::open_reader(&database::ledger_path(data_dir))?;
-    let target = database::newest_head(&connection)?;
-    let made = build((data_dir, target), |_, _| ControlFlow::Continue(()))?;
+    let mut build = Build::open(data_dir)?;
+    let target = database::newest_head(&build.connection)?;
     // Nothing breaks it off.
-    Ok(made.unwrap_or(target))
+    let _ = build.go_to(target.seq, |_, _| ControlFlow::Continue(()))?;
+    build.write()?;
+    Ok(build.head())
 }
 
-/// Goes on from the newest snapshot, or from the genesis, to a head, in short reads, and writes the
-/// snapshot there. After each read `rest` is told how long it took and how far it came, and may break it off.
-fn build(
-    (data_dir, target): (&Path, Head),
-    rest: impl Fn(Duration, u64) -> ControlFlow<()>,
-) -> Result<Option<Head>, ReplayError> {
-    let connection = database::open_reader(&database::ledger_path(data_dir))?;
-    let mut recovery = Recovery::from_genesis(&connection)?;
-    let genesis = *recovery.fold.state.genesis();
-    let found = recovery::newest_snapshot(&connection, (data_dir, &genesis))?.snapshot;
-    let before = found.as_ref().map(|found| found.fold.check.head().seq);
-    if before == Some(target.seq) {
-        return Ok(Some(target));
-    }
-    recovery = found.unwrap_or(recovery);
-    while recovery.fold.check.head().seq < target.seq {
-        let started = Instant::now();
-        apply_some(&connection, &mut recovery, target.seq)?;
-        if rest(started.elapsed(), recovery.fold.check.head().seq).is_break() {
-            return Ok(None);
-        }
-    }
-    // What was published ends a command.
-    recovery.fold.check.finish()?;
-    snapshot::write(data_dir, &recovery, before)
-        .map_err(|source| DatabaseError::Io { path: snapshot::snapshots_path(data_dir), source })?;
-    Ok(Some(recovery.fold.check.head()))
+/// A snapshot that is being made.
+struct Build {
+    data_dir: PathBuf,
+    connection: Connection,
+    recovery: Recovery,
+    /// The seq of the snapshot that it goes on from.
+    before: Option<u64>,
 }
 
-/// Applies the events of one short read.
-fn apply_some(
-    connection: &rusqlite::Connection,
-    recovery: &mut Recovery,
-    target: u64,
-) -> Result<(), ReplayError> {
-    let from = recovery.fold.check.head().seq + 1;
-    let until = target.min(from + limits::ROWS_PER_READ as u64 - 1);
-    let broken = scan(connection, (from.cast_signed(), until.cast_signed()), |seen| match recovery
-        .apply(seen)
-    {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(finding) => ControlFlow::Break(finding),
-    });
-    match broken {
-        Ok(None) if recovery.fold.check.head().seq == until => Ok(()),
-        Ok(None) => Err(recovery::vanished(until).into()),
-        Ok(Some(finding)) => Err(finding.into()),
-        Err(error) => {
-            Err(crate::replay::unreadable_page(&error, recovery.fold.check.head()).into())
+impl Build {
+    /// Goes on from the newest snapshot, or from the genesis.
+    fn open(data_dir: &Path) -> Result<Self, ReplayError> {
+        let connection = database::open_reader(&database::ledger_path(data_dir))?;
+        let fresh = Recovery::from_genesis(&connection)?;
+        let genesis = *fresh.fold.state.genesis();
+        let found = recovery::newest_snapshot(&connection, (data_dir, &genesis))?.snapshot;
+        let before = found.as_ref().map(|found| found.fold.check.head().seq);
+        let recovery = found.unwrap_or(fresh);
+        Ok(Self { data_dir: data_dir.to_owned(), connection, recovery, before })
+    }
+
+    const fn head(&self) -> Head {
+        self.recovery.fold.check.head()
+    }
+
+    /// Applies the events up to a seq that is committed, and those of its command after it, in short reads.
+    /// After each `rest` is told how long it took and how far it came, and may break it off.
+    fn go_to(
+        &mut self,
+        target: u64,
+        rest: impl Fn(Duration, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ReplayError> {
+        while self.head().seq < target {
+            let started = Instant::now();
+            self.apply_until(target.min(self.head().seq + limits::ROWS_PER_READ as u64))?;
+            if rest(started.elapsed(), self.head().seq).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
+        while self.recovery.fold.check.finish().is_err() {
+            self.apply_until(self.head().seq + 1)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Applies the events of one short read.
+    fn apply_until(&mut self, until: u64) -> Result<(), ReplayError> {
+        let Self { connection, recovery, .. } = self;
+        let from = recovery.fold.check.head().seq + 1;
+        let bounds = (from.cast_signed(), until.cast_signed());
+        let broken = scan(connection, bounds, |seen| match recovery.apply(seen) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(finding) => ControlFlow::Break(finding),
+        });
+        match broken {
+            Ok(None) if self.head().seq == until => Ok(()),
+            Ok(None) => Err(recovery::vanished(until).into()),
+            Ok(Some(finding)) => Err(finding.into()),
+            Err(error) => Err(unreadable_page(&error, self.head()).into()),
+        }
+    }
+
+    /// Writes the snapshot, unless there is one of this seq.
+    fn write(&mut self) -> Result<(), DatabaseError> {
+        let seq = self.head().seq;
+        if self.before == Some(seq) {
+            return Ok(());
+        }
+        snapshot::write(&self.data_dir, &self.recovery, self.before).map_err(|source| {
+            DatabaseError::Io { path: snapshot::snapshots_path(&self.data_dir), source }
+        })?;
+        self.before = Some(seq);
+        Ok(())
     }
 }
