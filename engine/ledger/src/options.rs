@@ -16,7 +16,7 @@ pub enum Time {
     System,
     /// Clocks of the caller's, for tests.
     Source(Box<dyn TimeSource>),
-    /// Each submission's own time ([`Submission::at`]): for a demo's ledger alone.
+    /// Each submission's own time ([`Submission::at`](crate::Submission::at)): for a demo's ledger alone.
     FromSubmissions,
 }
 
@@ -136,7 +136,7 @@ impl Options {
     }
 
     /// Creates the ledger where there is none. It may be said at every start: where anything tells of a ledger
-    /// that is gone, none is made in its place ([`OpenError::Lost`]).
+    /// that is gone, none is made in its place ([`OpenError::Lost`](crate::OpenError::Lost)).
     #[must_use]
     pub fn create(self, new: NewLedger) -> Self {
         Self { create: Some(new), ..self }
