@@ -84,7 +84,6 @@ impl Live {
         if ring.wishes.is_none() {
             ring.wishes = Some(self.start_reading_threads()?);
         }
-        ring.listeners += 1;
         if !ring.is_reading && !self.shared.is_over() {
             let (live, reader) = (Arc::clone(self), Reader::open(&self.data_dir)?);
             self.spawn("daybook-live", move || {
@@ -95,6 +94,8 @@ impl Live {
             })?;
             (ring.is_reading, ring.newest) = (true, self.shared.head().seq);
         }
+        // Last: whoever could not be served is none.
+        ring.listeners += 1;
         Ok(())
     }
 
