@@ -78,17 +78,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next notice; `None` where some were missed, so that the season is to be read anew.
+    /// The next notice that is still there; who is slow misses older ones, and reads the season up to this
+    /// one's seq.
     pub async fn next(&mut self) -> Option<Notice> {
-        match &mut self.notices {
-            Some(notices) => notices.recv().await.ok(),
-            None => None,
+        let notices = self.notices.as_mut()?;
+        loop {
+            match notices.recv().await {
+                Ok(notice) => return Some(notice),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
         }
-    }
-
-    /// The next notice if it is there already.
-    pub fn try_next(&mut self) -> Option<Notice> {
-        self.notices.as_mut()?.try_recv().ok()
     }
 }
 
