@@ -175,10 +175,14 @@ pub(crate) fn path_in_sql(path: &Path) -> String {
     absolute(path).to_string_lossy().into_owned()
 }
 
+/// Options that change nothing of a file.
+pub(crate) fn look_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(absolute(path))
+}
+
 /// Options that all our files have in common.
 pub(crate) fn connect_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(absolute(path))
+    look_options(path)
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
         .statement_cache_capacity(256)

@@ -313,7 +313,7 @@ impl Migrations {
         database: &mut SqliteConnection,
         path: &Path,
     ) -> Result<Vec<AppliedMigration>, MigrationError> {
-        self.refuse_foreign(database, path).await?;
+        refuse_foreign(database, path).await?;
         let failed = |source| MigrationError::Failed { path: path.to_owned(), source };
         database.ensure_migrations_table(TABLE).await.map_err(failed)?;
         let applied = database.list_applied_migrations(TABLE).await.map_err(failed)?;
@@ -326,23 +326,6 @@ impl Migrations {
             }
         }
         Ok(applied)
-    }
-
-    /// Refuses a file with tables that no migration was ever applied to.
-    async fn refuse_foreign(
-        &self,
-        database: &mut SqliteConnection,
-        path: &Path,
-    ) -> Result<(), MigrationError> {
-        let holds: Option<String> = sqlx::query_scalar(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
-             AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1) LIMIT 1",
-        )
-        .bind(TABLE)
-        .fetch_optional(database)
-        .await
-        .map_err(|source| MigrationError::Sqlite { path: path.to_owned(), source })?;
-        holds.map_or(Ok(()), |holds| Err(MigrationError::Foreign { path: path.to_owned(), holds }))
     }
 
     /// Runs one migration: a backup, a transaction, the checks, the commit.
@@ -424,4 +407,20 @@ enum Direction {
 /// A statement that is ours or the operator's own, from a file of theirs.
 fn trusted(sql: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql.to_owned())
+}
+
+/// Refuses a file with tables that no migration was ever applied to.
+pub(crate) async fn refuse_foreign(
+    database: &mut SqliteConnection,
+    path: &Path,
+) -> Result<(), MigrationError> {
+    let holds: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+         AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1) LIMIT 1",
+    )
+    .bind(TABLE)
+    .fetch_optional(database)
+    .await
+    .map_err(|source| MigrationError::Sqlite { path: path.to_owned(), source })?;
+    holds.map_or(Ok(()), |holds| Err(MigrationError::Foreign { path: path.to_owned(), holds }))
 }

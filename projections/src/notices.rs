@@ -117,7 +117,9 @@ impl NoticeHub {
 
     /// Tells those who watch.
     pub fn tell(&self, notice: Notice) {
-        if let Some(season) = self.seasons.get(&notice.season_id) {
+        // Taken out of the map first: sending wakes watchers, who may come back to the map at once.
+        let season = self.seasons.get(&notice.season_id).map(|season| season.clone());
+        if let Some(season) = season {
             // Whoever watched may have gone this moment.
             drop(season.send(notice));
         }

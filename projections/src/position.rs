@@ -6,7 +6,8 @@ use daybook_ledger::{KnownHead, KnownLedger};
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use crate::database::connect_options;
+use crate::database::look_options;
+use crate::migrations::{MigrationError, refuse_foreign};
 
 /// The newest event that a projection has applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +100,14 @@ impl Position {
 /// lacks one of them has lost events. None where there is no such file.
 ///
 /// # Errors
-/// When the file cannot be read.
-pub async fn known_heads(path: &Path, ledger_id: LedgerId) -> Result<Vec<KnownHead>, sqlx::Error> {
+/// When the file cannot be read, or holds something else: its silence would say that nothing was lost.
+pub async fn known_heads(
+    path: &Path,
+    ledger_id: LedgerId,
+) -> Result<Vec<KnownHead>, MigrationError> {
     let mut heads = Vec::new();
-    let Some(mut database) = open_existing(path).await? else { return Ok(heads) };
-    for (name, position) in all(&mut database).await? {
+    let Some(positions) = all_of(path).await? else { return Ok(heads) };
+    for (name, position) in positions {
         if position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
             && position.version != OUTDATED
         {
@@ -111,7 +115,6 @@ pub async fn known_heads(path: &Path, ledger_id: LedgerId) -> Result<Vec<KnownHe
             heads.push(KnownHead { head: position.head, source });
         }
     }
-    database.close().await?;
     Ok(heads)
 }
 
@@ -119,17 +122,16 @@ pub async fn known_heads(path: &Path, ledger_id: LedgerId) -> Result<Vec<KnownHe
 /// place unasked. None where there is no such file, and none where nothing was applied yet.
 ///
 /// # Errors
-/// When the file cannot be read.
-pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, sqlx::Error> {
+/// As [`known_heads`].
+pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationError> {
     let mut ledgers = Vec::new();
-    let Some(mut database) = open_existing(path).await? else { return Ok(ledgers) };
-    for (name, position) in all(&mut database).await? {
+    let Some(positions) = all_of(path).await? else { return Ok(ledgers) };
+    for (name, position) in positions {
         if let Some(LedgerIdentity { ledger_id, .. }) = position.identity {
             let source = format!("the position of `{name}` in `{}`", path.display());
             ledgers.push(KnownLedger { ledger_id, source });
         }
     }
-    database.close().await?;
     Ok(ledgers)
 }
 
@@ -155,11 +157,22 @@ pub async fn outdate_lost(path: &Path, has: impl Fn(Head) -> bool) -> Result<(),
 /// No projection has this version.
 const OUTDATED: u32 = 0;
 
+/// Opens a file as it lies: it may be another's.
 async fn open_existing(path: &Path) -> Result<Option<SqliteConnection>, sqlx::Error> {
     match path.exists() {
-        true => Ok(Some(connect_options(path).connect().await?)),
+        true => Ok(Some(look_options(path).connect().await?)),
         false => Ok(None),
     }
+}
+
+/// All positions of a file of read models; none where there is no file.
+async fn all_of(path: &Path) -> Result<Option<Vec<(String, Position)>>, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let Some(mut database) = open_existing(path).await.map_err(failed)? else { return Ok(None) };
+    refuse_foreign(&mut database, path).await?;
+    let positions = all(&mut database).await.map_err(failed)?;
+    database.close().await.map_err(failed)?;
+    Ok(Some(positions))
 }
 
 async fn all(database: &mut SqliteConnection) -> Result<Vec<(String, Position)>, sqlx::Error> {

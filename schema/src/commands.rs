@@ -281,6 +281,19 @@ impl Command {
             Self::RotateKey { .. } | Self::RestoreLedger { .. } => None,
         }
     }
+
+    /// Whether it is the operator's, also where it is about a user.
+    #[must_use]
+    pub const fn is_operators(&self) -> bool {
+        matches!(
+            self,
+            Self::ExpireSeason { .. }
+                | Self::FlagSuspicion { .. }
+                | Self::RenewCommitment { .. }
+                | Self::RotateKey { .. }
+                | Self::RestoreLedger { .. }
+        )
+    }
 }
 
 /// A command as it is hashed: a form that can be made again from its events.

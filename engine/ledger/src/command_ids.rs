@@ -1,6 +1,6 @@
 //! Exactly once: the commands that were answered lately, and the floors below which none is known.
 
-use daybook_schema::{CommandHash, CommandId, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandHash, CommandId, Seq, UnixMicros, limits};
 use daybook_simulator::Rejections;
 
 use crate::scoped_ids::{Bounds, Scope, ScopedIds};
@@ -39,6 +39,28 @@ pub(crate) enum Lookup<'a> {
         /// Ids of this time or before are refused, where there is such a time.
         floor: Option<UnixMicros>,
     },
+}
+
+/// In which scopes a command's id is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IdScopes {
+    /// The user's that the command is about, as in every snapshot.
+    pub(crate) applied: Scope,
+    /// His who sent it: refusals of a user take nothing from what the operator does about him.
+    pub(crate) refused: Scope,
+}
+
+impl From<&Command> for IdScopes {
+    fn from(command: &Command) -> Self {
+        let applied = command.user_id();
+        Self { applied, refused: applied.filter(|_| !command.is_operators()) }
+    }
+}
+
+/// The time for an id that is made now: not before `latest`, and above a floor.
+pub(crate) fn first_above(floor: Option<UnixMicros>, latest: UnixMicros) -> UnixMicros {
+    // Ids tell milliseconds.
+    floor.map_or(latest, |floor| floor.plus_micros(1_000).max(latest))
 }
 
 /// The commands of a window of time that were answered, bounded in number for each scope and in all.
@@ -105,23 +127,28 @@ impl CommandIds {
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.
     pub(crate) fn look_up(
         &self,
-        (scope, id): (Scope, CommandId),
+        (scopes, id): (IdScopes, CommandId),
         hash: CommandHash,
         latest: UnixMicros,
     ) -> Lookup<'_> {
-        match self.applied.get(scope, id) {
+        match self.applied.get(scopes.applied, id) {
             Some(applied) if applied.hash == hash => return Lookup::Applied(*applied),
             Some(_) => return Lookup::Conflict,
             None => {}
         }
-        match self.refused.get(scope, id) {
+        match self.refused.get(scopes.refused, id) {
             Some(refused) if refused.hash == hash => return Lookup::Refused(&refused.rejections),
             Some(_) => return Lookup::Conflict,
             None => {}
         }
-        let floors = [self.applied.floor(scope), self.refused.floor(scope), self.common_floor];
+        let (applied, refused) =
+            (self.applied.floor(scopes.applied), self.refused.floor(scopes.refused));
+        let floors = [applied, refused, self.common_floor];
         let floor = floors.into_iter().max().flatten();
-        let is_ahead = id.time() > latest.plus_micros(limits::COMMAND_ID_AHEAD_MICROS_MAX);
+        // The first time after the floor is let in, wherever the clock was when the floor rose.
+        let newest_allowed = latest.plus_micros(limits::COMMAND_ID_AHEAD_MICROS_MAX);
+        let newest_allowed = newest_allowed.max(first_above(floor, latest));
+        let is_ahead = id.time() > newest_allowed;
         if is_ahead || Some(id.time()) <= floor {
             return Lookup::Expired { floor };
         }
@@ -168,6 +195,10 @@ mod tests {
 
     const HASH: CommandHash = CommandHash::new([1; 16]);
 
+    fn scopes(scope: Scope) -> IdScopes {
+        IdScopes { applied: scope, refused: scope }
+    }
+
     fn scope(number: u64) -> Scope {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -201,13 +232,13 @@ mod tests {
             random[..8].copy_from_slice(&number.to_le_bytes());
             let id = CommandId::from_parts(UnixMicros::new(micros), random);
             let scoped = (scope(number % 1_000), id);
-            match ids.look_up(scoped, HASH, now) {
+            match ids.look_up((scopes(scoped.0), scoped.1), HASH, now) {
                 Lookup::New => ids.remember_applied(scoped, applied(number), now),
                 Lookup::Expired { .. } => forgotten += 1,
                 other => panic!("{other:?}"),
             }
             if number % 1_000 == 0 {
-                let known = ids.look_up(scoped, HASH, now);
+                let known = ids.look_up((scopes(scoped.0), scoped.1), HASH, now);
                 assert!(
                     matches!(known, Lookup::Applied(_) | Lookup::Expired { .. }),
                     "{number} would be applied twice"
@@ -237,13 +268,13 @@ mod tests {
         // The other's id is one of these.
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX + 1);
         assert_eq!(ids.refused.len(), limits::REFUSED_IDS_PER_SCOPE_MAX + 1);
-        let honest = |scope| ids.look_up((scope, id(1_000_000, 9)), HASH, now);
+        let honest = |scope| ids.look_up((scopes(scope), id(1_000_000, 9)), HASH, now);
         assert!(matches!(honest(flooder), Lookup::Expired { floor: Some(_) }));
         assert!(matches!(honest(other), Lookup::New));
         assert!(matches!(honest(None), Lookup::New));
-        let known = ids.look_up((other, id(999_000, 1)), HASH, now);
+        let known = ids.look_up((scopes(other), id(999_000, 1)), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
-        let known = ids.look_up((other, id(999_001, 1)), HASH, now);
+        let known = ids.look_up((scopes(other), id(999_001, 1)), HASH, now);
         assert!(matches!(known, Lookup::Refused(_)), "{known:?}");
     }
 
@@ -260,7 +291,7 @@ mod tests {
             }
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_MAX);
-        let known = ids.look_up((scope(0), id(1, 1)), HASH, now);
+        let known = ids.look_up((scopes(scope(0)), id(1, 1)), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
     }
 
@@ -272,12 +303,12 @@ mod tests {
         let now = UnixMicros::new(count * 1_000);
         let scope = scope(1);
         for millis in 1..=count {
-            assert!(matches!(ids.look_up((scope, id(millis, 0)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up((scopes(scope), id(millis, 0)), HASH, now), Lookup::New));
             let applied = applied(millis.unsigned_abs());
             ids.remember_applied((scope, id(millis, 0)), applied, now);
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX);
-        let look_up = |millis, random| ids.look_up((scope, id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up((scopes(scope), id(millis, random)), HASH, now);
         assert!(matches!(look_up(1_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_000, 9), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_001, 0), Lookup::Applied(_)));
@@ -293,7 +324,7 @@ mod tests {
         for millis in 0..=limits::REFUSED_IDS_PER_SCOPE_MAX as i64 {
             ids.remember_refused((scope, id(90_000 + millis, 0)), refused(), now);
         }
-        let look_up = |millis, random| ids.look_up((scope, id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up((scopes(scope), id(millis, random)), HASH, now);
         assert!(matches!(look_up(90_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(90_001, 0), Lookup::Refused(_)));
         assert!(matches!(look_up(90_001, 9), Lookup::New));
@@ -308,7 +339,8 @@ mod tests {
         ids.remember_applied((scope, id(100_000, 1)), applied(1), now);
         ids.remember_refused((scope, id(100_001, 1)), refused(), now);
         let other = CommandHash::new([2; 16]);
-        let look_up = |millis, random, hash| ids.look_up((scope, id(millis, random)), hash, now);
+        let look_up =
+            |millis, random, hash| ids.look_up((scopes(scope), id(millis, random)), hash, now);
         assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(160_000, 2, HASH), Lookup::New));
@@ -321,10 +353,10 @@ mod tests {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(10_000_000);
         let scope = scope(1);
-        assert!(matches!(ids.look_up((scope, id(5, 1)), HASH, now), Lookup::New));
+        assert!(matches!(ids.look_up((scopes(scope), id(5, 1)), HASH, now), Lookup::New));
         ids.remember_applied((scope, id(5, 1)), applied(1), now);
         assert!(
-            matches!(ids.look_up((scope, id(5, 1)), HASH, now), Lookup::Expired { .. }),
+            matches!(ids.look_up((scopes(scope), id(5, 1)), HASH, now), Lookup::Expired { .. }),
             "an id older than the window is forgotten at once, and so refused"
         );
     }
@@ -354,9 +386,9 @@ mod tests {
         let ids = CommandIds::new(Some(floor), [], []);
         let now = UnixMicros::from_seconds(100);
         for scope in [None, scope(1), scope(2)] {
-            let at_floor = ids.look_up((scope, id(50_000, 1)), HASH, now);
+            let at_floor = ids.look_up((scopes(scope), id(50_000, 1)), HASH, now);
             assert!(matches!(at_floor, Lookup::Expired { .. }), "{at_floor:?}");
-            assert!(matches!(ids.look_up((scope, id(50_001, 1)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up((scopes(scope), id(50_001, 1)), HASH, now), Lookup::New));
         }
     }
 }

@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::files::{lacks_descriptors, sqlite_path, sync_directory};
+use crate::held_file::FileUse;
 
 /// `DAYB`: SQLite's application id of a ledger.
 pub const APPLICATION_ID: i32 = 0x4441_5942;
@@ -78,6 +79,23 @@ pub(crate) struct StoredGenesis {
     pub(crate) hash: EventHash,
 }
 
+/// A connection to a ledger's file.
+///
+/// INVARIANT: the connection stands first, and so is closed first.
+#[derive(Debug)]
+pub(crate) struct LedgerConnection {
+    connection: Connection,
+    _used: FileUse,
+}
+
+impl std::ops::Deref for LedgerConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> DatabaseError {
     move |source| match (cannot_open(&source), lacks_descriptors()) {
         (true, Some(source)) => DatabaseError::Io { path: path.to_owned(), source },
@@ -86,7 +104,7 @@ fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> DatabaseError {
 }
 
 /// Opens an existing ledger for writing, with every setting that durability rests on.
-pub(crate) fn open_writer(path: &Path) -> Result<Connection, DatabaseError> {
+pub(crate) fn open_writer(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     check_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open_file(path, flags)?;
@@ -95,10 +113,12 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, DatabaseError> {
     Ok(connection)
 }
 
-fn open_file(path: &Path, flags: OpenFlags) -> Result<Connection, DatabaseError> {
-    let file =
-        sqlite_path(path).map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
-    Connection::open_with_flags(file, flags).map_err(sqlite_error(path))
+fn open_file(path: &Path, flags: OpenFlags) -> Result<LedgerConnection, DatabaseError> {
+    let io_error = |source| DatabaseError::Io { path: path.to_owned(), source };
+    let file = sqlite_path(path).map_err(io_error)?;
+    let used = FileUse::of(path).map_err(io_error)?;
+    let connection = Connection::open_with_flags(file, flags).map_err(sqlite_error(path))?;
+    Ok(LedgerConnection { connection, _used: used })
 }
 
 fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
@@ -112,7 +132,9 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Folds the log in and closes a writer's connection, which removes the log if it is the last one.
-pub(crate) fn fold_and_close(connection: Connection) -> rusqlite::Result<()> {
+pub(crate) fn fold_and_close(ledger: LedgerConnection) -> rusqlite::Result<()> {
+    // The connection is closed before its use ends.
+    let LedgerConnection { _used, connection } = ledger;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     crate::writer_thread::checkpoint_whole(&connection)?;
     connection.close().map_err(|(_, error)| error)
@@ -125,7 +147,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Opens an existing ledger for reading; a writer may be at work.
-pub(crate) fn open_reader(path: &Path) -> Result<Connection, DatabaseError> {
+pub(crate) fn open_reader(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     check_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
@@ -160,7 +182,7 @@ fn has_log(path: &Path) -> bool {
     std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0)
 }
 
-fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
+fn open_immutable(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     let absolute = std::path::absolute(path)
         .map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
     let bytes = absolute.as_os_str().as_bytes();
@@ -176,7 +198,10 @@ fn open_immutable(path: &Path) -> Result<Connection, DatabaseError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     let uri = format!("file:{escaped}?immutable=1");
+    let used =
+        FileUse::of(path).map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
     let connection = Connection::open_with_flags(uri, flags).map_err(sqlite_error(path))?;
+    let connection = LedgerConnection { connection, _used: used };
     check_identity(path, &connection)?;
     set_up(&connection).map_err(sqlite_error(path))?;
     Ok(connection)

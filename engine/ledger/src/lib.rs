@@ -52,6 +52,7 @@ mod containment;
 mod database;
 mod evidence;
 mod files;
+mod held_file;
 pub mod keys;
 mod ledger;
 mod live;

@@ -4,16 +4,17 @@
 //! read for it, by two threads that all share. So a thousand who follow cost no thread, no connection and no
 //! second decoding each, and none of them can hold up the engine or another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use daybook_schema::{Seq, StoredEvent, limits};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::containment::contain;
+use crate::containment::{contain, contain_and_log};
 use crate::database::DatabaseError;
 use crate::reader::{ReadError, Reader};
 use crate::shared::Shared;
@@ -31,14 +32,17 @@ struct Wish {
     reply: oneshot::Sender<Result<Vec<StoredEvent>, ReadError>>,
 }
 
+/// Tells the listeners of an engine apart.
+pub(crate) type ListenerNumber = u64;
+
 /// What there is for somebody who goes on from a seq.
 pub(crate) enum Found {
     /// These events.
     Events(Cut),
     /// They lie further back: the file is being read.
     Asked(Answer),
-    /// Nothing yet; told when there is more.
-    NotYet(watch::Receiver<u64>),
+    /// Nothing yet.
+    NotYet,
     /// Nothing, and nothing will come.
     Ended,
 }
@@ -51,6 +55,10 @@ struct Ring {
     /// The newest seq that is in it, or was committed when the first listener came.
     newest: u64,
     listeners: usize,
+    /// The number of the listener that came last.
+    newest_listener: ListenerNumber,
+    /// Of the listeners that wait without blocking.
+    wakers: BTreeMap<ListenerNumber, Waker>,
     wishes: Option<Sender<Wish>>,
     /// Whether a thread reads what is committed into it.
     is_reading: bool,
@@ -62,24 +70,22 @@ pub(crate) struct Live {
     data_dir: PathBuf,
     shared: Arc<Shared>,
     ring: Mutex<Ring>,
-    /// For those who block.
+    /// For those who block; those who do not leave a waker in the ring.
     changed: Condvar,
-    /// For those who do not: the newest seq.
-    told: watch::Sender<u64>,
 }
 
 impl Live {
     pub(crate) fn new(data_dir: &Path, shared: Arc<Shared>) -> Self {
-        let (ring, changed, told) = (Mutex::default(), Condvar::new(), watch::Sender::new(0));
-        Self { data_dir: data_dir.to_owned(), shared, ring, changed, told }
+        let (ring, changed) = (Mutex::default(), Condvar::new());
+        Self { data_dir: data_dir.to_owned(), shared, ring, changed }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a listener; the first one starts the threads.
-    pub(crate) fn add_listener(self: &Arc<Self>) -> Result<(), DatabaseError> {
+    /// Counts a listener, and numbers it; the first one starts the threads.
+    pub(crate) fn add_listener(self: &Arc<Self>) -> Result<ListenerNumber, DatabaseError> {
         let mut ring = self.ring();
         if ring.wishes.is_none() {
             ring.wishes = Some(self.start_reading_threads()?);
@@ -96,11 +102,14 @@ impl Live {
         }
         // Last: whoever could not be served is none.
         ring.listeners += 1;
-        Ok(())
+        ring.newest_listener += 1;
+        Ok(ring.newest_listener)
     }
 
-    pub(crate) fn remove_listener(&self) {
+    pub(crate) fn remove_listener(&self, number: ListenerNumber) {
         let mut ring = self.ring();
+        // A waker is foreign code, and ends after the ring is given back.
+        let _waker = ring.wakers.remove(&number);
         ring.listeners -= 1;
         if ring.listeners == 0 {
             // They end when nobody can ask any more.
@@ -135,18 +144,16 @@ impl Live {
         if let Some(cut) = ring.cut_from(from) {
             return Ok(Found::Events(cut));
         }
-        // Subscribed to while the ring is held: what comes after this look is told.
-        let told = self.told.subscribe();
         let is_in_file = from.get() <= if ring.is_reading { ring.newest } else { committed };
         if is_in_file && let Some(wishes) = &ring.wishes {
             let (reply, answer) = oneshot::channel();
-            drop(wishes.send(Wish { from, reply }));
+            wishes.send(Wish { from, reply }).map_err(|_| ReadError::ReadingStopped)?;
             return Ok(Found::Asked(answer));
         }
         if is_over && from.get() > committed {
             return Ok(Found::Ended);
         }
-        Ok(Found::NotYet(told))
+        Ok(Found::NotYet)
     }
 
     /// Waits until there may be something from a seq on; false when the time is over.
@@ -163,6 +170,23 @@ impl Live {
             }
             ring = self.changed.wait_timeout(ring, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Ready when there may be something from a seq on.
+    pub(crate) fn poll_for(
+        &self,
+        from: Seq,
+        (number, context): (ListenerNumber, &Context<'_>),
+    ) -> Poll<()> {
+        // Foreign code runs while the ring is not held.
+        let waker = context.waker().clone();
+        let mut ring = self.ring();
+        if ring.newest >= from.get() || !ring.is_reading {
+            return Poll::Ready(());
+        }
+        let _before = ring.wakers.insert(number, waker);
+        drop(ring);
+        Poll::Pending
     }
 
     /// Reads what is committed, as long as anybody listens and the ledger is open.
@@ -206,11 +230,14 @@ impl Live {
         self.tell(ring);
     }
 
-    fn tell(&self, ring: MutexGuard<'_, Ring>) {
-        let newest = ring.newest;
+    fn tell(&self, mut ring: MutexGuard<'_, Ring>) {
+        let wakers = std::mem::take(&mut ring.wakers);
         drop(ring);
         self.changed.notify_all();
-        self.told.send_replace(newest);
+        // Each on its own: it is foreign code, and must not keep the others from being woken.
+        for waker in wakers.into_values() {
+            contain_and_log(move || waker.wake());
+        }
     }
 
     fn push(&self, events: &[StoredEvent]) {
@@ -254,7 +281,9 @@ fn answer_wishes(reader: &Reader, wished: &Mutex<Receiver<Wish>>) {
         if !reply.is_closed() {
             let until =
                 Seq::clamped(from.get().saturating_add(limits::EVENTS_PER_CATCH_UP_MAX - 1));
-            drop(reply.send(reader.range(from, until)));
+            let found = reader.range(from, until);
+            // It wakes whoever waits, or ends with the one who went away.
+            contain_and_log(move || drop(reply.send(found)));
         }
     }
 }

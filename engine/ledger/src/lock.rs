@@ -28,29 +28,6 @@ pub enum LockError {
     },
 }
 
-/// Takes the system's own lock (`flock`) of the ledger's file: the lock file may have been removed under the
-/// one who holds it. The file that comes back MUST be closed after SQLite's connections: closing any
-/// descriptor of a file gives back every lock that SQLite has on it in this process.
-pub(crate) fn hold_file(path: &Path) -> Result<File, LockError> {
-    let io_error = |source| LockError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(refused) => {
-            // Whoever holds it may be this very process: closing this descriptor would take the locks from
-            // under its connections. So it stays open, as long as the process lives.
-            std::mem::forget(file);
-            Err(match refused {
-                TryLockError::WouldBlock => {
-                    let holder = "that took it before its lock file was removed".to_owned();
-                    LockError::Held { path: path.to_owned(), holder }
-                }
-                TryLockError::Error(source) => io_error(source),
-            })
-        }
-    }
-}
-
 /// The right to write a ledger, given back when it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct WriterLock {

@@ -14,9 +14,10 @@ use crate::clock::{SystemTimeSource, TimeSource};
 use crate::database::{self, DatabaseError};
 use crate::evidence::{self, LostLedger};
 use crate::files::create_directories;
+use crate::held_file::HeldFile;
 use crate::keys::KeysError;
 use crate::ledger::{Ledger, Submission, SubmitError};
-use crate::lock::{self, LockError, WriterLock};
+use crate::lock::{LockError, WriterLock};
 use crate::newest_head::{self, NewestHead};
 use crate::options::{Options, Time};
 use crate::recovery::{self, KnownHead, Recovery};
@@ -238,7 +239,7 @@ impl LedgerFile {
         let lock = prepare_file(options, &path)?;
         // Where it really lies: SQLite keeps the log there.
         let path = path.canonicalize()?;
-        let file = lock::hold_file(&path)?;
+        let file = HeldFile::take(&path)?;
         let held = HeldConnection { connection: database::open_writer(&path)?, file };
         let genesis = stored_genesis(&path, &held.connection)?;
         if matches!(options.time, Time::FromSubmissions) && !genesis.is_demo {
@@ -275,7 +276,7 @@ impl LedgerFile {
         // Nothing is trusted that only the page cache held.
         sync_log(&self.path)?;
         writer_thread::checkpoint_whole(connection)?;
-        file.sync_all()?;
+        file.sync()?;
         let newest_snapshot_seq =
             found.snapshot.as_ref().map_or(0, |found| found.fold.check.head().seq);
         let mut recovery = match found.snapshot {

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, limits};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use crate::check::{Finding, check_row};
-use crate::database::{self, DatabaseError};
+use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::replay::unreadable_page;
 use crate::row::{COLUMNS, RowView};
 use crate::scan::scan;
@@ -22,6 +22,9 @@ pub enum ReadError {
     /// SQLite could not do it.
     #[error("ledger cannot be read")]
     Sqlite(#[from] rusqlite::Error),
+    /// A thread that reads for those who follow stopped on a broken invariant.
+    #[error("the threads that read the ledger stopped; subscribe again")]
+    ReadingStopped,
 }
 
 impl From<Finding> for ReadError {
@@ -64,7 +67,7 @@ impl From<Finding> for ReadError {
 /// ```
 #[derive(Debug)]
 pub struct Reader {
-    connection: Connection,
+    connection: LedgerConnection,
     genesis: Genesis,
     genesis_hash: EventHash,
 }

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use daybook_schema::{Head, limits};
 use daybook_simulator::State;
-use rusqlite::Connection;
 
-use crate::database::{self, DatabaseError};
+use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::recovery::{self, Recovery};
 use crate::replay::{ReplayError, unreadable_page};
 use crate::scan::scan;
@@ -129,7 +128,7 @@ pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
 /// A snapshot that is being made.
 struct Build {
     data_dir: PathBuf,
-    connection: Connection,
+    connection: LedgerConnection,
     recovery: Recovery,
     /// The seq of the snapshot that it goes on from.
     before: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SendError, SyncSender};
 use std::thread::JoinHandle;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
@@ -14,13 +14,12 @@ use tokio::sync::oneshot;
 
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
-use crate::command_ids::{Applied, CommandIds, Lookup};
+use crate::command_ids::{Applied, CommandIds, IdScopes, Lookup, first_above};
 use crate::containment::contain_and_log;
 use crate::ledger::{Accepted, Submission, SubmitError};
 use crate::options::Time;
 use crate::recovery::Recovery;
 use crate::row::NewRow;
-use crate::scoped_ids::Scope;
 use crate::shared::Shared;
 use crate::writer_thread::{Answer, Batch};
 
@@ -160,7 +159,7 @@ impl Decider {
         let hash = command.to_stored().hash();
         if let Some(id) = submission.id {
             let latest = self.latest(now);
-            match self.ids.look_up((command.user_id(), id), hash, latest) {
+            match self.ids.look_up((command.into(), id), hash, latest) {
                 Lookup::New => {}
                 Lookup::Applied(Applied { first, size, .. }) => {
                     return Decided::Repeat { first, size };
@@ -172,9 +171,7 @@ impl Decider {
                 Lookup::Conflict => return Decided::Now(Err(SubmitError::Conflict)),
                 Lookup::Expired { floor } => {
                     let server_time = latest;
-                    // The first millisecond after the floor.
-                    let above = floor.map(|floor| floor.plus_micros(1_000));
-                    let new_id_time = above.map_or(latest, |above| above.max(latest));
+                    let new_id_time = first_above(floor, latest);
                     let expired = SubmitError::Expired { server_time, floor, new_id_time };
                     return Decided::Now(Err(expired));
                 }
@@ -219,8 +216,9 @@ impl Decider {
                 let rejections = Box::new(rejections);
                 if let Some(id) = submission.id
                     && !rejections.are_passing()
-                    && self.is_known(scope)
+                    && self.is_remembered_when_refused(command)
                 {
+                    let scope = IdScopes::from(command).refused;
                     self.ids.remember_refused((scope, id), (hash, rejections.clone()), now);
                 }
                 Err(SubmitError::Rejected(rejections))
@@ -228,10 +226,13 @@ impl Decider {
         }
     }
 
-    /// Whether refusals are remembered of a scope: of a registered user, and of the operator. Of others there
-    /// could be any number.
-    fn is_known(&self, scope: Scope) -> bool {
-        scope.is_none_or(|user_id| self.state.users.contains_key(&user_id))
+    /// Whether refusals of a command are remembered: a registered user's, and the operator's. Of others there
+    /// could be any number. A registration may be anybody's, who must not fill what belongs to the user; refused
+    /// once it is refused for ever.
+    fn is_remembered_when_refused(&self, command: &Command) -> bool {
+        let is_registered = |user_id| self.state.users.contains_key(&user_id);
+        !matches!(command, Command::RegisterUser { .. })
+            && command.user_id().is_none_or(is_registered)
     }
 
     /// For an hour after the start no idle season is expired: its player may have been kept away by
@@ -329,13 +330,15 @@ pub(crate) fn spawn(
             {
                 decider.take(next, &mut batch);
             }
-            if let Err(unsent) = batches.send(batch) {
-                contain_and_log(move || drop(unsent));
+            if let Err(SendError(unsent)) = batches.send(batch) {
+                unsent.drop_contained();
                 break;
             }
         }
         // What nobody takes any more: questions hold what their askers captured.
-        contain_and_log(move || drop(requests));
+        for request in requests.try_iter() {
+            contain_and_log(move || drop(request));
+        }
     })
 }
 

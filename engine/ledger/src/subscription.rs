@@ -1,5 +1,6 @@
 //! Following a ledger from any seq through catch-up into live.
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use daybook_schema::{Seq, StoredEvent};
 
 use crate::database::DatabaseError;
-use crate::live::{Found, Live};
+use crate::live::{Found, ListenerNumber, Live};
 use crate::reader::{ReadError, Reader};
 
 /// How often a ledger that another process writes is looked at.
@@ -69,13 +70,14 @@ impl Deref for Cut {
 #[derive(Debug)]
 pub struct Subscription {
     live: Arc<Live>,
+    number: ListenerNumber,
     next: Seq,
 }
 
 impl Subscription {
     pub(crate) fn new(live: Arc<Live>, from: Seq) -> Result<Self, DatabaseError> {
-        live.add_listener()?;
-        Ok(Self { live, next: from })
+        let number = live.add_listener()?;
+        Ok(Self { live, number, next: from })
     }
 
     /// The next events; none of them when none came within the timeout, and `None` when the ledger was closed
@@ -91,12 +93,12 @@ impl Subscription {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.blocking_recv().unwrap_or_else(|_| Ok(Vec::new()))?;
+                    let read = answer.blocking_recv().map_err(|_| ReadError::ReadingStopped)??;
                     if let Some(cut) = self.take_read(read) {
                         return Ok(Some(cut));
                     }
                 }
-                Found::NotYet(_) => {
+                Found::NotYet => {
                     if !self.live.wait_for(self.next, deadline) {
                         return Ok(Some(Cut::none()));
                     }
@@ -116,13 +118,14 @@ impl Subscription {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.await.unwrap_or_else(|_| Ok(Vec::new()))?;
+                    let read = answer.await.map_err(|_| ReadError::ReadingStopped)??;
                     if let Some(cut) = self.take_read(read) {
                         return Ok(Some(cut));
                     }
                 }
-                // Whoever tells is gone only with the ledger, which the next look finds.
-                Found::NotYet(mut told) => drop(told.changed().await),
+                Found::NotYet => {
+                    poll_fn(|context| self.live.poll_for(self.next, (self.number, context))).await;
+                }
             }
         }
     }
@@ -141,7 +144,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.live.remove_listener();
+        self.live.remove_listener(self.number);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The thread that owns SQLite: one transaction and one sync a batch, then its answers.
 
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,13 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{Head, LedgerIdentity, Seq, limits};
+use daybook_schema::{Event, Head, LedgerIdentity, Seq, UnixMicros, limits};
 use daybook_simulator::NewEvent;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Row};
 use tokio::sync::oneshot;
 
 use crate::containment::contain_and_log;
-use crate::database;
+use crate::database::{self, LedgerConnection};
+use crate::held_file::HeldFile;
 use crate::ledger::{Accepted, SubmitError, unavailable};
 use crate::row::{COLUMNS, NewRow, RowView, insert};
 use crate::shared::{LogState, Shared};
@@ -33,6 +33,13 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) const fn new(head: Head, identity: LedgerIdentity) -> Self {
         Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head, identity }
+    }
+
+    /// Drops the answers, each on its own: it wakes whoever waits, and two panics at once would end the process.
+    pub(crate) fn drop_contained(self) {
+        for answer in self.answers {
+            contain_and_log(move || drop(answer));
+        }
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -55,19 +62,16 @@ pub(crate) enum Answer {
     Query(Box<dyn FnOnce() + Send>),
 }
 
-/// The connection that writes, and the ledger's file with the system's lock.
-///
-/// INVARIANT: the connection stands first, and so is closed first: closing any descriptor of a file gives back
-/// every lock that the process has on it, and another program that closed the ledger would then take itself for
-/// the last and remove the log under us.
+/// The connection that writes, and the ledger's file with the system's lock: given back when the connection is
+/// closed, so the connection stands first.
 pub(crate) struct HeldConnection {
-    pub(crate) connection: Connection,
-    pub(crate) file: File,
+    pub(crate) connection: LedgerConnection,
+    pub(crate) file: HeldFile,
 }
 
 struct Writer {
     held: HeldConnection,
-    files: Vec<HeldFile>,
+    files: Vec<FileInPlace>,
     shared: Arc<Shared>,
     checkpoints: SyncSender<()>,
     /// Pages in the write-ahead log when the next attempt to start it anew is due.
@@ -78,12 +82,12 @@ struct Writer {
 
 /// A file as it was when the ledger was opened.
 #[derive(Clone)]
-struct HeldFile {
+struct FileInPlace {
     path: PathBuf,
     identity: (u64, u64),
 }
 
-impl HeldFile {
+impl FileInPlace {
     fn of(path: PathBuf) -> std::io::Result<Self> {
         let identity = Self::identify(&path)?;
         Ok(Self { path, identity })
@@ -117,7 +121,7 @@ pub(crate) fn spawn(
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
     let files = [path.clone(), database::log_path(&path)];
-    let files = files.into_iter().map(HeldFile::of).collect::<std::io::Result<Vec<_>>>()?;
+    let files = files.into_iter().map(FileInPlace::of).collect::<std::io::Result<Vec<_>>>()?;
     let checkpointer =
         std::thread::Builder::new().name("daybook-checkpoint".to_owned()).spawn({
             let (files, shared) = (files.clone(), Arc::clone(&shared));
@@ -145,14 +149,18 @@ pub(crate) fn spawn(
             tracing::warn!("the checkpoint thread stopped on a broken invariant");
         }
         // After a failure nothing is folded in: the log may not be the file's any more.
-        let folded = if is_sound { database::fold_and_close(connection) } else { Ok(()) };
+        let folded = if is_sound {
+            database::fold_and_close(connection)
+        } else {
+            drop(connection);
+            Ok(())
+        };
         if let Err(error) = folded {
             tracing::warn!(%error, "the write-ahead log was left; the next start folds it in");
         }
-        // After the connection: closing it gives back SQLite's locks.
         drop(file);
         // What was decided but not committed is answered `unavailable` as its replies are dropped.
-        contain_and_log(move || drop(batches));
+        batches.try_iter().for_each(Batch::drop_contained);
     })
 }
 
@@ -165,7 +173,7 @@ impl Writer {
             && self.commit(&batch).map_err(|reason| self.shared.fail(reason)).is_ok()
             && self.files_are_in_their_place();
         if !is_committed {
-            contain_and_log(move || drop(batch));
+            batch.drop_contained();
             return false;
         }
         if !batch.rows.is_empty() {
@@ -211,41 +219,45 @@ impl Writer {
     /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so the
     /// commands that are decided wait for it, and new ones are refused meanwhile.
     fn begin(&self, failed: &impl Fn(rusqlite::Error) -> String) -> Result<(), String> {
-        let mut locked_since = None;
-        loop {
-            let begun = self
-                .held
-                .connection
-                .prepare_cached("BEGIN IMMEDIATE")
-                .and_then(|mut begin| begin.execute([]));
-            match begun {
-                Ok(_) => break,
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-                Err(error) => return Err(failed(error)),
+        let begin = || self.held.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]);
+        match self.while_locked(begin) {
+            Ok(_) => Ok(()),
+            Err(error) if is_busy(&error) => {
+                Err("another program kept ledger.db locked until the end; what was decided meanwhile was \
+                     not applied"
+                    .to_owned())
             }
-            if self.shared.is_stopping() {
-                return Err(
-                    "another program kept ledger.db locked until the end; what was decided \
-                            meanwhile was not applied"
-                        .to_owned(),
-                );
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Tries again for as long as another program keeps the file locked and the ledger is not about to be
+    /// closed; meanwhile new commands are refused.
+    fn while_locked<T>(&self, attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let since = Instant::now();
+        let mut is_told = false;
+        let outcome = loop {
+            match attempt() {
+                Err(error) if is_busy(&error) && !self.shared.is_stopping() => {}
+                outcome => break outcome,
             }
-            if locked_since.is_none() {
-                locked_since = Some(Instant::now());
-                self.shared.set_locked(locked_since);
+            if !is_told {
+                is_told = true;
+                self.shared.set_locked(Some(since));
                 tracing::warn!(
                     "another program keeps ledger.db locked: nothing is written until it lets go"
                 );
             }
-        }
-        if let Some(since) = locked_since {
+        };
+        if is_told {
             self.shared.set_locked(None);
-            tracing::info!(
-                seconds = since.elapsed().as_secs(),
-                "the lock is gone: writing goes on"
-            );
+            let seconds = since.elapsed().as_secs();
+            match &outcome {
+                Ok(_) => tracing::info!(seconds, "the lock is gone: writing goes on"),
+                Err(error) => tracing::warn!(seconds, %error, "waiting for the lock was given up"),
+            }
         }
-        Ok(())
+        outcome
     }
 
     fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<()> {
@@ -274,26 +286,23 @@ impl Writer {
 
     /// The same answer as the first time, from the command's events.
     fn read_answer(&self, first: Seq, size: u8) -> Result<Accepted, String> {
-        let mut events = Vec::with_capacity(usize::from(size));
-        let mut last = None;
-        let read = |error: rusqlite::Error| error.to_string();
-        let mut statement = self
-            .held
-            .connection
-            .prepare_cached(&format!(
+        let read = || -> rusqlite::Result<Result<Vec<_>, String>> {
+            let mut statement = self.held.connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"
-            ))
-            .map_err(read)?;
-        let mut rows = statement.query((first.get().cast_signed(), size)).map_err(read)?;
-        while let Some(row) = rows.next().map_err(read)? {
-            let row = RowView::read(row).map_err(read)?.map_err(|error| error.to_string())?;
-            let event =
-                daybook_schema::Event::decode(row.header.kind, row.header.version, row.payload)
-                    .map_err(|error| format!("event {}: {error}", row.header.seq))?;
-            events.push(NewEvent { stream: row.header.stream, event });
-            last =
-                Some((Head { seq: row.header.seq.get(), hash: row.hash }, row.header.recorded_at));
-        }
+            ))?;
+            let mut rows = statement.query((first.get().cast_signed(), size))?;
+            let mut found = Vec::with_capacity(usize::from(size));
+            while let Some(row) = rows.next()? {
+                match decoded(row)? {
+                    Ok(event) => found.push(event),
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            }
+            Ok(Ok(found))
+        };
+        let found = self.while_locked(read).map_err(|error| error.to_string())??;
+        let last = found.last().map(|(head, recorded_at, _)| (*head, *recorded_at));
+        let events: Vec<NewEvent> = found.into_iter().map(|(_, _, event)| event).collect();
         match last {
             Some((head, recorded_at)) if events.len() == usize::from(size) => {
                 Ok(Accepted { first_seq: first, head, recorded_at, events })
@@ -344,6 +353,23 @@ impl Writer {
     }
 }
 
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// A row's event, its head and its time; or what is wrong with it.
+fn decoded(row: &Row<'_>) -> rusqlite::Result<Result<(Head, UnixMicros, NewEvent), String>> {
+    let row = match RowView::read(row)? {
+        Ok(row) => row,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let head = Head { seq: row.header.seq.get(), hash: row.hash };
+    let event = Event::decode(row.header.kind, row.header.version, row.payload);
+    Ok(event
+        .map(|event| (head, row.header.recorded_at, NewEvent { stream: row.header.stream, event }))
+        .map_err(|error| format!("event {}: {error}", row.header.seq)))
+}
+
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, LogPages)> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let [busy, written, checkpointed]: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
@@ -364,7 +390,11 @@ pub(crate) fn checkpoint_whole(connection: &Connection) -> rusqlite::Result<()> 
 }
 
 /// Passive checkpoints, one for each wish, on a connection of their own.
-fn checkpoint_beside(path: &Path, (files, shared): (&[HeldFile], &Shared), wanted: &Receiver<()>) {
+fn checkpoint_beside(
+    path: &Path,
+    (files, shared): (&[FileInPlace], &Shared),
+    wanted: &Receiver<()>,
+) {
     let connection = match database::open_writer(path) {
         Ok(connection) => connection,
         Err(error) => {
@@ -374,7 +404,7 @@ fn checkpoint_beside(path: &Path, (files, shared): (&[HeldFile], &Shared), wante
     };
     while wanted.recv().is_ok() {
         // A log that is not this file's any more would damage it.
-        if shared.failure().is_some() || !files.iter().all(HeldFile::is_in_its_place) {
+        if shared.failure().is_some() || !files.iter().all(FileInPlace::is_in_its_place) {
             continue;
         }
         if let Err(error) = checkpoint(&connection, "PASSIVE") {

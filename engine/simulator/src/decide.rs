@@ -172,8 +172,11 @@ impl<'a> Table<'a> {
     /// Whether one of the newest numbers up to `count` derives what is looked for. The search is bounded:
     /// however much a user did before, an unknown id costs no more than that.
     fn is_derived(&self, count: u32, derives: impl Fn(LedgerIdentity, u32) -> bool) -> bool {
-        let oldest = count.saturating_sub(limits::DERIVED_NUMBERS_SEARCHED_MAX).saturating_add(1);
         let epochs = self.state.epochs.iter().rev().take(limits::DERIVED_EPOCHS_SEARCHED_MAX);
+        // So many in all, however many epochs there are.
+        let epoch_count = u32::try_from(epochs.len()).unwrap_or(u32::MAX).max(1);
+        let searched = limits::DERIVED_NUMBERS_SEARCHED_MAX / epoch_count;
+        let oldest = count.saturating_sub(searched).saturating_add(1);
         let ledger_id = self.state.identity().ledger_id;
         epochs.into_iter().any(|&epoch| {
             let identity = LedgerIdentity { ledger_id, epoch };

@@ -234,10 +234,15 @@ impl Rejection {
         }
     }
 
-    /// Whether it passes without anything that the player does: with time, or by what the operator does.
+    /// Whether it passes: with time, by what the operator does, or because a day that was named comes. What
+    /// was sent too early may be accepted later.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        self.retry_at().is_some() || matches!(self, Self::KeyUnavailable | Self::CommitmentOutdated)
+        match self {
+            Self::KeyUnavailable | Self::CommitmentOutdated => true,
+            Self::WrongDay { expected, current } => expected.get() > current.get(),
+            _ => self.retry_at().is_some(),
+        }
     }
 }
 
@@ -263,8 +268,7 @@ impl Rejections {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// Whether each of them passes without anything that the player does: the same command may then be
-    /// accepted later, under the same id.
+    /// Whether each of them passes: the same command may then be accepted later, under the same id.
     #[must_use]
     pub fn are_passing(&self) -> bool {
         self.iter().all(Rejection::is_passing)

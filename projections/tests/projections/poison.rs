@@ -266,3 +266,29 @@ async fn watches_that_ended_leave_nothing() {
     drop(first);
     assert_eq!(hub.seasons_watched(), 0);
 }
+
+/// Holds another watch, and lets go of it when it is woken.
+struct LetsGo(std::sync::Mutex<Option<daybook_projections::Watch>>);
+
+impl std::task::Wake for LetsGo {
+    fn wake(self: std::sync::Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+/// Who is told of something may come back to the hub at once.
+#[test]
+fn a_watcher_that_is_woken_may_end_another_watch() {
+    let hub = daybook_projections::NoticeHub::default();
+    let season_id = daybook_schema::SeasonId::from_bytes([1; 16]);
+    let mut watch = hub.watch(season_id);
+    let other = std::sync::Mutex::new(Some(hub.watch(season_id)));
+    let waker = std::sync::Arc::new(LetsGo(other)).into();
+    let mut next = Box::pin(watch.next());
+    assert!(next.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let hash = daybook_schema::EventHash::new([1; 32]);
+    hub.tell(daybook_projections::Notice { season_id, seq: 7, hash, kinds: vec![] });
+    drop(next);
+    drop(watch);
+    assert_eq!(hub.seasons_watched(), 0);
+}

@@ -286,14 +286,14 @@ pub(crate) struct OpeningArguments {
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) accept_loss: bool,
     /// The clock is right although it is far ahead of the newest event: it is about this time, such as
-    /// 2026-12-24T18:00:00Z, give or take a day
+    /// 2026-12-24T18:00:00Z, give or take a day. Counts only where the clock is that far ahead
     #[arg(long, env = "DAYBOOK_ACCEPT_CLOCK", value_name = "TIME", value_parser = parse_time)]
     pub(crate) accept_clock: Option<UnixMicros>,
 }
 
 fn parse_time(text: &str) -> Result<UnixMicros, String> {
     let time: jiff::Timestamp =
-        text.parse().map_err(|error| format!("a time is such as 2026-12-24T18:00:00Z: {error}"))?;
+        text.parse().map_err(|_| "expected a time such as 2026-12-24T18:00:00Z".to_owned())?;
     Ok(UnixMicros::new(time.as_microsecond()))
 }
 

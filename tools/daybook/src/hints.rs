@@ -1,6 +1,7 @@
 //! What to do about an error, in the command's own words: the libraries know nothing of its options.
 
 use std::error::Error;
+use std::path::Path;
 
 use daybook_ledger::keys::KeysError;
 use daybook_ledger::{DatabaseError, OpenError, ReadError, ReplayError, VerifyError};
@@ -52,6 +53,9 @@ fn of(cause: &(dyn Error + 'static)) -> Option<&'static str> {
 
 fn of_database(error: &DatabaseError) -> Option<&'static str> {
     Some(match error {
+        DatabaseError::Missing { path } if was_there(path) => {
+            "what lies beside it tells of a ledger that was there: put it back, or name another with --data"
+        }
         DatabaseError::Missing { .. } => "`daybook demo` makes one, or name another with --data",
         DatabaseError::NotALedger { .. } => "name another directory with --data",
         DatabaseError::StrayLog { .. } => "or name another directory with --data",
@@ -60,6 +64,15 @@ fn of_database(error: &DatabaseError) -> Option<&'static str> {
         DatabaseError::Io { .. } => "see to its rights, or name another directory with --data",
         DatabaseError::NewerFormat { .. } => return None,
     })
+}
+
+/// Whether something beside a ledger's place tells that there was one.
+fn was_there(path: &Path) -> bool {
+    let beside = |name: &str| path.with_file_name(name);
+    let heads = std::fs::read_dir(beside("keys")).into_iter().flatten().flatten();
+    let has_head =
+        heads.map(|file| file.path()).any(|file| file.extension() == Some("head".as_ref()));
+    has_head || beside("snapshots").exists() || beside("game.db").exists()
 }
 
 fn of_open(error: &OpenError) -> Option<&'static str> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
-use daybook_projections::{known_heads, outdate_lost};
+use daybook_projections::{MigrationError, known_heads, outdate_lost};
 use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, State};
 use serde::Serialize;
@@ -102,7 +102,10 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
         let known = state.season_keys.iter().find(|status| status.key_id == key_id)?;
         Some((state, known))
     });
-    let Some((state, known)) = known else { return "not in force yet".to_owned() };
+    let Some((state, known)) = known else {
+        let reason = if state.is_some() { "not in force yet" } else { "no ledger is here" };
+        return reason.to_owned();
+    };
     if state.current_key() == Some(key_id) {
         return "in force".to_owned();
     }
@@ -126,6 +129,10 @@ fn rotate(
     keyring.insert(fresh.clone());
     let data = &common.data.data;
     let game_db = opening.database.path(data)?;
+    if opening.database.database_url.is_some() && !game_db.exists() {
+        // What was named and is not there tells nothing, and must not be taken for telling that nothing is lost.
+        return Err(MigrationError::Missing { path: game_db }.into());
+    }
     let ledger_id = daybook_ledger::Reader::open(data)?.genesis().ledger_id;
     let of_read_models = crate::runtime()?.block_on(known_heads(&game_db, ledger_id));
     let options = Options::new(data, keyring.clone())

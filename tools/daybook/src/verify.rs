@@ -64,6 +64,7 @@ fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
         }
         // Whoever has no right to the keys verifies without them, unless they were asked for.
         Err(error) if arguments.keys.keys.is_none() => {
+            let error = crate::in_one_line(&error.into());
             note(&format!("the signed newest head is not looked at: {error}"));
             None
         }

@@ -241,6 +241,17 @@ fn read_models_tell_that_a_ledger_lost_events() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(told.contains("(the position of `") && told.contains("game.db)"), "{told}");
+    // A URL that names another file, or none, does not silence them.
+    let nothing = directory.path().join("nothing.db");
+    for (url, words) in [(&ledger, "it holds `"), (&nothing, "there is no `")] {
+        let before = std::fs::read(&ledger).unwrap();
+        let mut rotate = command(&["keys", "rotate", "--data", data]);
+        let refused = rotate.env("DATABASE_URL", url).output().unwrap();
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains(words) && told.trim_end().lines().count() == 1, "{told}");
+        assert!(std::fs::read(&ledger).unwrap() == before && !nothing.exists());
+    }
     assert!(run(&["keys", "rotate", "--accept-loss", "--data", data]).status.success());
     assert!(run(&["keys", "rotate", "--data", data]).status.success());
     tables_follow(directory.path());
@@ -249,6 +260,11 @@ fn read_models_tell_that_a_ledger_lost_events() {
     let game_db = directory.path().join("game.db");
     let found = runtime.block_on(rows_of(&game_db, &tables())).unwrap();
     same("after an accepted loss", &expected, &found).unwrap();
+
+    // Where the ledger is gone, what lies beside it is named, and no new one is advised.
+    std::fs::remove_file(&ledger).unwrap();
+    let told = String::from_utf8_lossy(&run(&["verify", "--data", data]).stderr).into_owned();
+    assert!(told.contains("put it back") && !told.contains("demo"), "{told}");
 }
 
 /// Lets a worker process follow the ledger to its end.

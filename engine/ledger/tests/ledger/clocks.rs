@@ -9,7 +9,9 @@ use daybook_ledger::{
     Ledger, NewLedger, OpenError, Options, Reader, Submission, SubmitError, Time, TimeSource,
     Verdict, VerifyOptions, verify,
 };
-use daybook_schema::{Command, CommandId, UnixMicros, UserId};
+use daybook_schema::{
+    Command, CommandId, SessionEndReason, SessionNumber, UnixMicros, UserId, limits,
+};
 use daybook_simulator::Keyring;
 
 use crate::fixture::{START, season_key};
@@ -143,4 +145,34 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
     ledger.close().unwrap();
     let report = verify(directory.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
+}
+
+/// The wall clock was ten minutes ahead for a moment, when a client was refused until its ids ran out: the time
+/// that it is told for a new id is let in when the clock is right again.
+#[test]
+fn the_time_that_an_expired_id_is_told_is_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
+    let ledger = open(directory.path(), &hands);
+    let key_id = season_key().key_id();
+    let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
+    ledger.submit(rotate).unwrap().wait().unwrap();
+    register(&ledger, START).unwrap();
+    let user_id =
+        ledger.query(|state| *state.users.keys().next().unwrap()).unwrap().wait().unwrap();
+    hands.pass(600 * SECOND, 0);
+    let send = |at, random, command| {
+        let submission = Submission::new(command).with_id(CommandId::from_parts(at, [random; 10]));
+        ledger.submit(submission).unwrap().wait()
+    };
+    let session_number = SessionNumber::new(9).unwrap();
+    let reason = SessionEndReason::Logout;
+    for number in 0..=limits::REFUSED_IDS_PER_SCOPE_MAX as u8 {
+        let at = hands.wall().plus_micros(50 * SECOND + i64::from(number) * 1_000);
+        send(at, number, Command::EndSession { user_id, session_number, reason }).unwrap_err();
+    }
+    hands.pass(-600 * SECOND, 0);
+    let expired = send(hands.wall(), 200, Command::StartSession { user_id }).unwrap_err();
+    let SubmitError::Expired { new_id_time, .. } = expired else { panic!("{expired}") };
+    send(new_id_time, 201, Command::StartSession { user_id }).unwrap();
 }

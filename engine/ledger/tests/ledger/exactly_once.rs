@@ -130,6 +130,11 @@ fn a_late_copy_does_not_bet_on_the_next_day() {
     assert_eq!(rejections.first().code(), "WRONG_DAY");
     let next = fixture.next_id();
     assert!(send(&mut fixture, next, 2).is_ok());
+    // One that overtook the day before it is refused, and may come again under its id when its day is there.
+    let early = fixture.next_id();
+    assert!(send(&mut fixture, early, 3).is_err());
+    fixture.advance(user_id, season_id, 2);
+    send(&mut fixture, early, 3).unwrap();
     fixture.close();
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
 }

@@ -7,7 +7,8 @@ use daybook_ledger::{
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, CommandId, DayNumber, Event, LedgerId, Pot, RulesetNumber, limits,
+    BetType, Coins, Command, CommandId, DayNumber, Event, LedgerId, Pot, RulesetNumber,
+    SessionEndReason, SessionNumber, SuspicionCode, limits,
 };
 use daybook_simulator::{Keyring, RULESET_1, Rules, Rulesets, State};
 
@@ -64,6 +65,32 @@ fn a_flood_of_one_client_locks_nobody_out() {
     }
     fixture.close();
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
+}
+
+/// Somebody who registers another's id over and over does not lock that user out.
+#[test]
+fn registering_somebody_elses_id_takes_nothing_from_him() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    assert_eq!(flood(&fixture, &Command::RegisterUser { user_id }, 200), 0);
+    let id = fixture.next_id();
+    fixture.send(id, Command::StartSession { user_id }).unwrap();
+}
+
+/// What a player has refused does not keep the operator from acting on him.
+#[test]
+fn refusals_of_a_player_take_nothing_from_the_operator() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let season_id = fixture.start(user_id);
+    let session_number = SessionNumber::new(77).unwrap();
+    let reason = SessionEndReason::Logout;
+    assert_eq!(flood(&fixture, &Command::EndSession { user_id, session_number, reason }, 200), 0);
+    let (day_number, code) = (DayNumber::new(1).unwrap(), SuspicionCode::CoinManipulation);
+    let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
+    let id = fixture.next_id();
+    let accepted = fixture.send(id, flag.clone()).unwrap();
+    assert_eq!(fixture.send(id, flag).unwrap(), accepted, "and it is applied once");
 }
 
 /// The engine's own commands wait for their turn where others fill the queue.

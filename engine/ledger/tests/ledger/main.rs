@@ -11,6 +11,7 @@ mod clocks;
 mod crash;
 mod exactly_once;
 mod fixture;
+mod foreign_code;
 mod format_example;
 mod frozen;
 mod hostile;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use daybook_ledger::{
     Ledger, LockError, OpenError, Pending, Reader, Submission, SubmitError, Verdict,
 };
-use daybook_schema::{Command, limits};
+use daybook_schema::{Command, EventHash, Head, limits};
 
 use crate::fixture::{Fixture, user};
 
@@ -15,6 +15,14 @@ fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Another program opens the ledger, reads it and closes it.
+fn look_from_outside(fixture: &Fixture) {
+    let look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                c.execute('SELECT count(*) FROM events').fetchall(); c.close()";
+    let mut python = Process::new("python3");
+    assert!(python.args(["-c", look]).arg(fixture.database()).status().unwrap().success());
 }
 
 /// A write lock that somebody's shell holds: what is decided waits for it, what is new is refused, certainly not
@@ -97,15 +105,62 @@ fn a_lock_file_that_was_removed_lets_nobody_in() {
     let error = Ledger::open(fixture.options()).unwrap_err();
     assert!(matches!(error, OpenError::Lock(LockError::Held { .. })), "{error}");
     // And the attempt took nothing from the first: another program still does not take itself for the last.
-    let look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
-                c.execute('SELECT count(*) FROM events').fetchall(); c.close()";
-    let mut python = Process::new("python3");
-    assert!(python.args(["-c", look]).arg(fixture.database()).status().unwrap().success());
+    look_from_outside(&fixture);
     fixture.must(Command::StartSession { user_id });
     let head = fixture.ledger().head();
     assert_eq!(Reader::open(fixture.path()).unwrap().head().unwrap(), head);
     fixture.close();
     assert_eq!(fixture.verify(true).head, head);
+}
+
+/// A reader that stays while the process closes the ledger, or fails to open it, keeps its locks: another program
+/// that looks in later does not take itself for the last, and removes no log.
+#[test]
+fn a_reader_keeps_its_locks_while_the_ledger_is_closed_and_opened() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let reader = Reader::open(fixture.path()).unwrap();
+    reader.head().unwrap();
+    let missing = Head { seq: 99, hash: EventHash::new([1; 32]) };
+    for fails in [false, true] {
+        fixture.close();
+        if fails {
+            let error = Ledger::open(fixture.options().known_heads([missing])).unwrap_err();
+            assert!(matches!(error, OpenError::Behind { .. }), "{error}");
+        }
+        fixture.open();
+        fixture.must(Command::StartSession { user_id });
+        look_from_outside(&fixture);
+        fixture.must(Command::StartSession { user_id });
+        let head = fixture.ledger().head();
+        assert_eq!(reader.head().unwrap(), head);
+        fixture.close();
+        fixture.open();
+        assert_eq!(fixture.ledger().head(), head);
+    }
+    fixture.close();
+    assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
+}
+
+/// Attempts that are refused leave nothing open, however many there are.
+#[test]
+fn refused_attempts_leave_no_file_open() {
+    let fixture = Fixture::new();
+    let files = || {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter(|file| {
+                let link = std::fs::read_link(file.as_ref().unwrap().path());
+                link.is_ok_and(|link| link == fixture.database())
+            })
+            .count()
+    };
+    let before = files();
+    for _ in 0..20 {
+        drop(std::fs::remove_file(fixture.path().join("ledger.lock")));
+        assert!(Ledger::open(fixture.options()).is_err());
+    }
+    assert_eq!(files(), before);
 }
 
 /// The log is removed and another program compacts the file. The ledger notices, and does not fold the removed

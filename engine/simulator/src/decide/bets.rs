@@ -20,8 +20,8 @@ impl Table<'_> {
             Rejection::SeasonComplete => Rejection::NotInActionPhase,
             other => other,
         })?;
-        let mut rejections: Vec<Rejection> =
-            [self.check_day(season), self.check_pace(season)].into_iter().flatten().collect();
+        self.check_day(season)?;
+        let mut rejections: Vec<Rejection> = self.check_pace(season).into_iter().collect();
         let mut balance = season.coins();
         let mut taken = season.bets.iter().filter(|(_, bet)| bet.is_some()).fold(
             Vec::with_capacity(limits::POTS),
@@ -54,10 +54,14 @@ impl Table<'_> {
         Ok(events)
     }
 
-    /// A copy that comes late must not bet on the next day.
-    fn check_day(&self, season: &Season) -> Option<Rejection> {
-        let (expected, current) = (self.context.expected_day?, season.day_number);
-        (expected != current).then_some(Rejection::WrongDay { expected, current })
+    /// A copy that comes late must not bet on the next day. What else there is to check is checked against the
+    /// day that was meant.
+    fn check_day(&self, season: &Season) -> Result<(), Rejection> {
+        let current = season.day_number;
+        match self.context.expected_day {
+            Some(expected) if expected != current => Err(Rejection::WrongDay { expected, current }),
+            _ => Ok(()),
+        }
     }
 
     fn check_pace(&self, season: &Season) -> Option<Rejection> {
