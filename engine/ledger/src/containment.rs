@@ -1,4 +1,4 @@
-//! Foreign code within the engine's threads: a panic of it is told to whom it belongs, and ends nothing.
+//! Foreign code within the engine's threads: a panic of it is told to its caller, and ends nothing.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, catch_unwind};

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use daybook_schema::limits;
+
 /// Syncs the names in a directory.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all())
@@ -40,6 +42,13 @@ fn create_directories_with(builder: &DirBuilder, path: &Path) -> io::Result<()> 
 /// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
 pub(crate) fn sqlite_path(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)
+}
+
+/// The free bytes of a directory's disk, where they are too few to write.
+pub(crate) fn lacks_room(directory: &Path) -> io::Result<Option<u64>> {
+    let found = rustix::fs::statvfs(directory)?;
+    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    Ok((free_bytes < limits::DISK_FREE_BYTES_MIN).then_some(free_bytes))
 }
 
 /// Whether the process has as many files open as it may: SQLite says no more than that it cannot open one.

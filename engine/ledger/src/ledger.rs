@@ -15,6 +15,7 @@ use daybook_simulator::{NewEvent, Rejections, State};
 use tokio::sync::oneshot;
 
 use crate::database::DatabaseError;
+use crate::files::lacks_room;
 use crate::lock::WriterLock;
 use crate::reader::Reader;
 
@@ -326,7 +327,8 @@ impl Ledger {
     /// How the ledger fares, for those who watch over it.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.health()
+        // What cannot be told is not held against the disk.
+        self.shared.health(lacks_room(self.data_dir()).unwrap_or(None))
     }
 
     /// A reader of this ledger.

@@ -140,7 +140,7 @@ impl Ledger {
             due_events,
         };
         let grounds = Grounds { keys, rulesets, time };
-        let decider = Decider::new(recovery, (data_dir.clone(), Arc::clone(&shared)), grounds);
+        let decider = Decider::new(recovery, data_dir.clone(), grounds);
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let writer = writer_thread::spawn(held, (path, Arc::clone(&shared)), to_commit)?;

@@ -15,7 +15,6 @@ struct Published {
     stopping: bool,
     closed: bool,
     locked_since: Option<Instant>,
-    lacks_room: Option<u64>,
     log: LogState,
 }
 
@@ -60,7 +59,6 @@ impl Shared {
             stopping: false,
             closed: false,
             locked_since: None,
-            lacks_room: None,
             log: LogState::default(),
         };
         Self { published: Mutex::new(published), changed: Condvar::new() }
@@ -96,12 +94,13 @@ impl Shared {
         })
     }
 
-    pub(crate) fn health(&self) -> Health {
+    /// How the ledger fares; `read_only_free_bytes` is what the disk says at this moment.
+    pub(crate) fn health(&self, read_only_free_bytes: Option<u64>) -> Health {
         self.with(|published| Health {
             head: published.head,
             failure: published.failure.clone(),
             locked_for: published.locked_since.map(|since| since.elapsed()),
-            read_only_free_bytes: published.lacks_room,
+            read_only_free_bytes,
             log_bytes: published.log.bytes,
             is_log_held: published.log.is_held,
         })
@@ -110,10 +109,6 @@ impl Shared {
     /// Since when another program has kept the ledger locked, or that it does no longer.
     pub(crate) fn set_locked(&self, since: Option<Instant>) {
         self.with(|published| published.locked_since = since);
-    }
-
-    pub(crate) fn set_room(&self, lacks_room: Option<u64>) {
-        self.with(|published| published.lacks_room = lacks_room);
     }
 
     pub(crate) fn set_log(&self, log: LogState) {

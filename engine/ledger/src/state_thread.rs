@@ -16,6 +16,7 @@ use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, IdScopes, Lookup, first_above};
 use crate::containment::contain_and_log;
+use crate::files::lacks_room;
 use crate::ledger::{Accepted, Submission, SubmitError};
 use crate::options::Time;
 use crate::recovery::Recovery;
@@ -59,7 +60,6 @@ pub(crate) struct Decider {
 /// The room on the ledger's disk.
 struct Disk {
     data_dir: PathBuf,
-    shared: Arc<Shared>,
     /// The free bytes where they are too few.
     lacks_room: Option<u64>,
 }
@@ -67,9 +67,7 @@ struct Disk {
 impl Disk {
     /// Looks at the room that is left; what cannot be told is not held against the disk.
     fn look(&mut self) {
-        let Ok(found) = rustix::fs::statvfs(&self.data_dir) else { return };
-        let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
-        let lacks_room = (free_bytes < limits::DISK_FREE_BYTES_MIN).then_some(free_bytes);
+        let Ok(lacks_room) = lacks_room(&self.data_dir) else { return };
         match (self.lacks_room, lacks_room) {
             (None, Some(free_bytes)) => {
                 tracing::warn!(
@@ -77,13 +75,10 @@ impl Disk {
                     "the disk is all but full: read-only until there is room"
                 );
             }
-            (Some(_), None) => tracing::info!(free_bytes, "there is room again: writing goes on"),
+            (Some(_), None) => tracing::info!("there is room again: writing goes on"),
             _ => {}
         }
-        if self.lacks_room != lacks_room {
-            self.lacks_room = lacks_room;
-            self.shared.set_room(lacks_room);
-        }
+        self.lacks_room = lacks_room;
     }
 }
 
@@ -97,7 +92,7 @@ pub(crate) struct Grounds {
 impl Decider {
     pub(crate) fn new(
         Recovery { fold, ids }: Recovery,
-        (data_dir, shared): (PathBuf, Arc<Shared>),
+        data_dir: PathBuf,
         Grounds { keys, rulesets, time }: Grounds,
     ) -> Self {
         let head = fold.check.head();
@@ -117,7 +112,7 @@ impl Decider {
             CommandClock::Ledger(clock) => clock.now(),
             CommandClock::Submissions(newest) => *newest,
         };
-        let disk = Disk { data_dir, shared, lacks_room: None };
+        let disk = Disk { data_dir, lacks_room: None };
         Self {
             state,
             heads,

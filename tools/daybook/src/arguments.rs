@@ -245,7 +245,7 @@ pub(crate) enum KeysCommand {
     Init(KeysCommonArguments),
     /// Put a new season key in force and publish every waiting player's commitment anew
     ///
-    /// A key of the directory that was never in force is taken before another is made.
+    /// A key of the directory that was never in force in this ledger is taken before another is made.
     #[command(after_help = "Examples:\n  daybook keys rotate\n  daybook keys rotate --compromised")]
     Rotate {
         #[command(flatten)]
