@@ -83,7 +83,7 @@ pub use evidence::LostLedger;
 pub use files::create_directories;
 pub use ledger::{Accepted, Ledger, Pending, Submission, SubmitError, Withdrawn};
 pub use lock::{LockError, WriterLock};
-pub use newest_head::{NewestHead, is_signed_block, is_signed_unknown_head};
+pub use newest_head::{NewestHead, is_signed_block, is_signed_unknown_head, read_newest_head};
 pub use open::OpenError;
 pub use options::{KnownLedger, NewLedger, Options, Time};
 pub use reader::{Events, ReadError, Reader};

@@ -65,19 +65,7 @@ impl NewestHead {
     /// # Errors
     /// [`KeysError`] when the file cannot be read, or is not what this key signed for this ledger.
     pub fn read(&self, ledger_id: LedgerId) -> Result<Option<Head>, KeysError> {
-        let path = self.path(ledger_id);
-        let text = match std::fs::metadata(&path) {
-            // What is no file could be read for ever.
-            Ok(found) if !found.is_file() => return Err(KeysError::NotAHead { path }),
-            Ok(_) => std::fs::read(&path)
-                .map_err(|source| KeysError::Io { path: path.clone(), source })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(KeysError::Io { path, source }),
-        };
-        let head = std::str::from_utf8(&text)
-            .ok()
-            .and_then(|text| parse(text, ledger_id, &self.signing_key.verifying_key()));
-        head.map(Some).ok_or(KeysError::NotAHead { path })
+        read_newest_head(&self.directory, ledger_id, &self.signing_key.verifying_key())
     }
 
     /// Signs a head and puts it in the place of the one before; synced before it returns.
@@ -115,6 +103,30 @@ impl NewestHead {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the newest head that was written for a ledger into a keys directory, if one was. The verifying key is
+/// enough: who checks a ledger needs no secret of it.
+///
+/// # Errors
+/// [`KeysError`] when the file cannot be read, or is not what this key signed for this ledger.
+pub fn read_newest_head(
+    directory: &Path,
+    ledger_id: LedgerId,
+    key: &VerifyingKey,
+) -> Result<Option<Head>, KeysError> {
+    let path = directory.join(format!("{ledger_id}{ENDING}"));
+    let text = match std::fs::metadata(&path) {
+        // What is no file could be read for ever.
+        Ok(found) if !found.is_file() => return Err(KeysError::NotAHead { path }),
+        Ok(_) => {
+            std::fs::read(&path).map_err(|source| KeysError::Io { path: path.clone(), source })?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(KeysError::Io { path, source }),
+    };
+    let head = std::str::from_utf8(&text).ok().and_then(|text| parse(text, ledger_id, key));
+    head.map(Some).ok_or(KeysError::NotAHead { path })
 }
 
 /// Starts the thread that writes the newest committed head, at most once in an interval and once more

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daybook_schema::{
-    CommandHash, Event, EventHash, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind, limits,
+    CommandHash, Event, EventHash, Genesis, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind,
+    limits,
 };
 use daybook_simulator::{AuditKeys, Context, NewEvent, Rulesets, decide, reconstruct};
 use rusqlite::Connection;
@@ -44,6 +45,10 @@ pub struct UnrevealedSeason {
 pub struct Report {
     /// The verdict.
     pub verdict: Verdict,
+    /// Which ledger it is; none where its genesis cannot be read or is not what its hash says.
+    pub genesis: Option<Genesis>,
+    /// The heads that it was held to: of its snapshots, and those that were given.
+    pub held_to: Vec<KnownHead>,
     /// How many events were checked.
     pub events: u64,
     /// The newest event that was checked.
@@ -87,6 +92,8 @@ pub fn verify(
     let started = Instant::now();
     let mut report = Report {
         verdict: Verdict::Intact,
+        genesis: None,
+        held_to: Vec::new(),
         events: 0,
         head: Head { seq: 0, hash: EventHash::new([0; 32]) },
         first_bad_seq: None,
@@ -158,9 +165,12 @@ fn examine(
     };
     // Listed before the rows are read: a writer may be at work, and its newer ones are not meant.
     let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
-    let known = stored.map(|stored| snapshot::known_heads(data_dir, &stored.genesis));
+    report.genesis = stored.map(|stored| stored.genesis);
+    let known = report.genesis.as_ref().map(|genesis| snapshot::known_heads(data_dir, genesis));
     let mut heads = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     heads.extend_from_slice(&options.heads);
+    heads.sort_by_key(|known| known.head.seq);
+    report.held_to.clone_from(&heads);
     check_rows(connection, check, (&mut *report, progress))?;
     check_heads(connection, heads, report.head)?;
     if options.full {
@@ -243,14 +253,13 @@ fn check_structure(connection: &Connection) -> Result<(), Finding> {
 /// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.
 fn check_heads(
     connection: &Connection,
-    mut heads: Vec<KnownHead>,
+    heads: Vec<KnownHead>,
     newest: Head,
 ) -> Result<(), Finding> {
     if let Some(beyond) = heads.iter().find(|known| known.head.seq > newest.seq) {
         let detail = format!("the ledger ends at {}, there was a head {beyond}", newest.seq);
         return Err(Finding::at(Verdict::Truncated, newest.seq.cast_signed() + 1, detail));
     }
-    heads.sort_by_key(|known| known.head.seq);
     heads.iter().try_for_each(|known| check_head(connection, known))
 }
 

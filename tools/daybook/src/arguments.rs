@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
-use daybook_ledger::Head;
+use daybook_ledger::{Head, VerifyingKey};
 use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
 
 use crate::Outcome;
@@ -161,6 +161,11 @@ pub(crate) struct VerifyArguments {
     /// Hold the ledger to a head noted earlier; may be given more than once
     #[arg(long, env = "DAYBOOK_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
     pub(crate) head: Vec<Head>,
+    /// Read the signed newest head in the keys directory with this key, as `keys list` shows it; no private
+    /// key is needed then
+    #[arg(long, env = "DAYBOOK_VERIFYING_KEY", value_name = "HEX",
+          value_parser = read_models::parse_key)]
+    pub(crate) verifying_key: Option<VerifyingKey>,
 }
 
 #[derive(Args, Debug)]

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use daybook_ledger::keys::{KeysError, load};
-use daybook_ledger::{KnownHead, Reader, Report, Verdict, VerifyOptions, verify};
+use daybook_ledger::{
+    KnownHead, Reader, Report, Verdict, VerifyOptions, VerifyingKey, read_newest_head, verify,
+};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -12,6 +14,9 @@ use crate::output::{grouped, note, progress_bar, write_json, write_line};
 #[derive(Serialize)]
 struct ReportJson {
     verdict: &'static str,
+    ledger_id: Option<String>,
+    is_demo: Option<bool>,
+    held_to: Vec<HeldToJson>,
     events: u64,
     head_seq: u64,
     head_hash: String,
@@ -20,6 +25,13 @@ struct ReportJson {
     state_hash: Option<String>,
     seconds: f64,
     unrevealed_seasons: Vec<UnrevealedJson>,
+}
+
+#[derive(Serialize)]
+struct HeldToJson {
+    head_seq: u64,
+    head_hash: String,
+    source: String,
 }
 
 #[derive(Serialize)]
@@ -48,41 +60,59 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     })
 }
 
-/// The heads that were given, and the signed one where the keys are at hand.
+/// The heads that were given, and the signed one where the key that signed it is known.
 fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
     let mut heads: Vec<KnownHead> = arguments.head.iter().copied().map(KnownHead::from).collect();
     // What is no ledger is told by the verification itself.
     let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(heads) };
-    let keys = match load(&arguments.keys.directory(&arguments.data.data)) {
-        Ok(keys) => Some(keys),
+    let Some(key) = verifying_key(arguments)? else { return Ok(heads) };
+    let ledger_id = reader.genesis().ledger_id;
+    let directory = arguments.keys.directory(&arguments.data.data);
+    match read_newest_head(&directory, ledger_id, &key)? {
+        Some(head) => {
+            let source = format!("signed, in {}", directory.display());
+            heads.push(KnownHead { head, source });
+        }
+        None => note(&format!(
+            "no signed newest head is looked at: none of {ledger_id} lies in `{}`",
+            directory.display()
+        )),
+    }
+    Ok(heads)
+}
+
+/// The key that the newest head is signed with: the one that was given, or that of the keys directory.
+fn verifying_key(arguments: &VerifyArguments) -> Result<Option<VerifyingKey>> {
+    if let Some(key) = arguments.verifying_key {
+        return Ok(Some(key));
+    }
+    match load(&arguments.keys.directory(&arguments.data.data)) {
+        Ok(keys) => Ok(Some(keys.verifying_key)),
         Err(KeysError::Missing { path }) if arguments.keys.keys.is_none() => {
             let path = path.display();
             note(&format!(
                 "no signed newest head is looked at: no keys at `{path}`; --keys names them"
             ));
-            None
+            Ok(None)
         }
         // Whoever has no right to the keys verifies without them, unless they were asked for.
         Err(error) if arguments.keys.keys.is_none() => {
             let error = crate::in_one_line(&error.into());
-            note(&format!("the signed newest head is not looked at: {error}"));
-            None
+            note(&format!(
+                "the signed newest head is not looked at: {error}; --verifying-key reads it without them"
+            ));
+            Ok(None)
         }
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(keys) = keys {
-        let ledger_id = reader.genesis().ledger_id;
-        if let Some(head) = keys.newest_head.read(ledger_id)? {
-            let source = keys.newest_head.path(ledger_id).display().to_string();
-            heads.push(KnownHead { head, source });
-        }
+        Err(error) => Err(error.into()),
     }
-    Ok(heads)
 }
 
 fn to_json(report: &Report) -> ReportJson {
     ReportJson {
         verdict: report.verdict.as_str(),
+        ledger_id: report.genesis.map(|genesis| genesis.ledger_id.to_string()),
+        is_demo: report.genesis.map(|genesis| genesis.is_demo),
+        held_to: report.held_to.iter().map(held_to_json).collect(),
         events: report.events,
         head_seq: report.head.seq,
         head_hash: report.head.hash.to_string(),
@@ -101,12 +131,24 @@ fn to_json(report: &Report) -> ReportJson {
     }
 }
 
+fn held_to_json(known: &KnownHead) -> HeldToJson {
+    HeldToJson {
+        head_seq: known.head.seq,
+        head_hash: known.head.hash.to_string(),
+        source: known.source.clone(),
+    }
+}
+
 /// The report as a person reads it.
 pub(crate) fn to_text(report: &Report, full: bool) -> String {
     let mut lines = vec![match report.first_bad_seq {
         None => format!("verdict     {}", report.verdict.as_str()),
         Some(seq) => format!("verdict     {} at seq {seq}", report.verdict.as_str()),
     }];
+    if let Some(genesis) = &report.genesis {
+        let whose = if genesis.is_demo { ", a demo's" } else { "" };
+        lines.push(format!("ledger      {}{whose}", genesis.ledger_id));
+    }
     if !report.detail.is_empty() {
         lines.push(format!("detail      {}", report.detail));
     }
@@ -119,6 +161,11 @@ pub(crate) fn to_text(report: &Report, full: bool) -> String {
     lines.push(format!("checked     {checked}"));
     lines.push(format!("events      {} in {seconds:.2} s", grouped(report.events)));
     lines.push(format!("head        {}", report.head));
+    let nothing = "no head: that events at its end were taken away would not be seen".to_owned();
+    let mut held_to: Vec<String> = report.held_to.iter().map(ToString::to_string).collect();
+    held_to.extend(held_to.is_empty().then_some(nothing));
+    let labels = std::iter::once("held to").chain(std::iter::repeat(""));
+    lines.extend(labels.zip(held_to).map(|(label, head)| format!("{label:<12}{head}")));
     if let Some(hash) = report.state_hash {
         lines.push(format!("state hash  {hash}"));
     }

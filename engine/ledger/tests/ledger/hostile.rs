@@ -7,8 +7,8 @@ use daybook_ledger::{
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, CommandId, DayNumber, Event, LedgerId, Pot, RulesetNumber,
-    SessionEndReason, SessionNumber, SuspicionCode, limits,
+    BetType, Coins, Command, CommandId, DayNumber, EpochNonce, Event, LedgerId, Pot, RulesetNumber,
+    SessionEndReason, SessionNumber, Species, SuspicionCode, limits,
 };
 use daybook_simulator::{Keyring, RULESET_1, Rules, Rulesets, State};
 
@@ -93,12 +93,47 @@ fn refusals_of_a_player_take_nothing_from_the_operator() {
     assert_eq!(fixture.send(id, flag).unwrap(), accepted, "and it is applied once");
 }
 
+/// Of what a user had, the newest 256 are told from what never was: who had more does not make a question cost
+/// more.
+#[test]
+fn what_is_searched_for_does_not_grow_with_what_its_asker_did() {
+    let fixture = &mut Fixture::new();
+    let user_id = fixture.register(1);
+    let apply = |fixture: &Fixture, command| {
+        let submission = Submission::new(command).at(fixture.now);
+        fixture.ledger().submit(submission).unwrap().wait()
+    };
+    let adopt = Command::AdoptSimulin { user_id, species: Species::ALL[0] };
+    let retired: Vec<_> = (0..300)
+        .map(|_| {
+            let accepted = apply(fixture, adopt.clone()).unwrap();
+            let Event::SimulinAdopted(adopted) = &accepted.events[0].event else { panic!() };
+            let simulin_id = adopted.simulin_id;
+            apply(fixture, Command::RetireSimulin { user_id, simulin_id }).unwrap();
+            simulin_id
+        })
+        .collect();
+    let code_of = |fixture: &Fixture, index: usize| {
+        let refused =
+            apply(fixture, Command::RetireSimulin { user_id, simulin_id: retired[index] });
+        let Err(SubmitError::Rejected(rejections)) = refused else { panic!("{refused:?}") };
+        rejections.first().code()
+    };
+    let codes = [0, 43, 44, 299].map(|index| code_of(fixture, index));
+    let [unknown, retired] = ["SIMULIN_NOT_FOUND", "SIMULIN_RETIRED"];
+    assert_eq!(codes, [unknown, unknown, retired, retired]);
+    // Over two epochs each has half of them.
+    fixture.must(Command::RestoreLedger { nonce: EpochNonce::new([7; 16]) });
+    let codes = [171, 172, 299].map(|index| code_of(fixture, index));
+    assert_eq!(codes, [unknown, retired, retired]);
+}
+
 /// The engine's own commands wait for their turn where others fill the queue.
 #[test]
 fn withdrawing_what_is_outdated_waits_for_its_turn() {
     let mut fixture = Fixture::new();
     let user_id = fixture.register(1);
-    fixture.must(Command::RestoreLedger { nonce: daybook_schema::EpochNonce::new([7; 16]) });
+    fixture.must(Command::RestoreLedger { nonce: EpochNonce::new([7; 16]) });
     let ledger = fixture.ledger();
     let (hold, held) = std::sync::mpsc::channel::<()>();
     // The state thread waits here, and the queue fills.

@@ -168,21 +168,32 @@ fn refused_attempts_leave_no_file_open() {
 #[test]
 fn a_file_that_was_compacted_without_its_log_is_left_as_it_is() {
     let mut fixture = Fixture::new();
-    let user_id = fixture.register(1);
-    for _ in 0..200 {
-        fixture.must(Command::StartSession { user_id });
-    }
+    let users: Vec<_> = (1..=20).map(|number| fixture.register(number)).collect();
+    let play = |fixture: &Fixture, count| {
+        let users = users.iter().copied().cycle().take(count);
+        let starts = users.map(|user_id| Command::StartSession { user_id });
+        let submit =
+            |start| fixture.ledger().submit(Submission::new(start).at(fixture.now)).unwrap();
+        let waiting: Vec<_> = starts.map(submit).collect();
+        waiting.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+    };
+    // Most of it is folded in, into pages that the other program puts elsewhere; the rest lies in the log.
+    play(&fixture, 3_000);
+    fixture.close();
+    fixture.open();
+    play(&fixture, 200);
     for ending in ["-wal", "-shm"] {
         let mut path = fixture.database().into_os_string();
         path.push(ending);
         std::fs::remove_file(path).unwrap();
     }
     let compact = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); \
-                   c.execute('VACUUM'); c.close()";
+                   c.execute('PRAGMA auto_vacuum = FULL'); c.execute('VACUUM'); \
+                   c.execute('PRAGMA wal_checkpoint(TRUNCATE)'); c.close()";
     let mut python = Process::new("python3");
     assert!(python.args(["-c", compact]).arg(fixture.database()).status().unwrap().success());
     let id = fixture.next_id();
-    let told = fixture.send(id, Command::RegisterUser { user_id: user(2) }).unwrap_err();
+    let told = fixture.send(id, Command::RegisterUser { user_id: user(99) }).unwrap_err();
     assert!(matches!(&told, SubmitError::Unavailable { reason } if reason.contains("removed")));
     assert!(fixture.ledger.take().unwrap().close().is_err());
     let connection = rusqlite::Connection::open(fixture.database()).unwrap();

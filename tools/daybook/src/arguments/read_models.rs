@@ -171,7 +171,7 @@ impl FeedArguments {
     }
 }
 
-fn parse_key(hex: &str) -> Result<VerifyingKey> {
+pub(super) fn parse_key(hex: &str) -> Result<VerifyingKey> {
     // The same form as an event's hash: 32 bytes in hex.
     let parsed = hex.parse::<daybook_schema::EventHash>().ok();
     let key = parsed.and_then(|bytes| VerifyingKey::from_bytes(bytes.as_bytes()).ok());
