@@ -349,3 +349,25 @@ impl Decider {
         batch.answers.push(answer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use daybook_schema::UserId;
+    use daybook_schema::events::UserRegistered;
+
+    use super::*;
+
+    /// Guards: no event of a command is left out, whatever the rules give.
+    #[test]
+    fn a_command_with_more_events_than_it_may_have_is_not_decided() {
+        let stream = UserId::from_bytes([1; 16]).into();
+        let event = || NewEvent { stream, event: UserRegistered {}.into() };
+        let events = |count: usize| std::iter::repeat_with(event).take(count).collect::<Vec<_>>();
+        let most = limits::EVENTS_PER_COMMAND_MAX;
+        assert_eq!(checked_size(&events(most)).map(usize::from), Ok(most));
+        for count in [0, most + 1, 256, 257] {
+            let refused = checked_size(&events(count));
+            assert!(matches!(refused, Err(SubmitError::Undecided { .. })), "{count}: {refused:?}");
+        }
+    }
+}

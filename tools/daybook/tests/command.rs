@@ -103,6 +103,42 @@ fn verify_replay_and_tail_agree_on_a_demo() {
     assert!(first["payload"]["userId"].as_str().unwrap().starts_with("usr_"));
 }
 
+/// An auditor is told which ledger was verified and what it was held to, and needs no private key for it.
+#[test]
+fn verify_tells_which_ledger_it_was_and_what_it_was_held_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let played = json(&demo(&data, "7"));
+    let data = data.to_str().unwrap();
+    let listed = json(&daybook(&["keys", "list", "--json", "--data", data]));
+    let key = listed["verifying_key"].as_str().unwrap();
+    // What an auditor is handed: the ledger, and the signed head without any key.
+    let keys = directory.path().join("keys");
+    std::fs::rename(Path::new(data).join("keys"), &keys).unwrap();
+    std::fs::remove_dir_all(Path::new(data).join("snapshots")).unwrap();
+    let heads = directory.path().join("heads");
+    std::fs::create_dir(&heads).unwrap();
+    for entry in std::fs::read_dir(&keys).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "head") {
+            std::fs::copy(&path, heads.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let heads = heads.to_str().unwrap();
+    let verify = |more: &[&str]| daybook(&[&["verify", "--json", "--data", data], more].concat());
+    let alone = json(&verify(&[]));
+    assert_eq!((&alone["is_demo"], &alone["held_to"]), (&true.into(), &serde_json::json!([])));
+    assert!(alone["ledger_id"].as_str().unwrap().starts_with("ldg_"));
+    let held = json(&verify(&["--keys", heads, "--verifying-key", key]));
+    assert_eq!(held["held_to"][0]["head_hash"], played["head_hash"]);
+    assert_eq!(held["held_to"].as_array().unwrap().len(), 1);
+    // Another key: the curve's base point.
+    let other = "58".to_owned() + &"66".repeat(31);
+    expect_refusal(&verify(&["--keys", heads, "--verifying-key", &other]), ".head");
+    let text = stdout(&daybook(&["verify", "--data", data]));
+    assert!(text.contains("held to     no head"), "{text}");
+}
+
 #[test]
 fn verify_tells_what_was_altered_and_exits_with_1() {
     let directory = tempfile::tempdir().unwrap();

@@ -152,12 +152,14 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
 #[test]
 fn the_time_that_an_expired_id_is_told_is_let_in() {
     let directory = tempfile::tempdir().unwrap();
-    let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
+    // Later than the ledger's own beginning, which is now.
+    let begin = START.plus_micros(10 * YEAR);
+    let hands = Hands(Arc::new(Mutex::new((begin, Duration::ZERO))));
     let ledger = open(directory.path(), &hands);
     let key_id = season_key().key_id();
     let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
     ledger.submit(rotate).unwrap().wait().unwrap();
-    register(&ledger, START).unwrap();
+    register(&ledger, begin).unwrap();
     let user_id =
         ledger.query(|state| *state.users.keys().next().unwrap()).unwrap().wait().unwrap();
     hands.pass(600 * SECOND, 0);
