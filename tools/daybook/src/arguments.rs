@@ -193,7 +193,8 @@ pub(crate) struct ReplayArguments {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  daybook tail --from 1 | head
+  daybook tail --from 1 --limit 10
+  daybook tail --since 2026-12-24T00:00:00Z --until-time 2026-12-25T00:00:00Z
   daybook tail --follow --kind season_completed
   daybook tail --stream ssn_019b8f0e-… --kind bet_placed,bet_resolved")]
 pub(crate) struct TailArguments {
@@ -202,6 +203,19 @@ pub(crate) struct TailArguments {
     /// The first event to print
     #[arg(long, env = "DAYBOOK_FROM", value_name = "SEQ", default_value_t = Seq::MIN)]
     pub(crate) from: Seq,
+    /// The last event to print
+    #[arg(long, env = "DAYBOOK_UNTIL", value_name = "SEQ", default_value_t = Seq::MAX,
+          hide_default_value = true)]
+    pub(crate) until: Seq,
+    /// Only events that were recorded at this time or later, such as 2026-12-24T18:00:00Z
+    #[arg(long, env = "DAYBOOK_SINCE", value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<UnixMicros>,
+    /// Only events that were recorded before this time
+    #[arg(long, env = "DAYBOOK_UNTIL_TIME", value_name = "TIME", value_parser = parse_time)]
+    pub(crate) until_time: Option<UnixMicros>,
+    /// End after so many events
+    #[arg(long, env = "DAYBOOK_LIMIT", value_name = "N")]
+    pub(crate) limit: Option<u64>,
     /// Wait for more
     #[arg(long, env = "DAYBOOK_FOLLOW", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) follow: bool,

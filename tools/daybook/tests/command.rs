@@ -103,6 +103,44 @@ fn verify_replay_and_tail_agree_on_a_demo() {
     assert!(first["payload"]["userId"].as_str().unwrap().starts_with("usr_"));
 }
 
+/// A part of the log by seq, by time, by number; and what is not there is told.
+#[test]
+fn tail_prints_the_part_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let played = json(&demo(directory.path(), "7"));
+    let tail = |more: &[&str]| daybook(&[&["tail", "--data", data], more].concat());
+    let events: Vec<Value> =
+        stdout(&tail(&[])).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seqs = |more: &[&str]| -> Vec<u64> {
+        let printed = stdout(&tail(more));
+        let seq = |line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
+        printed.lines().map(seq).collect()
+    };
+    assert_eq!(seqs(&["--from", "5", "--until", "9"]), [5, 6, 7, 8, 9]);
+    assert_eq!(seqs(&["--from", "5", "--until", "9", "--follow"]), [5, 6, 7, 8, 9]);
+    assert_eq!(seqs(&["--from", "5", "--limit", "2", "--follow"]), [5, 6]);
+    assert_eq!(seqs(&["--from", "9", "--until", "5"]), [0; 0]);
+    // The demo's second day, whose events are those that the times say.
+    let (since, until) = ("2026-01-06T00:00:00Z", "2026-01-07T00:00:00Z");
+    let day = 1_767_657_600_000_000..1_767_744_000_000_000;
+    let of_day =
+        events.iter().filter(|event| day.contains(&event["recordedMicros"].as_i64().unwrap()));
+    let expected: Vec<u64> = of_day.map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(!expected.is_empty() && expected.len() < events.len());
+    assert_eq!(seqs(&["--since", since, "--until-time", until]), expected);
+    assert_eq!(seqs(&["--since", "2040-01-01T00:00:00Z"]), [0; 0]);
+
+    let nowhere = "ssn_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
+    expect_refusal(
+        &tail(&["--stream", nowhere]),
+        "there is no event of the user, season or ledger",
+    );
+    let beyond = tail(&["--from", "999999999"]);
+    assert!(beyond.status.success() && stderr(&beyond).contains("the ledger ends at"));
+    assert_eq!(events.len() as u64, played["events"].as_u64().unwrap());
+}
+
 /// An auditor is told which ledger was verified and what it was held to, and needs no private key for it.
 #[test]
 fn verify_tells_which_ledger_it_was_and_what_it_was_held_to() {
