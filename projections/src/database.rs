@@ -175,7 +175,7 @@ pub(crate) fn path_in_sql(path: &Path) -> String {
     absolute(path).to_string_lossy().into_owned()
 }
 
-/// Options that change nothing of a file.
+/// Options that set nothing of a file.
 pub(crate) fn look_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(absolute(path))
 }

@@ -6,7 +6,7 @@ use daybook_ledger::{KnownHead, KnownLedger};
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use crate::database::look_options;
+use crate::database::{connect_options, look_options};
 use crate::migrations::{MigrationError, refuse_foreign};
 
 /// The newest event that a projection has applied.
@@ -141,7 +141,10 @@ pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationErr
 /// # Errors
 /// When the file cannot be written.
 pub async fn outdate_lost(path: &Path, has: impl Fn(Head) -> bool) -> Result<(), sqlx::Error> {
-    let Some(mut database) = open_existing(path).await? else { return Ok(()) };
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut database = connect_options(path).connect().await?;
     for (name, position) in all(&mut database).await? {
         if !has(position.head) {
             sqlx::query("UPDATE projection_positions SET version = ?2 WHERE name = ?1")
@@ -157,18 +160,14 @@ pub async fn outdate_lost(path: &Path, has: impl Fn(Head) -> bool) -> Result<(),
 /// No projection has this version.
 const OUTDATED: u32 = 0;
 
-/// Opens a file as it lies: it may be another's.
-async fn open_existing(path: &Path) -> Result<Option<SqliteConnection>, sqlx::Error> {
-    match path.exists() {
-        true => Ok(Some(look_options(path).connect().await?)),
-        false => Ok(None),
-    }
-}
-
 /// All positions of a file of read models; none where there is no file.
 async fn all_of(path: &Path) -> Result<Option<Vec<(String, Position)>>, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    let Some(mut database) = open_existing(path).await.map_err(failed)? else { return Ok(None) };
+    if !path.exists() {
+        return Ok(None);
+    }
+    // It may be another's: nothing is written to it, and no log folded in.
+    let mut database = look_options(path).read_only(true).connect().await.map_err(failed)?;
     refuse_foreign(&mut database, path).await?;
     let positions = all(&mut database).await.map_err(failed)?;
     database.close().await.map_err(failed)?;

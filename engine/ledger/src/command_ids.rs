@@ -41,19 +41,18 @@ pub(crate) enum Lookup<'a> {
     },
 }
 
-/// In which scopes a command's id is looked for.
+/// Whose a command's id is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct IdScopes {
-    /// The user's that the command is about, as in every snapshot.
-    pub(crate) applied: Scope,
-    /// His who sent it: refusals of a user take nothing from what the operator does about him.
-    pub(crate) refused: Scope,
+pub(crate) struct IdOwner {
+    /// The user that the command is about; none where it is about the ledger.
+    scope: Scope,
+    /// Whether the operator sent it: what a user is refused takes nothing from what the operator does about him.
+    is_operators: bool,
 }
 
-impl From<&Command> for IdScopes {
+impl From<&Command> for IdOwner {
     fn from(command: &Command) -> Self {
-        let applied = command.user_id();
-        Self { applied, refused: applied.filter(|_| !command.is_operators()) }
+        Self { scope: command.user_id(), is_operators: command.is_operators() }
     }
 }
 
@@ -72,6 +71,8 @@ pub(crate) struct CommandIds {
     applied: ScopedIds<Applied>,
     /// Those that the rules refused: while the process lives they stay refused.
     refused: ScopedIds<Refused>,
+    /// The same of the operator's commands, by the user that they are about.
+    refused_to_operator: ScopedIds<Refused>,
     /// A floor for all scopes: that of a snapshot of version 1, which had no other.
     common_floor: Option<UnixMicros>,
 }
@@ -89,6 +90,7 @@ impl Default for CommandIds {
         Self {
             applied: ScopedIds::new(applied),
             refused: ScopedIds::new(refused),
+            refused_to_operator: ScopedIds::new(refused),
             common_floor: None,
         }
     }
@@ -127,22 +129,22 @@ impl CommandIds {
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.
     pub(crate) fn look_up(
         &self,
-        (scopes, id): (IdScopes, CommandId),
+        (owner, id): (IdOwner, CommandId),
         hash: CommandHash,
         latest: UnixMicros,
     ) -> Lookup<'_> {
-        match self.applied.get(scopes.applied, id) {
+        let refused = if owner.is_operators { &self.refused_to_operator } else { &self.refused };
+        match self.applied.get(owner.scope, id) {
             Some(applied) if applied.hash == hash => return Lookup::Applied(*applied),
             Some(_) => return Lookup::Conflict,
             None => {}
         }
-        match self.refused.get(scopes.refused, id) {
+        match refused.get(owner.scope, id) {
             Some(refused) if refused.hash == hash => return Lookup::Refused(&refused.rejections),
             Some(_) => return Lookup::Conflict,
             None => {}
         }
-        let (applied, refused) =
-            (self.applied.floor(scopes.applied), self.refused.floor(scopes.refused));
+        let (applied, refused) = (self.applied.floor(owner.scope), refused.floor(owner.scope));
         let floors = [applied, refused, self.common_floor];
         let floor = floors.into_iter().max().flatten();
         // The first time after the floor is let in, wherever the clock was when the floor rose.
@@ -170,12 +172,14 @@ impl CommandIds {
     /// Remembers that a command of a registered user, or of the operator, was refused.
     pub(crate) fn remember_refused(
         &mut self,
-        (scope, id): (Scope, CommandId),
+        (owner, id): (IdOwner, CommandId),
         (hash, rejections): (CommandHash, Box<Rejections>),
         now: UnixMicros,
     ) {
-        self.refused.remember(scope, id, Refused { hash, rejections });
-        self.refused.forget_before(now.plus_micros(-limits::COMMAND_ID_WINDOW_MICROS));
+        let ids =
+            if owner.is_operators { &mut self.refused_to_operator } else { &mut self.refused };
+        ids.remember(owner.scope, id, Refused { hash, rejections });
+        ids.forget_before(now.plus_micros(-limits::COMMAND_ID_WINDOW_MICROS));
     }
 
     /// What a start without a snapshot knows: the ids whose time lies within the last minute before
@@ -195,8 +199,8 @@ mod tests {
 
     const HASH: CommandHash = CommandHash::new([1; 16]);
 
-    fn scopes(scope: Scope) -> IdScopes {
-        IdScopes { applied: scope, refused: scope }
+    fn owner(scope: Scope) -> IdOwner {
+        IdOwner { scope, is_operators: false }
     }
 
     fn scope(number: u64) -> Scope {
@@ -232,13 +236,13 @@ mod tests {
             random[..8].copy_from_slice(&number.to_le_bytes());
             let id = CommandId::from_parts(UnixMicros::new(micros), random);
             let scoped = (scope(number % 1_000), id);
-            match ids.look_up((scopes(scoped.0), scoped.1), HASH, now) {
+            match ids.look_up((owner(scoped.0), scoped.1), HASH, now) {
                 Lookup::New => ids.remember_applied(scoped, applied(number), now),
                 Lookup::Expired { .. } => forgotten += 1,
                 other => panic!("{other:?}"),
             }
             if number % 1_000 == 0 {
-                let known = ids.look_up((scopes(scoped.0), scoped.1), HASH, now);
+                let known = ids.look_up((owner(scoped.0), scoped.1), HASH, now);
                 assert!(
                     matches!(known, Lookup::Applied(_) | Lookup::Expired { .. }),
                     "{number} would be applied twice"
@@ -257,24 +261,24 @@ mod tests {
         let now = UnixMicros::from_seconds(1_000);
         let (flooder, other) = (scope(1), scope(2));
         ids.remember_applied((other, id(999_000, 1)), applied(1), now);
-        ids.remember_refused((other, id(999_001, 1)), refused(), now);
+        ids.remember_refused((owner(other), id(999_001, 1)), refused(), now);
         for number in 0..1_000_000u32 {
             let mut random = [0; 10];
             random[6..].copy_from_slice(&number.to_le_bytes());
             let ahead = CommandId::from_parts(UnixMicros::from_seconds(1_055), random);
             ids.remember_applied((flooder, ahead), applied(2), now);
-            ids.remember_refused((flooder, ahead), refused(), now);
+            ids.remember_refused((owner(flooder), ahead), refused(), now);
         }
         // The other's id is one of these.
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX + 1);
         assert_eq!(ids.refused.len(), limits::REFUSED_IDS_PER_SCOPE_MAX + 1);
-        let honest = |scope| ids.look_up((scopes(scope), id(1_000_000, 9)), HASH, now);
+        let honest = |scope| ids.look_up((owner(scope), id(1_000_000, 9)), HASH, now);
         assert!(matches!(honest(flooder), Lookup::Expired { floor: Some(_) }));
         assert!(matches!(honest(other), Lookup::New));
         assert!(matches!(honest(None), Lookup::New));
-        let known = ids.look_up((scopes(other), id(999_000, 1)), HASH, now);
+        let known = ids.look_up((owner(other), id(999_000, 1)), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
-        let known = ids.look_up((scopes(other), id(999_001, 1)), HASH, now);
+        let known = ids.look_up((owner(other), id(999_001, 1)), HASH, now);
         assert!(matches!(known, Lookup::Refused(_)), "{known:?}");
     }
 
@@ -291,7 +295,7 @@ mod tests {
             }
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_MAX);
-        let known = ids.look_up((scopes(scope(0)), id(1, 1)), HASH, now);
+        let known = ids.look_up((owner(scope(0)), id(1, 1)), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
     }
 
@@ -303,12 +307,12 @@ mod tests {
         let now = UnixMicros::new(count * 1_000);
         let scope = scope(1);
         for millis in 1..=count {
-            assert!(matches!(ids.look_up((scopes(scope), id(millis, 0)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up((owner(scope), id(millis, 0)), HASH, now), Lookup::New));
             let applied = applied(millis.unsigned_abs());
             ids.remember_applied((scope, id(millis, 0)), applied, now);
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX);
-        let look_up = |millis, random| ids.look_up((scopes(scope), id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up((owner(scope), id(millis, random)), HASH, now);
         assert!(matches!(look_up(1_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_000, 9), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_001, 0), Lookup::Applied(_)));
@@ -322,9 +326,9 @@ mod tests {
         let now = UnixMicros::from_seconds(100);
         let scope = scope(1);
         for millis in 0..=limits::REFUSED_IDS_PER_SCOPE_MAX as i64 {
-            ids.remember_refused((scope, id(90_000 + millis, 0)), refused(), now);
+            ids.remember_refused((owner(scope), id(90_000 + millis, 0)), refused(), now);
         }
-        let look_up = |millis, random| ids.look_up((scopes(scope), id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up((owner(scope), id(millis, random)), HASH, now);
         assert!(matches!(look_up(90_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(90_001, 0), Lookup::Refused(_)));
         assert!(matches!(look_up(90_001, 9), Lookup::New));
@@ -337,10 +341,10 @@ mod tests {
         let now = UnixMicros::from_seconds(100);
         let scope = scope(1);
         ids.remember_applied((scope, id(100_000, 1)), applied(1), now);
-        ids.remember_refused((scope, id(100_001, 1)), refused(), now);
+        ids.remember_refused((owner(scope), id(100_001, 1)), refused(), now);
         let other = CommandHash::new([2; 16]);
         let look_up =
-            |millis, random, hash| ids.look_up((scopes(scope), id(millis, random)), hash, now);
+            |millis, random, hash| ids.look_up((owner(scope), id(millis, random)), hash, now);
         assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(160_000, 2, HASH), Lookup::New));
@@ -353,10 +357,10 @@ mod tests {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(10_000_000);
         let scope = scope(1);
-        assert!(matches!(ids.look_up((scopes(scope), id(5, 1)), HASH, now), Lookup::New));
+        assert!(matches!(ids.look_up((owner(scope), id(5, 1)), HASH, now), Lookup::New));
         ids.remember_applied((scope, id(5, 1)), applied(1), now);
         assert!(
-            matches!(ids.look_up((scopes(scope), id(5, 1)), HASH, now), Lookup::Expired { .. }),
+            matches!(ids.look_up((owner(scope), id(5, 1)), HASH, now), Lookup::Expired { .. }),
             "an id older than the window is forgotten at once, and so refused"
         );
     }
@@ -386,9 +390,9 @@ mod tests {
         let ids = CommandIds::new(Some(floor), [], []);
         let now = UnixMicros::from_seconds(100);
         for scope in [None, scope(1), scope(2)] {
-            let at_floor = ids.look_up((scopes(scope), id(50_000, 1)), HASH, now);
+            let at_floor = ids.look_up((owner(scope), id(50_000, 1)), HASH, now);
             assert!(matches!(at_floor, Lookup::Expired { .. }), "{at_floor:?}");
-            assert!(matches!(ids.look_up((scopes(scope), id(50_001, 1)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up((owner(scope), id(50_001, 1)), HASH, now), Lookup::New));
         }
     }
 }

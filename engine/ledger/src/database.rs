@@ -118,6 +118,7 @@ fn open_file(path: &Path, flags: OpenFlags) -> Result<LedgerConnection, Database
     let file = sqlite_path(path).map_err(io_error)?;
     let used = FileUse::of(path).map_err(io_error)?;
     let connection = Connection::open_with_flags(file, flags).map_err(sqlite_error(path))?;
+    used.check(path).map_err(io_error)?;
     Ok(LedgerConnection { connection, _used: used })
 }
 
@@ -210,7 +211,7 @@ fn open_immutable(path: &Path) -> Result<LedgerConnection, DatabaseError> {
 /// Whether there is a file that may be read. It is not opened: closing any descriptor of a file gives back
 /// every lock that the process has on it, SQLite's too, and another program that then closes the ledger
 /// would take itself for the last and remove the log under a writer.
-fn check_file(path: &Path) -> Result<(), DatabaseError> {
+pub(crate) fn check_file(path: &Path) -> Result<(), DatabaseError> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => rustix::fs::access(path, rustix::fs::Access::READ_OK)
             .map_err(|errno| DatabaseError::Io { path: path.to_owned(), source: errno.into() }),

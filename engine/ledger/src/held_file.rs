@@ -5,9 +5,9 @@
 //! a descriptor of our own stays open as long as any connection of this process to that file.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +48,18 @@ impl FileUse {
         let id = file_id(&std::fs::metadata(path)?);
         opened().entry(id).or_default().uses += 1;
         Ok(Self { id })
+    }
+
+    /// Whether the path still names the file that is meant: it was opened meanwhile.
+    pub(crate) fn check(&self, path: &Path) -> io::Result<()> {
+        self.check_found(&std::fs::metadata(path)?)
+    }
+
+    fn check_found(&self, found: &std::fs::Metadata) -> io::Result<()> {
+        if file_id(found) == self.id {
+            return Ok(());
+        }
+        Err(io::Error::other("another file was put in its place while it was opened; try again"))
     }
 }
 
@@ -90,7 +102,7 @@ impl HeldFile {
         }
         let file = match ours.file.clone() {
             Some(file) => file,
-            None => match File::open(path) {
+            None => match open_same(path, &used) {
                 Ok(file) => Arc::clone(ours.file.insert(Arc::new(file))),
                 Err(error) => return Err(release(opened, used, io_error(error))),
             },
@@ -112,6 +124,14 @@ impl HeldFile {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// Opens the file that is meant, and no other. It does not wait, as for a pipe it would.
+fn open_same(path: &Path, used: &FileUse) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    used.check_found(&file.metadata()?)?;
+    Ok(file)
 }
 
 /// Gives the mutex back before the use, which takes it.

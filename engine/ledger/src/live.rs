@@ -87,6 +87,18 @@ impl Live {
     /// Counts a listener, and numbers it; the first one starts the threads.
     pub(crate) fn add_listener(self: &Arc<Self>) -> Result<ListenerNumber, DatabaseError> {
         let mut ring = self.ring();
+        let started = self.start_threads(&mut ring);
+        // Whoever could not be served is none.
+        if started.is_ok() {
+            ring.listeners += 1;
+            ring.newest_listener += 1;
+        }
+        ring.stop_reading_threads();
+        started.map(|()| ring.newest_listener)
+    }
+
+    /// Starts the threads that are not there yet.
+    fn start_threads(self: &Arc<Self>, ring: &mut Ring) -> Result<(), DatabaseError> {
         if ring.wishes.is_none() {
             ring.wishes = Some(self.start_reading_threads()?);
         }
@@ -100,21 +112,23 @@ impl Live {
             })?;
             (ring.is_reading, ring.newest) = (true, self.shared.head().seq);
         }
-        // Last: whoever could not be served is none.
-        ring.listeners += 1;
-        ring.newest_listener += 1;
-        Ok(ring.newest_listener)
+        Ok(())
     }
 
     pub(crate) fn remove_listener(&self, number: ListenerNumber) {
+        self.forget_waker(number);
         let mut ring = self.ring();
-        // A waker is foreign code, and ends after the ring is given back.
-        let _waker = ring.wakers.remove(&number);
         ring.listeners -= 1;
-        if ring.listeners == 0 {
-            // They end when nobody can ask any more.
-            ring.wishes = None;
-        }
+        ring.stop_reading_threads();
+    }
+
+    /// A listener waits no more.
+    pub(crate) fn forget_waker(&self, number: ListenerNumber) {
+        let mut ring = self.ring();
+        let waker = ring.wakers.remove(&number);
+        // A waker is foreign code: it ends when the ring is given back.
+        drop(ring);
+        drop(waker);
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), DatabaseError> {
@@ -147,7 +161,8 @@ impl Live {
         let is_in_file = from.get() <= if ring.is_reading { ring.newest } else { committed };
         if is_in_file && let Some(wishes) = &ring.wishes {
             let (reply, answer) = oneshot::channel();
-            wishes.send(Wish { from, reply }).map_err(|_| ReadError::ReadingStopped)?;
+            // The threads outlive every channel to them.
+            drop(wishes.send(Wish { from, reply }));
             return Ok(Found::Asked(answer));
         }
         if is_over && from.get() > committed {
@@ -184,8 +199,9 @@ impl Live {
         if ring.newest >= from.get() || !ring.is_reading {
             return Poll::Ready(());
         }
-        let _before = ring.wakers.insert(number, waker);
+        let before = ring.wakers.insert(number, waker);
         drop(ring);
+        drop(before);
         Poll::Pending
     }
 
@@ -250,6 +266,13 @@ impl Live {
 }
 
 impl Ring {
+    /// The threads that read the file end when nobody can ask any more.
+    fn stop_reading_threads(&mut self) {
+        if self.listeners == 0 {
+            self.wishes = None;
+        }
+    }
+
     /// The cut that holds an event, from it on.
     fn cut_from(&self, from: Seq) -> Option<Cut> {
         let starts_before =
@@ -281,7 +304,8 @@ fn answer_wishes(reader: &Reader, wished: &Mutex<Receiver<Wish>>) {
         if !reply.is_closed() {
             let until =
                 Seq::clamped(from.get().saturating_add(limits::EVENTS_PER_CATCH_UP_MAX - 1));
-            let found = reader.range(from, until);
+            let found = contain(|| reader.range(from, until));
+            let found = found.unwrap_or_else(|reason| Err(ReadError::BrokeOff { reason }));
             // It wakes whoever waits, or ends with the one who went away.
             contain_and_log(move || drop(reply.send(found)));
         }

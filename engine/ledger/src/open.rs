@@ -239,6 +239,7 @@ impl LedgerFile {
         let lock = prepare_file(options, &path)?;
         // Where it really lies: SQLite keeps the log there.
         let path = path.canonicalize()?;
+        database::check_file(&path)?;
         let file = HeldFile::take(&path)?;
         let held = HeldConnection { connection: database::open_writer(&path)?, file };
         let genesis = stored_genesis(&path, &held.connection)?;

@@ -22,9 +22,12 @@ pub enum ReadError {
     /// SQLite could not do it.
     #[error("ledger cannot be read")]
     Sqlite(#[from] rusqlite::Error),
-    /// A thread that reads for those who follow stopped on a broken invariant.
-    #[error("the threads that read the ledger stopped; subscribe again")]
-    ReadingStopped,
+    /// Reading for those who follow broke off on a broken invariant; it may be asked again.
+    #[error("reading the ledger broke off: {reason}")]
+    BrokeOff {
+        /// What it broke off with.
+        reason: String,
+    },
 }
 
 impl From<Finding> for ReadError {

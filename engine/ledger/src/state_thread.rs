@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SendError, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
-use crate::command_ids::{Applied, CommandIds, IdScopes, Lookup, first_above};
+use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
 use crate::containment::contain_and_log;
 use crate::files::lacks_room;
 use crate::ledger::{Accepted, Submission, SubmitError};
@@ -213,8 +213,11 @@ impl Decider {
                     && !rejections.are_passing()
                     && self.is_remembered_when_refused(command)
                 {
-                    let scope = IdScopes::from(command).refused;
-                    self.ids.remember_refused((scope, id), (hash, rejections.clone()), now);
+                    self.ids.remember_refused(
+                        (command.into(), id),
+                        (hash, rejections.clone()),
+                        now,
+                    );
                 }
                 Err(SubmitError::Rejected(rejections))
             }
@@ -325,8 +328,7 @@ pub(crate) fn spawn(
             {
                 decider.take(next, &mut batch);
             }
-            if let Err(SendError(unsent)) = batches.send(batch) {
-                unsent.drop_contained();
+            if batches.send(batch).is_err() {
                 break;
             }
         }
@@ -334,6 +336,7 @@ pub(crate) fn spawn(
         for request in requests.try_iter() {
             contain_and_log(move || drop(request));
         }
+        contain_and_log(move || drop(requests));
     })
 }
 

@@ -93,7 +93,7 @@ impl Subscription {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.blocking_recv().map_err(|_| ReadError::ReadingStopped)??;
+                    let read = answer.blocking_recv().map_err(|_| broke_off())??;
                     if let Some(cut) = self.take_read(read) {
                         return Ok(Some(cut));
                     }
@@ -118,12 +118,13 @@ impl Subscription {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.await.map_err(|_| ReadError::ReadingStopped)??;
+                    let read = answer.await.map_err(|_| broke_off())??;
                     if let Some(cut) = self.take_read(read) {
                         return Ok(Some(cut));
                     }
                 }
                 Found::NotYet => {
+                    let _waiting = Waiting { live: &self.live, number: self.number };
                     poll_fn(|context| self.live.poll_for(self.next, (self.number, context))).await;
                 }
             }
@@ -139,6 +140,22 @@ impl Subscription {
 
     fn take_read(&mut self, read: Vec<StoredEvent>) -> Option<Cut> {
         (!read.is_empty()).then(|| self.take(Cut::new(read.into(), 0)))
+    }
+}
+
+fn broke_off() -> ReadError {
+    ReadError::BrokeOff { reason: "the thread that reads ended".to_owned() }
+}
+
+/// Leaves no waker behind, also where the wait is given up.
+struct Waiting<'a> {
+    live: &'a Live,
+    number: ListenerNumber,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.live.forget_waker(self.number);
     }
 }
 

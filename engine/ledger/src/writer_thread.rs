@@ -35,16 +35,18 @@ impl Batch {
         Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head, identity }
     }
 
-    /// Drops the answers, each on its own: it wakes whoever waits, and two panics at once would end the process.
-    pub(crate) fn drop_contained(self) {
-        for answer in self.answers {
-            contain_and_log(move || drop(answer));
-        }
-    }
-
     pub(crate) const fn is_full(&self) -> bool {
         self.answers.len() >= limits::COMMANDS_PER_BATCH_MAX
             || self.rows.len() >= limits::EVENTS_PER_BATCH_MAX
+    }
+}
+
+impl Drop for Batch {
+    /// Each answer on its own: it wakes whoever waits, and two panics at once would end the process.
+    fn drop(&mut self) {
+        for answer in self.answers.drain(..) {
+            contain_and_log(move || drop(answer));
+        }
     }
 }
 
@@ -160,26 +162,26 @@ pub(crate) fn spawn(
         }
         drop(file);
         // What was decided but not committed is answered `unavailable` as its replies are dropped.
-        batches.try_iter().for_each(Batch::drop_contained);
+        drop(batches);
     })
 }
 
 impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
-    fn take(&mut self, batch: Batch) -> bool {
+    fn take(&mut self, mut batch: Batch) -> bool {
         // SQLite would go on writing to a file that nobody finds again; nor may a commit be acknowledged if
         // that happened meanwhile.
         let is_committed = self.files_are_in_their_place()
             && self.commit(&batch).map_err(|reason| self.shared.fail(reason)).is_ok()
             && self.files_are_in_their_place();
         if !is_committed {
-            batch.drop_contained();
+            drop(batch);
             return false;
         }
         if !batch.rows.is_empty() {
             self.shared.publish(batch.head, batch.identity);
         }
-        for answer in batch.answers {
+        for answer in batch.answers.drain(..) {
             // It wakes whoever waits, or ends with the one who went away.
             contain_and_log(|| self.answer(answer));
         }

@@ -297,3 +297,24 @@ fn a_new_pair_is_numbered_after_all_and_named_plainly() {
     let alone = Migrations::game().and_directory(directory.path()).unwrap_err();
     assert!(alone.to_string().contains("needs both"), "{alone}");
 }
+
+/// A file of something else is refused without a trace: its log may be all that is left of its newest rows.
+#[tokio::test]
+async fn looking_for_positions_in_a_foreign_file_leaves_it_as_it_lies() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let live = rusqlite::Connection::open(path("live.db")).unwrap();
+    live.pragma_update(None, "journal_mode", "WAL").unwrap();
+    live.execute_batch("CREATE TABLE other (x); INSERT INTO other VALUES (1)").unwrap();
+    for ending in ["", "-wal"] {
+        let copied =
+            std::fs::copy(path(&format!("live.db{ending}")), path(&format!("copy.db{ending}")));
+        copied.unwrap();
+    }
+    let bytes = || ["copy.db", "copy.db-wal"].map(|name| std::fs::read(path(name)).unwrap());
+    let before = bytes();
+    let ledger_id = daybook_schema::LedgerId::from_bytes([1; 16]);
+    let refused = daybook_projections::known_heads(&path("copy.db"), ledger_id).await.unwrap_err();
+    assert!(matches!(refused, MigrationError::Foreign { .. }), "{refused}");
+    assert!(bytes() == before);
+}

@@ -1,11 +1,11 @@
 //! Guards: what callers bring along, and the engine's threads run, ends nothing and keeps nobody else waiting.
 
-use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use daybook_ledger::{Pending, Submission};
+use daybook_ledger::{Pending, Submission, Subscription};
 use daybook_schema::{Command, Seq};
 
 use crate::fixture::Fixture;
@@ -126,4 +126,37 @@ fn the_end_is_told_to_whoever_asks_at_that_moment() {
         fixture.close();
         listener.join().unwrap();
     }
+}
+
+/// Holds another subscription, which ends with it.
+struct Holds(Mutex<Option<Subscription>>);
+
+impl Wake for Holds {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+/// What a subscriber leaves behind may end another subscription, at whatever moment it is dropped.
+#[test]
+fn a_waker_may_end_another_subscription() {
+    let mut fixture = Fixture::new();
+    let user_id = fixture.register(1);
+    let next = Seq::new(fixture.ledger().head().seq + 1).unwrap();
+    let subscribe = || fixture.ledger().subscribe(next).unwrap();
+    let holding = || Waker::from(Arc::new(Holds(Mutex::new(Some(subscribe())))));
+    // Once as the wait is given up, once as the next event wakes it.
+    let mut given_up = subscribe();
+    let mut waiting = Box::pin(given_up.next());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&holding())).is_pending());
+    drop(waiting);
+    drop(given_up);
+    let mut woken = subscribe();
+    let mut waiting = Box::pin(woken.next());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&holding())).is_pending());
+    let mut honest = subscribe();
+    fixture.must(Command::StartSession { user_id });
+    assert_eq!(honest.next_events(Duration::MAX).unwrap().unwrap().len(), 1);
+    drop(waiting);
+    fixture.close();
 }

@@ -5,7 +5,7 @@ use std::process::Command as Process;
 use std::time::Duration;
 
 use daybook_ledger::{
-    Ledger, LockError, OpenError, Pending, Reader, Submission, SubmitError, Verdict,
+    DatabaseError, Ledger, LockError, OpenError, Pending, Reader, Submission, SubmitError, Verdict,
 };
 use daybook_schema::{Command, EventHash, Head, limits};
 
@@ -161,6 +161,19 @@ fn refused_attempts_leave_no_file_open() {
         assert!(Ledger::open(fixture.options()).is_err());
     }
     assert_eq!(files(), before);
+}
+
+/// What is no file in the ledger's place is refused at once, also where opening it would wait.
+#[test]
+fn a_pipe_in_the_place_of_a_ledger_is_refused_at_once() {
+    let fixture = Fixture::new();
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("ledger.db");
+    assert!(Process::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let keys = daybook_simulator::Keyring::new([crate::fixture::season_key()]);
+    let error = Ledger::open(daybook_ledger::Options::new(directory.path(), keys)).unwrap_err();
+    assert!(matches!(error, OpenError::Database(DatabaseError::NotALedger { .. })), "{error}");
+    assert!(fixture.ledger().reader().is_ok());
 }
 
 /// The log is removed and another program compacts the file. The ledger notices, and does not fold the removed
