@@ -90,7 +90,7 @@ fn refusals_of_a_player_take_nothing_from_the_operator() {
     let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
     let id = fixture.next_id();
     let accepted = fixture.send(id, flag.clone()).unwrap();
-    assert_eq!(fixture.send(id, flag.clone()).unwrap(), accepted, "and it is applied once");
+    assert_eq!(fixture.send(id, flag).unwrap(), accepted, "and it is applied once");
     // Nor does what the operator is refused about one user count against another.
     let other = fixture.register(2);
     let abroad = Command::FlagSuspicion { user_id: other, season_id, day_number, code };
