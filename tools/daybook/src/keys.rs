@@ -1,8 +1,10 @@
 //! `daybook keys`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
-use daybook_ledger::{Ledger, Options, Submission, ledger_path, replay};
+use daybook_ledger::{KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
 use daybook_projections::{MigrationError, known_heads, outdate_lost};
 use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, State};
@@ -117,6 +119,20 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
     }
 }
 
+/// The heads that the read models stand for.
+fn of_read_models(
+    opening: &OpeningArguments,
+    (data, game_db): (&Path, &Path),
+) -> Result<Vec<KnownHead>> {
+    if opening.database.database_url.is_some() && !game_db.exists() {
+        // What was named and is not there tells nothing, and must not be taken for telling that nothing is lost.
+        return Err(MigrationError::Missing { path: game_db.to_owned() }.into());
+    }
+    let ledger_id = Reader::open(data)?.genesis().ledger_id;
+    let heads = crate::runtime()?.block_on(known_heads(game_db, ledger_id));
+    heads.context("the read models' positions cannot be read")
+}
+
 fn rotate(
     common: &KeysCommonArguments,
     opening: &OpeningArguments,
@@ -129,16 +145,11 @@ fn rotate(
     keyring.insert(fresh.clone());
     let data = &common.data.data;
     let game_db = opening.database.path(data)?;
-    if opening.database.database_url.is_some() && !game_db.exists() {
-        // What was named and is not there tells nothing, and must not be taken for telling that nothing is lost.
-        return Err(MigrationError::Missing { path: game_db }.into());
-    }
-    let ledger_id = daybook_ledger::Reader::open(data)?.genesis().ledger_id;
-    let of_read_models = crate::runtime()?.block_on(known_heads(&game_db, ledger_id));
+    let of_read_models = of_read_models(opening, (data, &game_db))?;
     let options = Options::new(data, keyring.clone())
         .newest_head(keys.newest_head)
         .known_heads(opening.known_head.clone())
-        .known_heads(of_read_models.context("the read models' positions cannot be read")?)
+        .known_heads(of_read_models)
         .accept_loss(opening.accept_loss);
     let options = match opening.accept_clock {
         Some(about) => options.accept_clock(about),
