@@ -321,7 +321,7 @@ impl Migrations {
             let (path, number) = (path.to_owned(), migration.version);
             let known = self.list.iter().find(|numbered| numbered.number == number);
             let Some(known) = known else { return Err(MigrationError::Newer { path, number }) };
-            if known.up.checksum != migration.checksum {
+            if !known.is_applied_as(&migration.checksum) {
                 return Err(MigrationError::Changed { path, number });
             }
         }

@@ -21,21 +21,32 @@ pub(super) struct Numbered {
     pub(super) up: Migration,
     pub(super) down: Migration,
     pub(super) check: Option<String>,
+    /// The checksum that the way up has where its lines end as on Windows.
+    checksum_with_crlf: Cow<'static, [u8]>,
 }
 
 impl Numbered {
+    /// Line endings are made `\n`: the same files, checked out elsewhere, are the same migration.
     fn new(number: i64, name: &str, (up, down): (String, String), check: Option<String>) -> Self {
         let migration = |sql: String, kind| {
             let description = Cow::Owned(name.replace('_', " "));
             Migration::new(number, description, kind, AssertSqlSafe(sql).into_sql_str(), false)
         };
+        let [up, down] = [up, down].map(|sql| sql.replace("\r\n", "\n"));
+        let with_crlf = migration(up.replace('\n', "\r\n"), MigrationType::ReversibleUp);
         Self {
             number,
             name: name.to_owned(),
             up: migration(up, MigrationType::ReversibleUp),
             down: migration(down, MigrationType::ReversibleDown),
             check,
+            checksum_with_crlf: with_crlf.checksum,
         }
+    }
+
+    /// Whether this is what was applied, by its checksum; earlier versions took line endings as they were.
+    pub(super) fn is_applied_as(&self, checksum: &[u8]) -> bool {
+        [&self.up.checksum, &self.checksum_with_crlf].into_iter().any(|own| own.as_ref() == checksum)
     }
 
     /// The tables that may have another number of rows afterwards.

@@ -318,3 +318,42 @@ async fn looking_for_positions_in_a_foreign_file_leaves_it_as_it_lies() {
     assert!(matches!(refused, MigrationError::Foreign { .. }), "{refused}");
     assert!(bytes() == before);
 }
+
+/// The same files with other line endings are the same migration, whichever were applied.
+#[tokio::test]
+async fn line_endings_do_not_change_a_migration() {
+    let directory = tempfile::tempdir().unwrap();
+    let sql = "-- Teams.\nCREATE TABLE teams (\n  id INTEGER PRIMARY KEY\n) STRICT;\n";
+    for (first, later) in [("\n", "\r\n"), ("\r\n", "\n")] {
+        let path = directory.path().join(format!("{}.db", first.len()));
+        let files = directory.path().join(format!("migrations-{}", first.len()));
+        std::fs::create_dir(&files).unwrap();
+        for ending in [first, later] {
+            let texts = (&*sql.replace('\n', ending), "DROP TABLE teams;", "");
+            write(&files, "0004_add_teams", texts);
+            let migrations = Migrations::game().and_directory(&files).unwrap();
+            migrations.up(&path, None).await.unwrap();
+            assert_eq!(migrations.verify(&path).await.unwrap(), [""; 0]);
+        }
+        // As an earlier version applied it, whose checksum was of the text as it was.
+        let as_it_was = sqlx::migrate::Migration::new(
+            4,
+            "add teams".into(),
+            sqlx::migrate::MigrationType::ReversibleUp,
+            sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(sql.replace('\n', "\r\n"))),
+            false,
+        );
+        let applied = rusqlite::Connection::open(&path).unwrap();
+        let changed = applied.execute(
+            "UPDATE _sqlx_migrations SET checksum = ?1 WHERE version = 4",
+            [&*as_it_was.checksum],
+        );
+        assert_eq!(changed.unwrap(), 1);
+        let migrations = Migrations::game().and_directory(&files).unwrap();
+        migrations.require_current(&path).await.unwrap();
+        write(&files, "0004_add_teams", ("CREATE TABLE other (id INTEGER);", "", ""));
+        let changed = Migrations::game().and_directory(&files).unwrap();
+        let refused = changed.up(&path, None).await.unwrap_err();
+        assert!(matches!(refused, MigrationError::Changed { .. }), "{refused}");
+    }
+}
