@@ -46,7 +46,9 @@ impl Numbered {
 
     /// Whether this is what was applied, by its checksum; earlier versions took line endings as they were.
     pub(super) fn is_applied_as(&self, checksum: &[u8]) -> bool {
-        [&self.up.checksum, &self.checksum_with_crlf].into_iter().any(|own| own.as_ref() == checksum)
+        [&self.up.checksum, &self.checksum_with_crlf]
+            .into_iter()
+            .any(|own| own.as_ref() == checksum)
     }
 
     /// The tables that may have another number of rows afterwards.
