@@ -47,7 +47,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Which ledger it is; none where its genesis cannot be read or is not what its hash says.
     pub genesis: Option<Genesis>,
-    /// The heads that it was held to: of its snapshots, and those that were given.
+    /// The heads that it was held to, of its snapshots and those that were given; none where its rows do not
+    /// hold, which is found first.
     pub held_to: Vec<KnownHead>,
     /// How many events were checked.
     pub events: u64,
@@ -170,9 +171,9 @@ fn examine(
     let mut heads = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     heads.extend_from_slice(&options.heads);
     heads.sort_by_key(|known| known.head.seq);
-    report.held_to.clone_from(&heads);
     check_rows(connection, check, (&mut *report, progress))?;
-    check_heads(connection, heads, report.head)?;
+    report.held_to = heads;
+    check_heads(connection, &report.held_to, report.head)?;
     if options.full {
         check_structure(connection)?;
     }
@@ -251,11 +252,7 @@ fn check_structure(connection: &Connection) -> Result<(), Finding> {
 }
 
 /// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.
-fn check_heads(
-    connection: &Connection,
-    heads: Vec<KnownHead>,
-    newest: Head,
-) -> Result<(), Finding> {
+fn check_heads(connection: &Connection, heads: &[KnownHead], newest: Head) -> Result<(), Finding> {
     if let Some(beyond) = heads.iter().find(|known| known.head.seq > newest.seq) {
         let detail = format!("the ledger ends at {}, there was a head {beyond}", newest.seq);
         return Err(Finding::at(Verdict::Truncated, newest.seq.cast_signed() + 1, detail));

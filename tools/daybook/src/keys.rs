@@ -105,8 +105,9 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
         Some((state, known))
     });
     let Some((state, known)) = known else {
-        let reason = if state.is_some() { "not in force yet" } else { "no ledger is here" };
-        return reason.to_owned();
+        // Without a ledger, or before one was looked at, it is not known whether it will be.
+        let status = if state.is_some() { "not in force yet" } else { "not in force" };
+        return status.to_owned();
     };
     if state.current_key() == Some(key_id) {
         return "in force".to_owned();

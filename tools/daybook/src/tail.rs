@@ -37,6 +37,8 @@ fn print(follower: &mut Follower, arguments: &TailArguments) -> Result<u64> {
     let is_wanted = |stored: &StoredEvent| {
         (arguments.kind.is_empty() || arguments.kind.contains(&stored.event.kind()))
             && arguments.stream.is_none_or(|stream| stream == stored.header.stream)
+            // A time that is still to come lies beyond every event that there is.
+            && arguments.since.is_none_or(|since| stored.header.recorded_at >= since)
     };
     let is_after = |stored: &StoredEvent| {
         stored.header.seq > arguments.until

@@ -163,7 +163,8 @@ pub(crate) fn to_text(report: &Report, full: bool) -> String {
     lines.push(format!("head        {}", report.head));
     let nothing = "no head: that events at its end were taken away would not be seen".to_owned();
     let mut held_to: Vec<String> = report.held_to.iter().map(ToString::to_string).collect();
-    held_to.extend(held_to.is_empty().then_some(nothing));
+    let is_held_to_nothing = held_to.is_empty() && report.verdict == Verdict::Intact;
+    held_to.extend(is_held_to_nothing.then_some(nothing));
     let labels = std::iter::once("held to").chain(std::iter::repeat(""));
     lines.extend(labels.zip(held_to).map(|(label, head)| format!("{label:<12}{head}")));
     if let Some(hash) = report.state_hash {

@@ -130,6 +130,7 @@ fn tail_prints_the_part_that_is_asked_for() {
     assert!(!expected.is_empty() && expected.len() < events.len());
     assert_eq!(seqs(&["--since", since, "--until-time", until]), expected);
     assert_eq!(seqs(&["--since", "2040-01-01T00:00:00Z"]), [0; 0]);
+    assert_eq!(seqs(&["--limit", "0", "--follow"]), [0; 0]);
 
     let nowhere = "ssn_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
     expect_refusal(
