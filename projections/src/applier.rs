@@ -4,12 +4,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_schema::{Block, Epoch, Event, Head, LedgerIdentity, limits};
+use daybook_schema::{Block, Epoch, Event, Head, LedgerId, LedgerIdentity, limits};
 use futures_util::FutureExt;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::feed::{Feed, FeedError};
-use crate::position::Position;
+use crate::position::{Position, other_ledger};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 
 /// How long the block after one is waited for: small ones are applied together.
@@ -31,6 +31,8 @@ pub(crate) enum Applied {
     Committed(Position),
     /// Somebody else moved the position meanwhile: nothing was changed.
     Moved,
+    /// The file holds read models of this other ledger; nothing was applied.
+    AnotherLedger(LedgerId),
 }
 
 /// Blocks that follow a head, as many as one transaction takes.
@@ -107,6 +109,10 @@ pub(crate) async fn apply(
     if committed.unwrap_or(Position::start(position.version)) != *position {
         transaction.rollback().await?;
         return Ok(Applied::Moved);
+    }
+    if let Some(holds) = other_ledger(&mut transaction, last.identity.ledger_id).await? {
+        transaction.rollback().await?;
+        return Ok(Applied::AnotherLedger(holds));
     }
     // Within the call and within what it gives: a panic of either is the projection's own.
     let applying = async { projection.apply(&mut transaction, events).await };

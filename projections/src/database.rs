@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
+use daybook_ledger::copy_aside;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tempfile::TempDir;
 use tokio::sync::{Mutex, watch};
 
+use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside};
 use crate::migrations::{MigrationError, Migrations};
 
 /// What a `DATABASE_URL` cannot be.
@@ -95,10 +98,6 @@ async fn make(path: &Path, migrations: &Migrations) -> Result<(), MigrationError
     let is_new =
         !path.exists() || migrations.status(path).await?.iter().all(|migration| !migration.applied);
     if is_new {
-        if let Some(parent) = path.parent() {
-            let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
         migrations.up(path, None).await?;
     }
     migrations.require_current(path).await
@@ -112,6 +111,10 @@ pub(crate) type Applied = BTreeMap<&'static str, u64>;
 pub struct GameDatabase {
     path: PathBuf,
     settings: DatabaseSettings,
+    migrations: Arc<Migrations>,
+    /// The file as it was opened: whoever has a connection has this too.
+    pub(crate) file: Arc<GameFile>,
+    set_aside: Option<SetAside>,
     /// One writer at a time within the process: SQLite lets one in, and would let the others try in turn.
     pub(crate) writing: Arc<Mutex<()>>,
     /// Told of every commit of a projection in this process.
@@ -119,21 +122,34 @@ pub struct GameDatabase {
 }
 
 impl GameDatabase {
-    /// Opens a file, making it with all its tables where there is none.
+    /// Opens a file, making it with all its tables where there is none. One that is damaged, or whose tables
+    /// were dropped, is set aside first: all of it can be made again.
     ///
     /// # Errors
-    /// [`MigrationError`] when it is of another version than this one, or cannot be opened.
+    /// [`MigrationError`] when it is of another version than this one, holds something else, or cannot be opened.
     pub async fn open(path: &Path, settings: DatabaseSettings) -> Result<Self, MigrationError> {
         let migrations = match &settings.migrations {
             Some(directory) => Migrations::game().and_directory(directory)?,
             None => Migrations::game(),
         };
-        // Another process may be making the file at this moment.
+        if let Some(parent) = path.parent() {
+            let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let lock = OpeningLock::take(path).await?;
+        let set_aside = match game_file::settle(path).await? {
+            Some(aside) => Some(aside),
+            None => game_file::set_aside_unusable(path, &migrations).await?,
+        };
+        // Another process may be migrating the file at this moment.
         let made = || make(path, &migrations);
         let looks = ConstantBuilder::default().with_delay(LOOKED_AT_EVERY).with_max_times(LOOKS);
         made.retry(looks).sleep(tokio::time::sleep).when(MigrationError::may_pass).await?;
+        let file = Arc::new(GameFile::open(path).await?);
+        drop(lock);
         let (writing, applied) = (Arc::default(), watch::Sender::default());
-        Ok(Self { path: path.to_owned(), settings, writing, applied })
+        let (path, migrations) = (path.to_owned(), Arc::new(migrations));
+        Ok(Self { path, settings, migrations, file, set_aside, writing, applied })
     }
 
     /// Where it is.
@@ -142,10 +158,38 @@ impl GameDatabase {
         &self.path
     }
 
+    /// What was set aside when it was opened, if anything was.
+    #[must_use]
+    pub const fn set_aside(&self) -> Option<&SetAside> {
+        self.set_aside.as_ref()
+    }
+
     /// A connection that writes read models: NORMAL, because what a power cut takes from them, whole
     /// transactions with their position, comes again from the ledger.
-    pub(crate) async fn connect_writer(&self) -> Result<SqliteConnection, sqlx::Error> {
-        self.options().synchronous(SqliteSynchronous::Normal).connect().await
+    pub(crate) async fn connect_writer(&self) -> Result<WriterConnection, FileError> {
+        self.file.check()?;
+        let connection = self.options().synchronous(SqliteSynchronous::Normal).connect().await;
+        // Another file may have come between: then this one is not ours either.
+        let connection = Some(connection?);
+        let writer = WriterConnection { connection, file: Arc::clone(&self.file) };
+        self.file.check()?;
+        Ok(writer)
+    }
+
+    /// What an error of SQLite's means for the file: where it is malformed, or its tables are gone, it is
+    /// given up.
+    pub(crate) async fn judge(&self, error: &sqlx::Error) -> Result<(), FileLost> {
+        self.file.check()?;
+        match result_code(error) {
+            Some(CORRUPT | NOT_A_DATABASE) => Err(self.file.give_up(error.to_string())),
+            Some(GENERIC) => match self.migrations.missing_table(&self.path).await {
+                Ok(Some(table)) => {
+                    Err(self.file.give_up(format!("its table `{table}` was dropped from outside")))
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Connections that read.
@@ -165,6 +209,75 @@ impl GameDatabase {
     }
 }
 
+/// `game.db` could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error(transparent)]
+    Lost(#[from] FileLost),
+    #[error(transparent)]
+    Sqlite(#[from] sqlx::Error),
+}
+
+/// SQLite's primary result codes.
+const GENERIC: u32 = 1;
+const READ_ONLY: u32 = 8;
+pub(crate) const CORRUPT: u32 = 11;
+const CANNOT_OPEN: u32 = 14;
+pub(crate) const NOT_A_DATABASE: u32 = 26;
+
+/// SQLite's primary result code of an error, if it is one of SQLite's.
+pub(crate) fn result_code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+/// A connection that writes. When the file is lost it is not closed: SQLite would fold its log into what is no
+/// longer ours.
+#[derive(Debug)]
+pub(crate) struct WriterConnection {
+    connection: Option<SqliteConnection>,
+    file: Arc<GameFile>,
+}
+
+impl WriterConnection {
+    /// Closes it, if the file is still there.
+    pub(crate) async fn close(mut self) -> Result<(), sqlx::Error> {
+        match (self.file.check(), self.connection.take()) {
+            (Ok(()), Some(connection)) => connection.close().await,
+            (_, connection) => {
+                std::mem::forget(connection);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for WriterConnection {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.file.check().is_err()
+        {
+            std::mem::forget(connection);
+        }
+    }
+}
+
+impl std::ops::Deref for WriterConnection {
+    type Target = SqliteConnection;
+
+    #[expect(clippy::expect_used, reason = "it is taken only by what takes the whole")]
+    fn deref(&self) -> &SqliteConnection {
+        self.connection.as_ref().expect("an open connection")
+    }
+}
+
+impl std::ops::DerefMut for WriterConnection {
+    #[expect(clippy::expect_used, reason = "it is taken only by what takes the whole")]
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.connection.as_mut().expect("an open connection")
+    }
+}
+
 /// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
@@ -178,6 +291,38 @@ pub(crate) fn path_in_sql(path: &Path) -> String {
 /// Options that set nothing of a file.
 pub(crate) fn look_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(absolute(path))
+}
+
+/// A connection that looks at a file and needs no right to write beside it.
+pub(crate) struct Look {
+    pub(crate) connection: SqliteConnection,
+    /// The directory of the copy that is read, where the file itself cannot be.
+    _copy: Option<TempDir>,
+}
+
+/// Opens a file to look at it: nothing is written to it, and no log folded in.
+pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
+    let read = async |options: SqliteConnectOptions| {
+        let mut connection = options.read_only(true).connect().await?;
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+        Ok::<_, sqlx::Error>(connection)
+    };
+    let error = match read(look_options(path)).await {
+        Ok(connection) => return Ok(Look { connection, _copy: None }),
+        Err(error) => error,
+    };
+    if !matches!(result_code(&error), Some(READ_ONLY | CANNOT_OPEN)) {
+        return Err(error);
+    }
+    // SQLite reads a log only where it may write beside it. Without a log the file can be read as it lies.
+    let log = std::fs::metadata(game_file::with_ending(path, "-wal"));
+    if log.is_ok_and(|log| log.len() > 0) {
+        let (directory, copy) = copy_aside(path)?;
+        let connection = look_options(&copy).connect().await?;
+        return Ok(Look { connection, _copy: Some(directory) });
+    }
+    let connection = read(look_options(path).immutable(true)).await?;
+    Ok(Look { connection, _copy: None })
 }
 
 /// Options that all our files have in common.

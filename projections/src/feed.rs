@@ -4,20 +4,43 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use daybook_ledger::{DatabaseError, Follower, ReadError, Reader, ledger_path};
-use daybook_schema::{Block, Head, Seq};
+use daybook_ledger::{DatabaseError, Follower, ReadError, Reader, Standing, ledger_path};
+use daybook_schema::{Block, Head, LedgerId, LedgerIdentity, Seq};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+
+use crate::position::Position;
 
 /// Events could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
-    /// The ledger does not have the head that was asked from: it was put back from an older copy, or the
-    /// read models are of another ledger.
+    /// The ledger does not have the head that was asked from; [`Feed::past`] tells why.
     #[error("the ledger does not have the head {after}")]
-    Diverged {
+    UnknownHead {
         /// What was asked from.
         after: Head,
+    },
+    /// The ledger lacks what read models stand for, and nobody accepted the loss.
+    #[error("{}", lost(name, head, has.as_ref()))]
+    Lost {
+        /// The projection.
+        name: String,
+        /// What its rows stand for.
+        head: Head,
+        /// What the ledger has, where that was told: its newest event, or the one at the head's seq.
+        has: Option<Head>,
+    },
+    /// The read models are of another ledger.
+    #[error(
+        "the read models are of ledger {holds} (so says the position of `{name}`), not of {given}"
+    )]
+    AnotherLedger {
+        /// The projection.
+        name: String,
+        /// Whose they are.
+        holds: LedgerId,
+        /// Whose events were given.
+        given: LedgerId,
     },
     /// The ledger is damaged, or cannot be read.
     #[error("the ledger cannot be read")]
@@ -31,6 +54,59 @@ pub enum FeedError {
     /// The bus did not give them; it may later.
     #[error("{0}")]
     Bus(String),
+}
+
+/// Says that a ledger lacks a head.
+fn lost(name: &str, head: &Head, has: Option<&Head>) -> String {
+    let found = match has {
+        Some(has) if has.seq < head.seq => format!("the ledger ends at {has}"),
+        Some(has) => format!("the ledger has {has}"),
+        None => "the ledger does not have it".to_owned(),
+    };
+    format!(
+        "`{name}` stands for {head}, and {found}: nothing is changed, for this may be the last that tells of \
+         lost events"
+    )
+}
+
+/// What became of a head that read models stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// The ledger has it.
+    Held,
+    /// The ledger lacks it, and that was accepted.
+    Accepted,
+    /// The ledger lacks it.
+    Lost {
+        /// What it has, where that is told: its newest event, or the one at the head's seq.
+        has: Option<Head>,
+    },
+    /// It is another ledger.
+    AnotherLedger {
+        /// Which one.
+        given: LedgerId,
+    },
+}
+
+/// Whether the ledger went on without a position: its rows may then be made anew, and else not.
+///
+/// # Errors
+/// [`FeedError::Lost`] and [`FeedError::AnotherLedger`]: they wait for the operator.
+pub(crate) async fn is_outlived(
+    feed: &mut dyn Feed,
+    name: &str,
+    position: &Position,
+) -> Result<bool, FeedError> {
+    let Some(identity) = position.identity else { return Ok(false) };
+    let (name, head) = (name.to_owned(), position.head);
+    match feed.past(head, identity).await? {
+        Past::Held => Ok(false),
+        Past::Accepted => Ok(true),
+        Past::Lost { has } => Err(FeedError::Lost { name, head, has }),
+        Past::AnotherLedger { given } => {
+            Err(FeedError::AnotherLedger { name, holds: identity.ledger_id, given })
+        }
+    }
 }
 
 /// Which file a path names: a file that was put in the place of another is another one.
@@ -61,6 +137,24 @@ pub trait Feed: Send {
         after: Head,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>>;
+
+    /// What became of a head of a ledger in an epoch: rows that stand for a lost one are the last that tells of
+    /// it, unless the loss was accepted. A feed that cannot tell that an accepted loss is one says
+    /// [`Past::Lost`], as this does.
+    fn past(
+        &mut self,
+        head: Head,
+        _identity: LedgerIdentity,
+    ) -> BoxFuture<'_, Result<Past, FeedError>> {
+        let next = self.next(head, Duration::ZERO);
+        Box::pin(async move {
+            match next.await {
+                Ok(_) => Ok(Past::Held),
+                Err(FeedError::UnknownHead { .. }) => Ok(Past::Lost { has: None }),
+                Err(error) => Err(error),
+            }
+        })
+    }
 }
 
 /// How often a thread that waits for events looks whether anybody waits for it still.
@@ -167,7 +261,7 @@ impl Open {
         let reader = Reader::open(data_dir)?;
         let after = if after.seq == 0 { reader.genesis_head() } else { after };
         if !reader.has(after)? {
-            return Err(FeedError::Diverged { after });
+            return Err(FeedError::UnknownHead { after });
         }
         let from = Seq::new(after.seq.saturating_add(1)).unwrap_or(Seq::MAX);
         Ok(Self { follower: Follower::new(reader, from), after, file })
@@ -182,6 +276,24 @@ impl Open {
     }
 }
 
+/// What a ledger that is at hand says of a head.
+pub(crate) fn past_in(
+    data_dir: &Path,
+    head: Head,
+    identity: LedgerIdentity,
+) -> Result<Past, FeedError> {
+    let reader = Reader::open(data_dir)?;
+    let given = reader.genesis().ledger_id;
+    if given != identity.ledger_id {
+        return Ok(Past::AnotherLedger { given });
+    }
+    Ok(match reader.standing(head, Some(identity.epoch))? {
+        Standing::Held => Past::Held,
+        Standing::Accepted { .. } => Past::Accepted,
+        Standing::Lost { has } => Past::Lost { has: Some(has) },
+    })
+}
+
 impl Feed for Tail {
     fn next(
         &mut self,
@@ -189,5 +301,24 @@ impl Feed for Tail {
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
         Box::pin(self.ask(after, timeout))
+    }
+
+    fn past(
+        &mut self,
+        head: Head,
+        identity: LedgerIdentity,
+    ) -> BoxFuture<'_, Result<Past, FeedError>> {
+        let data_dir = self.data_dir.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            // What else the process does on threads that may wait cannot hold it up.
+            std::thread::Builder::new()
+                .name("daybook-past".to_owned())
+                .spawn(move || drop(reply.send(past_in(&data_dir, head, identity))))
+                .map_err(|error| FeedError::Bus(error.to_string()))?;
+            let stopped =
+                || FeedError::Bus("the thread that looks into the ledger stopped".to_owned());
+            answer.await.map_err(|_| stopped())?
+        })
     }
 }

@@ -9,6 +9,7 @@ mod applier;
 mod bus;
 mod database;
 mod feed;
+mod game_file;
 mod migrations;
 mod notices;
 mod position;
@@ -27,11 +28,15 @@ pub use bus::{
     StreamStorage,
 };
 pub use database::{DatabaseSettings, DatabaseUrlError, GameDatabase, path_of_url};
-pub use feed::{Feed, FeedError, Tail};
+pub use feed::{Feed, FeedError, Past, Tail};
 pub use futures_util::future::BoxFuture;
-pub use migrations::{Migrated, MigrationError, MigrationStatus, Migrations, NewMigration};
+pub use game_file::{FileLost, SetAside, Wait};
+pub use migrations::{
+    Migrated, MigrationError, MigrationNumber, MigrationStatus, Migrations, NewMigration,
+    ParseMigrationNumberError,
+};
 pub use notices::{Notice, NoticeHub, Watch, notices_of};
-pub use position::{Position, known_heads, known_ledgers, outdate_lost};
+pub use position::{Position, disputed_heads, forget, give_over, known_heads, known_ledgers};
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{

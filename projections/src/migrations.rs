@@ -1,23 +1,26 @@
 //! Numbered changes of `game.db` and `telemetry.db`, each up and down, each verified before it counts.
 //!
-//! A migration is a pair of files, `0004_name.up.sql` and `0004_name.down.sql`, and may have a third,
-//! `0004_name.check.sql`: a query that returns no row if the migration did what it should. Each runs in a
+//! A migration is a pair of files, `0001_name.up.sql` and `0001_name.down.sql`, and may have a third,
+//! `0001_name.check.sql`: a query that returns no row if the migration did what it should. Each runs in a
 //! transaction of its own, after a backup; then row counts, foreign keys, SQLite's own structure and the
 //! check are looked at, and if anything does not hold, all is rolled back.
 
 mod check;
 mod files;
+mod number;
 
 use std::path::{Path, PathBuf};
 
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
+use daybook_schema::LedgerId;
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
-use crate::database::{connect_options, path_in_sql};
+use crate::database::{Look, connect_options, look, path_in_sql};
 use crate::projection::is_passing;
 use check::RowCounts;
 pub use files::NewMigration;
 use files::Numbered;
+pub use number::{MigrationNumber, ParseMigrationNumberError};
 
 /// The table that sqlx keeps of what was applied.
 const TABLE: &str = "_sqlx_migrations";
@@ -40,7 +43,7 @@ pub enum MigrationError {
         /// The file.
         path: PathBuf,
         /// The migration.
-        number: i64,
+        number: MigrationNumber,
     },
     /// The file is somebody else's: a ledger, say.
     #[error(
@@ -53,13 +56,23 @@ pub enum MigrationError {
         /// What is in it.
         holds: String,
     },
+    /// The read models in the file are of another ledger.
+    #[error("the read models in `{}` are of ledger {holds}, not of {given}", path.display())]
+    AnotherLedger {
+        /// The file.
+        path: PathBuf,
+        /// Whose they are.
+        holds: LedgerId,
+        /// Whose they should be.
+        given: LedgerId,
+    },
     /// Migrations are still to be applied.
     #[error("`{}` lacks migration {number}", path.display())]
     Pending {
         /// The file.
         path: PathBuf,
         /// The first that it lacks.
-        number: i64,
+        number: MigrationNumber,
     },
     /// A migration was changed after it had been applied.
     #[error(
@@ -70,13 +83,13 @@ pub enum MigrationError {
         /// The file.
         path: PathBuf,
         /// The migration.
-        number: i64,
+        number: MigrationNumber,
     },
     /// What a migration left does not hold; it was rolled back.
     #[error("Migration verification failed: {number}: {finding}; nothing was changed")]
     Verification {
         /// The migration.
-        number: i64,
+        number: MigrationNumber,
         /// What does not hold.
         finding: String,
     },
@@ -129,7 +142,7 @@ impl MigrationError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationStatus {
     /// Its number.
-    pub number: i64,
+    pub number: MigrationNumber,
     /// Its name.
     pub name: String,
     /// Whether it was applied.
@@ -140,7 +153,7 @@ pub struct MigrationStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Migrated {
     /// The migrations that were applied or taken back, in order.
-    pub numbers: Vec<i64>,
+    pub numbers: Vec<MigrationNumber>,
     /// The copy that was taken before; none of a file that was new.
     pub backup: Option<PathBuf>,
 }
@@ -170,18 +183,21 @@ impl Migrations {
     /// # Errors
     /// [`MigrationError::File`] when a file there is not one of a pair, or has a number twice.
     pub fn and_directory(mut self, directory: &Path) -> Result<Self, MigrationError> {
-        self.list.extend(files::read_directory(directory, &self.list)?);
+        self.list.extend(files::read_directory(directory)?);
         self.list.sort_by_key(|numbered| numbered.number);
         Ok(self)
     }
 
-    /// Makes the pair of files of a new migration, numbered after all that there are.
+    /// Makes the pair of files of a new migration of a team's own, numbered after those that there are.
     ///
     /// # Errors
     /// [`MigrationError`] when the name is none, or the files cannot be written.
     pub fn new_pair(&self, directory: &Path, name: &str) -> Result<NewMigration, MigrationError> {
-        let number = self.list.last().map_or(0, |last| last.number) + 1;
-        files::new_pair(directory, number, name)
+        let newest = self.list.iter().filter_map(|numbered| match numbered.number {
+            MigrationNumber::Teams(number) => Some(number),
+            MigrationNumber::Ours(_) => None,
+        });
+        files::new_pair(directory, newest.max().unwrap_or(0) + 1, name)
     }
 
     /// Which migrations were applied.
@@ -190,10 +206,10 @@ impl Migrations {
     /// [`MigrationError`] when the file cannot be read or is of a newer version.
     pub async fn status(&self, path: &Path) -> Result<Vec<MigrationStatus>, MigrationError> {
         let applied = match path.exists() {
-            true => self.applied(&mut self.connect(path, false).await?, path).await?,
+            true => self.looked_at(path).await?.1,
             false => Vec::new(),
         };
-        let is_applied = |number| applied.iter().any(|applied| applied.version == number);
+        let is_applied = |number| applied.iter().any(|applied| applied.number == number);
         let status = self.list.iter().map(|numbered| MigrationStatus {
             number: numbered.number,
             name: numbered.name.clone(),
@@ -220,13 +236,16 @@ impl Migrations {
     ///
     /// # Errors
     /// [`MigrationError`]; migrations before the one that failed stay applied.
-    pub async fn up(&self, path: &Path, until: Option<i64>) -> Result<Migrated, MigrationError> {
+    pub async fn up(
+        &self,
+        path: &Path,
+        until: Option<MigrationNumber>,
+    ) -> Result<Migrated, MigrationError> {
         let mut database = self.connect(path, true).await?;
         let applied = self.applied(&mut database, path).await?;
-        let until = until.unwrap_or(i64::MAX);
         let pending = self.list.iter().filter(|numbered| {
-            numbered.number <= until
-                && !applied.iter().any(|applied| applied.version == numbered.number)
+            until.is_none_or(|until| numbered.number <= until)
+                && !applied.iter().any(|applied| applied.number == numbered.number)
         });
         let pending: Vec<&Numbered> = pending.collect();
         let mut migrated = Migrated::default();
@@ -243,18 +262,24 @@ impl Migrations {
     ///
     /// # Errors
     /// As [`Self::up`].
-    pub async fn down(&self, path: &Path, until: Option<i64>) -> Result<Migrated, MigrationError> {
+    pub async fn down(
+        &self,
+        path: &Path,
+        until: Option<MigrationNumber>,
+    ) -> Result<Migrated, MigrationError> {
         if !path.exists() {
             return Err(MigrationError::Missing { path: path.to_owned() });
         }
         let mut database = self.connect(path, false).await?;
         let mut applied = self.applied(&mut database, path).await?;
-        applied.sort_by_key(|applied| applied.version);
-        let newest = applied.last().map_or(0, |newest| newest.version);
-        let until = until.unwrap_or(newest - 1);
+        applied.sort_by_key(|applied| applied.number);
         let mut migrated = Migrated::default();
-        let back = applied.iter().rev().filter(|applied| applied.version > until);
-        for number in back.map(|applied| applied.version) {
+        let back = applied.iter().rev().map(|applied| applied.number);
+        let back: Vec<MigrationNumber> = match until {
+            Some(until) => back.take_while(|number| *number > until).collect(),
+            None => back.take(1).collect(),
+        };
+        for number in back {
             let Some(numbered) = self.list.iter().find(|numbered| numbered.number == number) else {
                 continue;
             };
@@ -276,26 +301,47 @@ impl Migrations {
         if !path.exists() {
             return Err(MigrationError::Missing { path: path.to_owned() });
         }
-        let mut database = self.connect(path, false).await?;
-        let applied = self.applied(&mut database, path).await?;
+        let (mut looked, applied) = self.looked_at(path).await?;
+        let database = &mut looked.connection;
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-        let mut findings = match check::structure(&mut database).await {
+        let mut findings = match check::structure(database).await {
             Ok(findings) => findings,
             // What cannot even be walked is a finding too.
             Err(sqlx::Error::Database(error)) => return Ok(vec![error.to_string()]),
             Err(error) => return Err(failed(error)),
         };
-        let is_applied = |number| applied.iter().any(|applied| applied.version == number);
+        let is_applied = |number| applied.iter().any(|applied| applied.number == number);
         let pending = self.list.iter().filter(|numbered| !is_applied(numbered.number));
         let pending = pending.map(|it| format!("migration {} `{}` is pending", it.number, it.name));
         findings.extend(pending);
         let applied: Vec<&Numbered> = self
             .list
             .iter()
-            .filter(|numbered| applied.iter().any(|applied| applied.version == numbered.number))
+            .filter(|numbered| applied.iter().any(|applied| applied.number == numbered.number))
             .collect();
-        findings.extend(check::drift(&mut database, &applied).await.map_err(failed)?);
+        findings.extend(check::drift(database, &applied).await.map_err(failed)?);
         Ok(findings)
+    }
+
+    /// A table that an applied migration makes and that is not there: it was dropped from outside. It looks
+    /// only; none where nothing was applied.
+    pub(crate) async fn missing_table(
+        &self,
+        path: &Path,
+    ) -> Result<Option<String>, MigrationError> {
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let mut looked = look(path).await.map_err(failed)?;
+        let database = &mut looked.connection;
+        let tables = check::tables(database).await.map_err(failed)?;
+        if !tables.contains(TABLE) {
+            return Ok((!tables.is_empty()).then(|| TABLE.to_owned()));
+        }
+        let applied = self.known_applied(database, path).await?;
+        let is_applied = |number| applied.iter().any(|applied| applied.number == number);
+        let applied: Vec<&Numbered> =
+            self.list.iter().filter(|numbered| is_applied(numbered.number)).collect();
+        let expected = check::tables_of(&applied).await.map_err(failed)?;
+        Ok(expected.into_iter().find(|table| !tables.contains(table)))
     }
 
     async fn connect(&self, path: &Path, create: bool) -> Result<SqliteConnection, MigrationError> {
@@ -307,25 +353,71 @@ impl Migrations {
         options.connect().await.map_err(failed)
     }
 
-    /// What was applied, all of it known and unchanged.
+    /// What was applied, without a right to write to the file.
+    async fn looked_at(&self, path: &Path) -> Result<(Look, Vec<Applied>), MigrationError> {
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let mut looked = look(path).await.map_err(failed)?;
+        let tables = check::tables(&mut looked.connection).await.map_err(failed)?;
+        let applied = match tables.is_empty() {
+            true => Vec::new(),
+            false => self.known_applied(&mut looked.connection, path).await?,
+        };
+        Ok((looked, applied))
+    }
+
+    /// What was applied; a table for it is made where there is none.
     async fn applied(
         &self,
         database: &mut SqliteConnection,
         path: &Path,
-    ) -> Result<Vec<AppliedMigration>, MigrationError> {
+    ) -> Result<Vec<Applied>, MigrationError> {
         refuse_foreign(database, path).await?;
         let failed = |source| MigrationError::Failed { path: path.to_owned(), source };
         database.ensure_migrations_table(TABLE).await.map_err(failed)?;
-        let applied = database.list_applied_migrations(TABLE).await.map_err(failed)?;
-        for migration in &applied {
-            let (path, number) = (path.to_owned(), migration.version);
-            let known = self.list.iter().find(|numbered| numbered.number == number);
-            let Some(known) = known else { return Err(MigrationError::Newer { path, number }) };
-            if !known.is_applied_as(&migration.checksum) {
-                return Err(MigrationError::Changed { path, number });
-            }
+        let applied = self.known_applied(database, path).await?;
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        for moved in applied.iter().filter(|applied| applied.stored != applied.number.stored()) {
+            // Earlier versions gave a team the numbers after ours.
+            let sql = format!("UPDATE {TABLE} SET version = ?2 WHERE version = ?1");
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(moved.stored)
+                .bind(moved.number.stored())
+                .execute(&mut *database)
+                .await
+                .map_err(failed)?;
         }
         Ok(applied)
+    }
+
+    /// What was applied, all of it known and unchanged.
+    async fn known_applied(
+        &self,
+        database: &mut SqliteConnection,
+        path: &Path,
+    ) -> Result<Vec<Applied>, MigrationError> {
+        refuse_foreign(database, path).await?;
+        let failed = |source| MigrationError::Failed { path: path.to_owned(), source };
+        let found = database.list_applied_migrations(TABLE).await.map_err(failed)?;
+        let mut all = Vec::with_capacity(found.len());
+        for migration in &found {
+            let (path, stored) = (path.to_owned(), migration.version);
+            let of_number = |number| self.list.iter().find(|known| known.number == number);
+            let is_it = |known: &&Numbered| known.is_applied_as(&migration.checksum);
+            let number = MigrationNumber::from_stored(stored);
+            let known = of_number(number);
+            // Earlier versions gave a team the numbers after ours.
+            let moved = of_number(MigrationNumber::Teams(stored)).filter(is_it);
+            match (known.filter(is_it).or(moved), known) {
+                (Some(it), _) => all.push(Applied { number: it.number, stored }),
+                (None, Some(_)) => return Err(MigrationError::Changed { path, number }),
+                (None, None) if of_number(MigrationNumber::Teams(stored)).is_some() => {
+                    let number = MigrationNumber::Teams(stored);
+                    return Err(MigrationError::Changed { path, number });
+                }
+                (None, None) => return Err(MigrationError::Newer { path, number }),
+            }
+        }
+        Ok(all)
     }
 
     /// Runs one migration: a backup, a transaction, the checks, the commit.
@@ -342,10 +434,8 @@ impl Migrations {
         };
         files::require_statement(sql, (numbered, kind))?;
         let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let applied = transaction.list_applied_migrations(TABLE).await;
-        let applied =
-            applied.map_err(|source| MigrationError::Failed { path: path.to_owned(), source });
-        let is_applied = applied?.iter().any(|applied| applied.version == numbered.number);
+        let applied = self.known_applied(&mut transaction, path).await?;
+        let is_applied = applied.iter().any(|applied| applied.number == numbered.number);
         if is_applied == (direction == Direction::Up) {
             // Another process was faster.
             transaction.rollback().await.map_err(failed)?;
@@ -382,8 +472,7 @@ impl Migrations {
         let io_failed = |source| MigrationError::Io { path: directory.clone(), source };
         std::fs::create_dir_all(&directory).map_err(io_failed)?;
         let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
-        let copy =
-            directory.join(format!("{}-{at}-before-{:04}.db", self.database, numbered.number));
+        let copy = directory.join(format!("{}-{at}-before-{}.db", self.database, numbered.number));
         let mut database = self.connect(path, false).await?;
         // Under its name there is a whole copy or none.
         let unfinished = copy.with_extension("unfinished");
@@ -396,6 +485,14 @@ impl Migrations {
         synced.and_then(|()| std::fs::rename(&unfinished, &copy)).map_err(io_failed)?;
         Ok(copy)
     }
+}
+
+/// A migration that was applied.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    number: MigrationNumber,
+    /// The number that it is stored under.
+    stored: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

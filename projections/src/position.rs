@@ -1,13 +1,14 @@
 //! How far a projection has come: committed together with its rows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use daybook_ledger::{KnownHead, KnownLedger};
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 
-use crate::database::{connect_options, look_options};
+use crate::database::{Look, connect_options, look};
 use crate::migrations::{MigrationError, refuse_foreign};
+use crate::{game_file, rebuild};
 
 /// The newest event that a projection has applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,111 +78,226 @@ impl Position {
         database: &mut SqliteConnection,
         name: &str,
     ) -> Result<(), sqlx::Error> {
-        let Some(identity) = self.identity else { return Ok(()) };
-        sqlx::query(
-            "INSERT OR REPLACE INTO projection_positions (name, version, ledger_id, seq, hash, epoch_number, \
-             epoch_nonce, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )
-        .bind(name)
-        .bind(self.version)
-        .bind(identity.ledger_id.to_string())
-        .bind(self.head.seq.cast_signed())
-        .bind(self.head.hash.to_string())
-        .bind(identity.epoch.number)
-        .bind(identity.epoch.nonce.to_string())
-        .bind(self.recorded_at.get())
-        .execute(database)
-        .await?;
-        Ok(())
+        let statement = "INSERT OR REPLACE INTO projection_positions (name, version, ledger_id, seq, hash, \
+             epoch_number, epoch_nonce, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        match self.row(statement, name) {
+            Some(row) => row.execute(database).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A statement with the eight columns of a row bound; none before the first event.
+    fn row<'q>(
+        &self,
+        statement: &'static str,
+        name: &'q str,
+    ) -> Option<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>> {
+        let identity = self.identity?;
+        let row = sqlx::query(statement)
+            .bind(name)
+            .bind(self.version)
+            .bind(identity.ledger_id.to_string())
+            .bind(self.head.seq.cast_signed())
+            .bind(self.head.hash.to_string())
+            .bind(identity.epoch.number)
+            .bind(identity.epoch.nonce.to_string())
+            .bind(self.recorded_at.get());
+        Some(row)
+    }
+
+    /// The position as a head to hold a ledger to.
+    fn known_head(&self, source: String) -> KnownHead {
+        let epoch = self.identity.map(|identity| identity.epoch);
+        KnownHead { head: self.head, epoch, source }
     }
 }
 
-/// The heads that the read models in a `game.db` stand for, as far as they are of this ledger: a ledger that
-/// lacks one of them has lost events. None where there is no such file.
+/// The ledger that some other position of a file is of, if it is another than this one.
 ///
 /// # Errors
-/// When the file cannot be read, or holds something else: its silence would say that nothing was lost.
+/// When it cannot be read.
+pub(crate) async fn other_ledger(
+    database: &mut SqliteConnection,
+    ledger_id: LedgerId,
+) -> Result<Option<LedgerId>, sqlx::Error> {
+    let sql = "SELECT ledger_id FROM projection_positions WHERE ledger_id <> ?1";
+    let others: Vec<String> =
+        sqlx::query_scalar(sql).bind(ledger_id.to_string()).fetch_all(database).await?;
+    Ok(others.iter().find_map(|other| other.parse().ok()))
+}
+
+/// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has lost events,
+/// unless that was accepted. None where there is no such file. Those that were forgotten do not count.
+///
+/// # Errors
+/// When the file cannot be read, holds something else, or is of another ledger: its silence would say that
+/// nothing was lost.
 pub async fn known_heads(
     path: &Path,
     ledger_id: LedgerId,
 ) -> Result<Vec<KnownHead>, MigrationError> {
     let mut heads = Vec::new();
-    let Some(positions) = all_of(path).await? else { return Ok(heads) };
-    for (name, position) in positions {
-        if position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
-            && position.version != OUTDATED
-        {
-            let source = format!("the position of `{name}` in {}", path.display());
-            heads.push(KnownHead { head: position.head, source });
+    for Witness { name, file, position } in witnesses(path).await? {
+        let Some(identity) = position.identity.filter(|_| position.version != OUTDATED) else {
+            continue;
+        };
+        if identity.ledger_id != ledger_id {
+            return Err(MigrationError::AnotherLedger {
+                path: file,
+                holds: identity.ledger_id,
+                given: ledger_id,
+            });
         }
+        let source = format!("the position of `{name}` in {}", file.display());
+        heads.push(position.known_head(source));
     }
     Ok(heads)
+}
+
+/// The positions of a `game.db` that an operator took for wrong, as they were forgotten.
+///
+/// # Errors
+/// As [`known_heads`].
+pub async fn disputed_heads(path: &Path) -> Result<Vec<KnownHead>, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let Some(mut looked) = look_at(path).await? else { return Ok(Vec::new()) };
+    let disputed = table_of(&mut looked.connection, "disputed_positions").await.map_err(failed)?;
+    let heads = disputed.into_iter().map(|(name, position)| {
+        position.known_head(format!("a forgotten position of `{name}` in {}", path.display()))
+    });
+    Ok(heads.collect())
 }
 
 /// The ledgers that the read models in a `game.db` are of: where such a ledger is gone, none is made in its
 /// place unasked. None where there is no such file, and none where nothing was applied yet.
 ///
 /// # Errors
-/// As [`known_heads`].
+/// When the file cannot be read, or holds something else.
 pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationError> {
     let mut ledgers = Vec::new();
-    let Some(positions) = all_of(path).await? else { return Ok(ledgers) };
-    for (name, position) in positions {
+    for Witness { name, file, position } in witnesses(path).await? {
         if let Some(LedgerIdentity { ledger_id, .. }) = position.identity {
-            let source = format!("the position of `{name}` in `{}`", path.display());
+            let source = format!("the position of `{name}` in `{}`", file.display());
             ledgers.push(KnownLedger { ledger_id, source });
         }
     }
     Ok(ledgers)
 }
 
-/// After a loss was accepted: read models that stand for events which the ledger no longer has are taken for
-/// outdated, so that they hold nobody up and the next worker makes them anew.
+/// Gives a file over to another ledger: what it holds of this one goes on under another name, whole, and the
+/// next worker makes the tables anew. Tells that name; none where nothing is of that ledger.
+///
+/// # Errors
+/// When the file cannot be read or renamed.
+pub async fn give_over(
+    path: &Path,
+    ledger_id: LedgerId,
+) -> Result<Option<PathBuf>, MigrationError> {
+    let is_of_it = |known: &KnownLedger| known.ledger_id == ledger_id;
+    if !known_ledgers(path).await?.iter().any(is_of_it) {
+        return Ok(None);
+    }
+    for file in rebuild::files(path) {
+        game_file::set_aside(&file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
+    }
+    for file in game_file::damaged(path) {
+        game_file::set_aside(&file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
+    }
+    game_file::set_aside(path, (game_file::GIVEN_OVER, game_file::WHOLE)).map(Some)
+}
+
+/// Takes positions at a head for wrong, the ledger being right without it: they are kept as disputed, and the
+/// rows that stood for them are made anew by the next worker. Tells how many.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub async fn outdate_lost(path: &Path, has: impl Fn(Head) -> bool) -> Result<(), sqlx::Error> {
-    if !path.exists() {
-        return Ok(());
+pub async fn forget(path: &Path, head: Head) -> Result<usize, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let mut meant = witnesses(path).await?;
+    meant.retain(|witness| witness.position.head == head);
+    let mut database = connect_options(path).connect().await.map_err(failed)?;
+    let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    for Witness { name, position, .. } in &meant {
+        let statement = "INSERT OR REPLACE INTO disputed_positions (name, version, ledger_id, seq, hash, \
+             epoch_number, epoch_nonce, recorded_at, forgotten_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch())";
+        let Some(row) = position.row(statement, name) else { continue };
+        row.execute(&mut *transaction).await.map_err(failed)?;
+        sqlx::query("DELETE FROM projection_positions WHERE name = ?1 AND hash = ?2")
+            .bind(name)
+            .bind(position.head.hash.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
     }
-    let mut database = connect_options(path).connect().await?;
-    for (name, position) in all(&mut database).await? {
-        if !has(position.head) {
-            sqlx::query("UPDATE projection_positions SET version = ?2 WHERE name = ?1")
-                .bind(name)
-                .bind(OUTDATED)
-                .execute(&mut database)
-                .await?;
-        }
+    transaction.commit().await.map_err(failed)?;
+    database.close().await.map_err(failed)?;
+    // What a rebuild left of that past would be gone on with.
+    let left = rebuild::files(path);
+    for Witness { file, .. } in meant.iter().filter(|witness| left.contains(&witness.file)) {
+        rebuild::remove_files(file)
+            .map_err(|source| MigrationError::Io { path: file.clone(), source })?;
     }
-    database.close().await
+    Ok(meant.len())
 }
 
 /// No projection has this version.
 const OUTDATED: u32 = 0;
 
-/// All positions of a file of read models; none where there is no file.
-async fn all_of(path: &Path) -> Result<Option<Vec<(String, Position)>>, MigrationError> {
+/// A position and the file that it lies in.
+struct Witness {
+    name: String,
+    file: PathBuf,
+    position: Position,
+}
+
+/// All positions of a file of read models and of what rebuilds left beside it; none where there is no file.
+async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let Some(looked) = look_at(path).await? else { return Ok(Vec::new()) };
+    let mut witnesses = witnesses_in(looked, path).await.map_err(failed)?;
+    let disputed: Vec<Head> = disputed_heads(path).await?.iter().map(|known| known.head).collect();
+    for file in rebuild::files(path).into_iter().chain(game_file::damaged(path)) {
+        // One that a worker is removing, or that cannot be read, is no witness.
+        if let Ok(looked) = look(&file).await {
+            witnesses.extend(witnesses_in(looked, &file).await.unwrap_or_default());
+        }
+    }
+    witnesses.retain(|witness| !disputed.contains(&witness.position.head));
+    Ok(witnesses)
+}
+
+async fn witnesses_in(mut looked: Look, file: &Path) -> Result<Vec<Witness>, sqlx::Error> {
+    let positions = table_of(&mut looked.connection, "projection_positions").await?;
+    let witness = |(name, position)| Witness { name, file: file.to_owned(), position };
+    Ok(positions.into_iter().map(witness).collect())
+}
+
+/// Opens a file to look at it, if it is there; refuses another's.
+async fn look_at(path: &Path) -> Result<Option<Look>, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
     if !path.exists() {
         return Ok(None);
     }
-    // It may be another's: nothing is written to it, and no log folded in.
-    let mut database = look_options(path).read_only(true).connect().await.map_err(failed)?;
-    refuse_foreign(&mut database, path).await?;
-    let positions = all(&mut database).await.map_err(failed)?;
-    database.close().await.map_err(failed)?;
-    Ok(Some(positions))
+    let mut looked = look(path).await.map_err(failed)?;
+    refuse_foreign(&mut looked.connection, path).await?;
+    Ok(Some(looked))
 }
 
-async fn all(database: &mut SqliteConnection) -> Result<Vec<(String, Position)>, sqlx::Error> {
+/// The positions in a table, if the file has it.
+async fn table_of(
+    database: &mut SqliteConnection,
+    table: &'static str,
+) -> Result<Vec<(String, Position)>, sqlx::Error> {
     let is_there: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = 'projection_positions'")
+        sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+            .bind(table)
             .fetch_optional(&mut *database)
             .await?;
     if is_there.is_none() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query("SELECT * FROM projection_positions").fetch_all(database).await?;
+    let sql = AssertSqlSafe(format!("SELECT * FROM {table}"));
+    let rows = sqlx::query(sql).fetch_all(database).await?;
     rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)))).collect()
 }

@@ -5,7 +5,7 @@ mod calendar;
 mod leaderboards;
 mod seasons;
 mod simulins;
-mod users;
+pub(crate) mod users;
 
 pub use analytics::Analytics;
 pub(crate) use calendar::{day_text, first_day};

@@ -10,6 +10,7 @@ use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
 use crate::database::{Applied, GameDatabase};
 use crate::feed::deadline;
+use crate::game_file::FileLost;
 pub use boards::{Leaderboard, LeaderboardRow};
 pub use rows::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
@@ -21,8 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The read models could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("game.db cannot be read")]
-pub struct ReadError(#[from] sqlx::Error);
+pub enum ReadError {
+    /// SQLite could not do it.
+    #[error("game.db cannot be read")]
+    Sqlite(#[from] sqlx::Error),
+    /// The file is lost to this process: what could still be read of it would be out of date.
+    #[error(transparent)]
+    Lost(#[from] FileLost),
+}
 
 /// Which part of the ledger a read stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,16 @@ impl Reads {
     #[must_use]
     pub fn new(database: &GameDatabase) -> Self {
         Self { pool: database.reader_pool(), database: database.clone() }
+    }
+
+    /// The connections, if the file is still there.
+    fn pool(&self) -> Result<&SqlitePool, FileLost> {
+        if let Err(lost) = self.database.file.check() {
+            // They are never closed: SQLite would fold a log into what is no longer ours.
+            std::mem::forget(self.pool.clone());
+            return Err(lost);
+        }
+        Ok(&self.pool)
     }
 
     /// Waits until some projections have applied an event, but not longer than the time limit, and tells
@@ -92,7 +109,7 @@ impl Reads {
              WHERE name IN (SELECT value FROM json_each(?1))",
         )
         .bind(names)
-        .fetch_one(&self.pool)
+        .fetch_one(self.pool()?)
         .await?;
         let all = usize::try_from(found) == Ok(projections.len());
         Ok(least.filter(|_| all).map_or(0, i64::unsigned_abs))
@@ -107,7 +124,7 @@ impl Reads {
         &self,
         season_id: SeasonId,
     ) -> Result<Option<SeasonDetails>, ReadError> {
-        let mut moment = self.pool.begin().await?;
+        let mut moment = self.pool()?.begin().await?;
         let season: Option<SeasonSummary> = sqlx::query_as("SELECT * FROM seasons WHERE id = ?1")
             .bind(season_id.to_string())
             .fetch_optional(&mut *moment)
@@ -149,7 +166,7 @@ impl Reads {
         let season = sqlx::query_as(
             "SELECT * FROM seasons WHERE user_id = ?1 AND completed_at IS NULL LIMIT 1",
         );
-        Ok(season.bind(user_id.to_string()).fetch_optional(&self.pool).await?)
+        Ok(season.bind(user_id.to_string()).fetch_optional(self.pool()?).await?)
     }
 
     /// A user's seasons, newest first, a page of them: those with a number below `before`.
@@ -168,7 +185,7 @@ impl Reads {
         );
         let before = before.unwrap_or(u32::MAX);
         let seasons = seasons.bind(user_id.to_string()).bind(before).bind(limit);
-        Ok(seasons.fetch_all(&self.pool).await?)
+        Ok(seasons.fetch_all(self.pool()?).await?)
     }
 
     /// How many seasons there are.
@@ -178,7 +195,7 @@ impl Reads {
     pub async fn season_counts(&self) -> Result<SeasonCounts, ReadError> {
         let (started, completed): (i64, i64) =
             sqlx::query_as("SELECT count(*), count(final_score) FROM seasons")
-                .fetch_one(&self.pool)
+                .fetch_one(self.pool()?)
                 .await?;
         let (started, completed) = (started.unsigned_abs(), completed.unsigned_abs());
         Ok(SeasonCounts { started, completed })
@@ -192,7 +209,7 @@ impl Reads {
         let seq: Option<i64> =
             sqlx::query_scalar("SELECT last_seq FROM season_streams WHERE season_id = ?1")
                 .bind(season_id.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.pool()?)
                 .await?;
         Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
     }
@@ -208,7 +225,7 @@ impl Reads {
         let days = sqlx::query_as(
             "SELECT day, users FROM daily_active_users WHERE day BETWEEN ?1 AND ?2 ORDER BY day",
         );
-        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
     }
 
     /// How many of the users first active on each UTC day of a range came back n days later.
@@ -223,7 +240,7 @@ impl Reads {
             "SELECT * FROM cohort_retention WHERE cohort_day BETWEEN ?1 AND ?2 \
              ORDER BY cohort_day, day_n",
         );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
     }
 
     /// How many users registered on the days of a range reached each step.
@@ -235,7 +252,7 @@ impl Reads {
             "SELECT step, name, sum(users) AS users FROM funnel_steps \
              WHERE cohort_day BETWEEN ?1 AND ?2 GROUP BY step, name ORDER BY step",
         );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&self.pool).await?)
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
     }
 
     /// What was staked and paid, by pot, type of bet and weather, beside what the rules give exactly.
@@ -244,7 +261,7 @@ impl Reads {
     /// [`ReadError`] when it cannot be read.
     pub async fn bet_economics(&self) -> Result<Vec<EconomicsRow>, ReadError> {
         let rows = sqlx::query_as("SELECT * FROM bet_economics ORDER BY pot_id, bet_type, weather");
-        Ok(rows.fetch_all(&self.pool).await?)
+        Ok(rows.fetch_all(self.pool()?).await?)
     }
 }
 

@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 
 use daybook_schema::limits;
 use futures_util::future::try_join_all;
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
 use crate::applier::{self, Fetched};
-use crate::database::GameDatabase;
-use crate::feed::{Feed, FeedError};
+use crate::database::{FileError, GameDatabase, WriterConnection};
+use crate::feed::{Feed, FeedError, is_outlived};
+use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
-use beside::Beside;
-pub(crate) use beside::progress;
+use beside::{Beside, Lock};
+pub(crate) use beside::{files, progress, remove_files};
 use put_in_place::Placed;
 
 /// Live tables that have come further than the new ones show that there is more: it is waited for so long
@@ -46,6 +47,9 @@ pub enum RebuildError {
     /// SQLite could not do it.
     #[error("the projection cannot be rebuilt")]
     Database(#[from] sqlx::Error),
+    /// The live file is lost to this process.
+    #[error(transparent)]
+    Lost(#[from] FileLost),
     /// The file of the new tables cannot be removed.
     #[error("`{}` cannot be removed", path.display())]
     Io {
@@ -76,6 +80,15 @@ pub enum RebuildError {
     },
 }
 
+impl From<FileError> for RebuildError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Lost(lost) => Self::Lost(lost),
+            FileError::Sqlite(error) => Self::Database(error),
+        }
+    }
+}
+
 /// What a rebuild did.
 #[derive(Clone, Copy, Debug)]
 pub struct Rebuilt {
@@ -104,8 +117,13 @@ pub async fn rebuild(
     // In the same order by whomever: of two that meet one goes on.
     let mut projections: Vec<&Arc<dyn Projection>> = projections.iter().collect();
     projections.sort_unstable_by_key(|projection| projection.name());
+    let mut locks = Vec::with_capacity(projections.len());
     for projection in &projections {
-        growing.push(Beside::open(database, projection).await?);
+        locks.push(Lock::take(database, projection.name()).await?);
+    }
+    for (projection, lock) in projections.iter().zip(locks) {
+        check_witnesses(database, projection.name(), feed).await?;
+        growing.push(Beside::open(database, projection, lock).await?);
     }
     let mut placed = Vec::with_capacity(projections.len());
     let outcome = place_all(growing, (database, started), feed, &mut placed).await;
@@ -113,10 +131,17 @@ pub async fn rebuild(
     let (mut rebuilt, mut cleared) = (Vec::with_capacity(placed.len()), Ok(()));
     for (report, live, beside) in placed {
         let (folded, removed) = tokio::join!(fold_log(live), beside.remove());
-        cleared = cleared.and(folded.map_err(RebuildError::from)).and(removed);
+        cleared = cleared.and(folded.map_err(RebuildError::from)).and(removed.map(drop));
         rebuilt.push(report);
     }
-    outcome.and(cleared).map(|()| rebuilt)
+    match outcome.and(cleared) {
+        Ok(()) => Ok(rebuilt),
+        Err(RebuildError::Database(error)) => {
+            database.judge(&error).await?;
+            Err(error.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Lets new tables catch up and puts them in place, until all are.
@@ -124,14 +149,14 @@ async fn place_all(
     mut growing: Vec<Beside>,
     (database, started): (&GameDatabase, Instant),
     feed: &mut dyn Feed,
-    placed: &mut Vec<(Rebuilt, SqliteConnection, Beside)>,
+    placed: &mut Vec<(Rebuilt, WriterConnection, Beside)>,
 ) -> Result<(), RebuildError> {
     let mut wait = Duration::ZERO;
     while !growing.is_empty() {
         growing = without_lost(growing, database, feed).await?;
         match catch_up(&mut growing, feed, wait).await {
             // The ledger was put back meanwhile.
-            Err(RebuildError::Feed(FeedError::Diverged { .. })) => continue,
+            Err(RebuildError::Feed(FeedError::UnknownHead { .. })) => continue,
             other => other?,
         }
         wait = MORE;
@@ -170,7 +195,25 @@ async fn place_all(
     Ok(())
 }
 
-/// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew.
+/// What is made anew replaces a position, live or of an earlier rebuild. It may be the last that tells of lost
+/// events: then it stays until their loss is accepted, or the position forgotten.
+async fn check_witnesses(
+    database: &GameDatabase,
+    name: &'static str,
+    feed: &mut dyn Feed,
+) -> Result<(), RebuildError> {
+    let mut live = database.connect_writer().await?;
+    let position = Position::load(&mut live, name).await?;
+    live.close().await?;
+    let left = beside::left_position(database, name).await;
+    for position in position.into_iter().chain(left) {
+        is_outlived(feed, name, &position).await?;
+    }
+    Ok(())
+}
+
+/// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew, once the
+/// loss was accepted.
 async fn without_lost(
     growing: Vec<Beside>,
     database: &GameDatabase,
@@ -178,10 +221,8 @@ async fn without_lost(
 ) -> Result<Vec<Beside>, RebuildError> {
     let mut kept = Vec::with_capacity(growing.len());
     for beside in growing {
-        let head = beside.position.head;
-        let is_lost = head.seq > 0
-            && matches!(feed.next(head, Duration::ZERO).await, Err(FeedError::Diverged { .. }));
-        kept.push(if is_lost { beside.begin_anew(database).await? } else { beside });
+        let is_outlived = is_outlived(feed, beside.name(), &beside.position).await?;
+        kept.push(if is_outlived { beside.begin_anew(database).await? } else { beside });
     }
     Ok(kept)
 }
@@ -231,14 +272,14 @@ async fn put_in_place(
         other => other?,
     };
     let Placed::Further(further) = placed else { return Ok(placed) };
-    match feed.next(further, Duration::ZERO).await {
-        Err(FeedError::Diverged { .. }) => beside.put_in_place(database, Some(further)).await,
-        _ => Ok(placed),
+    match is_outlived(feed, beside.name(), &further).await? {
+        true => beside.put_in_place(database, Some(further.head)).await,
+        false => Ok(placed),
     }
 }
 
-async fn fold_log(mut live: SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut live).await?;
+async fn fold_log(mut live: WriterConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *live).await?;
     live.close().await
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use daybook_ledger::Reader;
-use daybook_schema::{Head, Seq};
-use sqlx::{Connection, Row, SqliteConnection};
+use daybook_ledger::{Reader, Standing};
+use daybook_schema::{Head, LedgerId, Seq};
+use sqlx::{Row, SqliteConnection};
 
-use crate::database::GameDatabase;
+use crate::database::look;
+use crate::game_file::{self, Wait};
 use crate::position::Position;
 use crate::projection::Projection;
 use crate::rebuild;
@@ -38,9 +39,28 @@ pub enum ProjectionState {
         /// The newest event that the new tables hold.
         seq: u64,
     },
-    /// Its tables are of another version of the projection, or stand for events that the ledger does not
-    /// have; the next worker makes them anew.
+    /// Its tables are of another version of the projection, or stand for events whose loss was accepted; the
+    /// next worker makes them anew.
     Outdated,
+    /// The ledger ends before what its tables stand for: events are lost.
+    LedgerBehind {
+        /// The ledger's newest event.
+        newest: Head,
+    },
+    /// The ledger has another event where its tables stand: it was altered, or went on from an older copy.
+    LedgerDiffers {
+        /// What the ledger has there.
+        found: Head,
+    },
+    /// The process that kept it gave the file up, and none was started since.
+    FileLost,
+    /// Its tables are of another ledger.
+    AnotherLedger {
+        /// Whose they are.
+        holds: LedgerId,
+        /// Which ledger is at hand.
+        given: LedgerId,
+    },
 }
 
 impl ProjectionState {
@@ -54,7 +74,24 @@ impl ProjectionState {
             Self::Stopped(_) => "stopped",
             Self::Rebuilding { .. } => "rebuilding",
             Self::Outdated => "outdated",
+            Self::LedgerBehind { .. } => "ledger behind",
+            Self::LedgerDiffers { .. } => "ledger differs",
+            Self::FileLost => "file lost",
+            Self::AnotherLedger { .. } => "another ledger",
         }
+    }
+
+    /// Whether the operator has to see to it: nothing goes on by itself.
+    #[must_use]
+    pub const fn needs_operator(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped(_)
+                | Self::FileLost
+                | Self::LedgerBehind { .. }
+                | Self::LedgerDiffers { .. }
+                | Self::AnotherLedger { .. }
+        )
     }
 }
 
@@ -75,6 +112,8 @@ pub struct ProjectionStatus {
     pub events_per_second: f64,
     /// What it is doing.
     pub state: ProjectionState,
+    /// Why it waits, and since when, as the process says that runs it.
+    pub waits: Option<Wait>,
 }
 
 /// How projections fare, beside the ledger of a data directory if there is one.
@@ -82,34 +121,41 @@ pub struct ProjectionStatus {
 /// # Errors
 /// When `game.db` cannot be read.
 pub async fn status(
-    database: &GameDatabase,
+    database: &Path,
     projections: &[std::sync::Arc<dyn Projection>],
     data_dir: &Path,
 ) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
-    let mut connection = database.connect_writer().await?;
+    let mut looked = look(database).await?;
+    let connection = &mut looked.connection;
     let reader = Reader::open(data_dir).ok();
     let newest = reader.as_ref().and_then(newest_event);
     let mut all = Vec::with_capacity(projections.len());
     for projection in projections {
         let (name, version) = (projection.name(), projection.version());
-        let position = Position::load(&mut connection, name).await?;
+        let position = Position::load(connection, name).await?;
         let position = position.unwrap_or(Position::start(version));
-        let (events_per_second, stopped) = load(&mut connection, name).await?;
+        let (events_per_second, stopped) = load(connection, name).await?;
         let lag_events = newest.map(|(head, _)| head.seq.saturating_sub(position.head.seq));
         let lag_seconds = newest.map(|(_, at)| match position.head.seq {
             0 => 0.0,
             _ => (at - position.recorded_at.get()).max(0) as f64 / 1e6,
         });
-        let lacks = |reader: &Reader| !reader.has(position.head).unwrap_or(true);
-        let is_lost = position.head.seq > 0 && reader.as_ref().is_some_and(lacks);
+        let past = match &reader {
+            Some(reader) => past_of(reader, &position),
+            None => None,
+        };
+        let (waits, given_up) = game_file::wait_of(database, name);
         let rebuilding = rebuild::progress(database, name).await;
-        let state = match (stopped, rebuilding) {
-            (Some(stopped), _) => ProjectionState::Stopped(stopped),
-            (None, Some(seq)) => ProjectionState::Rebuilding { seq },
-            (None, None) if position.version != version || is_lost => ProjectionState::Outdated,
-            (None, None) if lag_events == Some(0) => ProjectionState::Current,
-            (None, None) if lag_events.is_none() => ProjectionState::Unknown,
-            (None, None) => ProjectionState::Behind,
+        let state = match (past, stopped, rebuilding) {
+            _ if given_up.is_some() => ProjectionState::FileLost,
+            (Some(past), ..) if past.needs_operator() => past,
+            (_, Some(stopped), _) => ProjectionState::Stopped(stopped),
+            (_, None, Some(seq)) => ProjectionState::Rebuilding { seq },
+            (Some(outdated), ..) => outdated,
+            _ if position.version != version => ProjectionState::Outdated,
+            _ if lag_events == Some(0) => ProjectionState::Current,
+            _ if lag_events.is_none() => ProjectionState::Unknown,
+            _ => ProjectionState::Behind,
         };
         let (version, head) = (position.version, position.head);
         all.push(ProjectionStatus {
@@ -120,10 +166,28 @@ pub async fn status(
             lag_seconds,
             events_per_second,
             state,
+            waits: given_up.or(waits),
         });
     }
-    connection.close().await?;
     Ok(all)
+}
+
+/// What stands between a position and the ledger, if anything does.
+fn past_of(reader: &Reader, position: &Position) -> Option<ProjectionState> {
+    let identity = position.identity?;
+    let given = reader.genesis().ledger_id;
+    if identity.ledger_id != given {
+        let holds = identity.ledger_id;
+        return Some(ProjectionState::AnotherLedger { holds, given });
+    }
+    match reader.standing(position.head, Some(identity.epoch)).ok()? {
+        Standing::Held => None,
+        Standing::Accepted { .. } => Some(ProjectionState::Outdated),
+        Standing::Lost { has } if has.seq < position.head.seq => {
+            Some(ProjectionState::LedgerBehind { newest: has })
+        }
+        Standing::Lost { has } => Some(ProjectionState::LedgerDiffers { found: has }),
+    }
 }
 
 /// The newest event of a ledger and its time.

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_schema::{Block, Head};
+use daybook_schema::{Block, Head, LedgerIdentity};
 use futures_util::future::BoxFuture;
 use sqlx::{AssertSqlSafe, Column, Connection, Row, SqliteConnection, TypeInfo, ValueRef};
 
 use crate::database::{DatabaseSettings, GameDatabase};
-use crate::feed::{Feed, FeedError, Tail};
+use crate::feed::{Feed, FeedError, Past, Tail};
 use crate::projection::Projection;
 use crate::rebuild::rebuild;
 use crate::worker::{Step, Worker};
@@ -98,6 +98,14 @@ impl Feed for CutFeed {
                 given
             }))
         })
+    }
+
+    fn past(
+        &mut self,
+        head: Head,
+        identity: LedgerIdentity,
+    ) -> BoxFuture<'_, Result<Past, FeedError>> {
+        self.tail.past(head, identity)
     }
 }
 

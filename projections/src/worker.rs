@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::Connection;
 use tokio::sync::watch;
 
 use crate::applier::{self, Applied, Fetched};
-use crate::database::GameDatabase;
-use crate::feed::{Feed, FeedError, FileId, file_id};
+use crate::database::{
+    CORRUPT, FileError, GameDatabase, NOT_A_DATABASE, WriterConnection, result_code,
+};
+use crate::feed::{Feed, FeedError, is_outlived};
+use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_passing};
 use crate::rebuild::{self, RebuildError};
@@ -50,9 +53,33 @@ pub enum WorkerError {
     /// The tables could not be made anew.
     #[error(transparent)]
     Rebuild(#[from] Box<RebuildError>),
+    /// The file is lost: it was removed, another is in its place, it is malformed, or its tables are gone.
+    #[error(transparent)]
+    Lost(#[from] FileLost),
     /// The feed, or the worker itself, panicked.
     #[error("the worker panicked: {0}")]
     Panicked(String),
+}
+
+impl WorkerError {
+    /// Whether the file is lost to this process: it ends, and the next one makes the tables anew.
+    #[must_use]
+    pub fn is_file_lost(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Rebuild(error) => matches!(**error, RebuildError::Lost(_)),
+            _ => false,
+        }
+    }
+}
+
+impl From<FileError> for WorkerError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Lost(lost) => Self::Lost(lost),
+            FileError::Sqlite(error) => Self::Database(error),
+        }
+    }
 }
 
 /// Keeps one projection's tables up to the newest event.
@@ -61,9 +88,7 @@ pub struct Worker {
     feed: Box<dyn Feed>,
     database: GameDatabase,
     /// The connection, and the position as it was committed.
-    open: Option<(SqliteConnection, Position)>,
-    /// Which file that is.
-    file: Option<FileId>,
+    open: Option<(WriterConnection, Position)>,
     /// What was fetched ahead.
     fetched: Option<Fetched>,
     rate: Rate,
@@ -86,20 +111,15 @@ impl Worker {
         database: &GameDatabase,
     ) -> Self {
         let rate = Rate { since: Instant::now(), events: 0, is_told: false };
-        Self {
-            projection,
-            feed,
-            database: database.clone(),
-            open: None,
-            file: None,
-            fetched: None,
-            rate,
-        }
+        Self { projection, feed, database: database.clone(), open: None, fetched: None, rate }
     }
 
     /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
     /// tried again, later and later.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    ///
+    /// # Errors
+    /// When the file is lost to this process.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), FileLost> {
         let name = self.projection.name();
         let backoff = || {
             let builder = backon::ExponentialBuilder::default().with_min_delay(RETRY_FIRST);
@@ -110,22 +130,26 @@ impl Worker {
             let stepped = applier::contained(self.step(WAIT)).await;
             let delay = match stepped.unwrap_or_else(|reason| Err(WorkerError::Panicked(reason))) {
                 Ok(Step::Applied(_) | Step::Idle) => {
+                    self.database.file.say_goes_on(name);
                     delays = backoff();
                     continue;
                 }
                 Ok(Step::Stopped) => RETRY_STOPPED,
                 Err(error) => {
+                    self.database.file.say_waits(name, &chain_of(&error));
                     let error: &(dyn std::error::Error + 'static) = &error;
                     tracing::warn!(projection = name, error, "the projection waits; tried again");
                     (self.open, self.fetched) = (None, None);
                     delays.next().unwrap_or(RETRY_LONGEST)
                 }
             };
+            self.database.file.check()?;
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
             }
         }
+        Ok(())
     }
 
     /// Applies all that there is, and returns when there is nothing more.
@@ -154,6 +178,14 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`]; then nothing was changed.
     pub async fn step(&mut self, timeout: Duration) -> Result<Step, WorkerError> {
+        let stepped = self.step_once(timeout).await;
+        if let Err(WorkerError::Database(error)) = &stepped {
+            self.database.judge(error).await?;
+        }
+        stepped
+    }
+
+    async fn step_once(&mut self, timeout: Duration) -> Result<Step, WorkerError> {
         let (mut connection, position) = match self.open.take() {
             Some(open) => open,
             None => self.connect().await?,
@@ -164,10 +196,12 @@ impl Worker {
         };
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(FeedError::Diverged { after }) => {
+            Err(FeedError::UnknownHead { after }) => {
                 let name = self.projection.name();
-                tracing::warn!(projection = name, %after, "the ledger has another past: rebuilding");
-                self.rebuild().await?;
+                if is_outlived(self.feed.as_mut(), name, &position).await? {
+                    tracing::warn!(projection = name, %after, "the loss was accepted: rebuilding");
+                    self.rebuild().await?;
+                }
                 return Ok(Step::Applied(0));
             }
             Err(error) => return Err(error.into()),
@@ -176,10 +210,11 @@ impl Worker {
         let events = applier::projected(&position, fetched.blocks);
         if events.is_empty() {
             // While nothing comes, somebody may have changed the file, or put another in its place.
+            self.database.file.check()?;
             let name = self.projection.name();
             let committed = Position::load(&mut connection, name).await?;
             let is_same = committed.unwrap_or(Position::start(position.version)) == position;
-            if is_same && self.file == file_id(self.database.path()) {
+            if is_same {
                 self.open = Some((connection, position));
             }
             return Ok(Step::Idle);
@@ -202,10 +237,9 @@ impl Worker {
     }
 
     /// Opens the database; tables of another version of the projection are made anew first.
-    async fn connect(&mut self) -> Result<(SqliteConnection, Position), WorkerError> {
+    async fn connect(&mut self) -> Result<(WriterConnection, Position), WorkerError> {
         let (name, version) = (self.projection.name(), self.projection.version());
         loop {
-            self.file = file_id(self.database.path());
             let mut connection = self.database.connect_writer().await?;
             rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
             // Both as they are at one moment: somebody else may be about to commit the first rows.
@@ -237,7 +271,7 @@ struct Applying<'a> {
     projection: &'a Arc<dyn Projection>,
     database: &'a GameDatabase,
     rate: &'a mut Rate,
-    connection: &'a mut SqliteConnection,
+    connection: &'a mut WriterConnection,
 }
 
 impl Applying<'_> {
@@ -254,8 +288,10 @@ impl Applying<'_> {
             let part = events.get(done..(done + size).min(events.len())).unwrap_or_default();
             let applied = {
                 let _writing = self.database.writing.lock().await;
+                self.database.file.check()?;
                 applier::apply(self.connection, self.projection, &position, part).await
             };
+            self.database.file.check()?;
             match applied {
                 Ok(Applied::Committed(after)) => {
                     position = after;
@@ -263,7 +299,15 @@ impl Applying<'_> {
                     self.tell(&position, part.len()).await?;
                 }
                 Ok(Applied::Moved) => return Ok((None, Step::Applied(done))),
+                Ok(Applied::AnotherLedger(holds)) => {
+                    let name = self.projection.name().to_owned();
+                    let given = part.first().map_or(holds, |event| event.identity.ledger_id);
+                    return Err(FeedError::AnotherLedger { name, holds, given }.into());
+                }
                 Err(ApplyError::Database(error)) if is_passing(&error) => return Err(error.into()),
+                Err(ApplyError::Database(error)) if self.is_files(&error).await? => {
+                    return Err(error.into());
+                }
                 Err(error) if part.len() == 1 => {
                     self.stop_at(part, &error).await?;
                     return Ok((Some(position), Step::Stopped));
@@ -274,9 +318,17 @@ impl Applying<'_> {
         Ok((Some(position), Step::Applied(done)))
     }
 
+    /// Whether an error is the file's own and says nothing of an event; where that means that the file is
+    /// lost, that is the error.
+    async fn is_files(&self, error: &sqlx::Error) -> Result<bool, FileLost> {
+        self.database.judge(error).await?;
+        Ok(matches!(result_code(error), Some(CORRUPT | NOT_A_DATABASE)))
+    }
+
     /// Tells readers of a commit, and now and then how fast it goes.
     async fn tell(&mut self, position: &Position, events: usize) -> Result<(), WorkerError> {
         let name = self.projection.name();
+        self.database.file.say_applied(name, position.head.seq);
         self.database.applied.send_modify(|applied| {
             applied.insert(name, position.head.seq);
         });
@@ -309,4 +361,10 @@ impl Applying<'_> {
         let _writing = self.database.writing.lock().await;
         Ok(status::store_stopped(self.connection, name, &stopped).await?)
     }
+}
+
+/// An error and what it comes from, in one line.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
 use crate::feed::{Feed, Tail};
+use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::Projection;
 use crate::worker::{Step, Worker, WorkerError};
@@ -63,7 +64,7 @@ impl FeedSource {
 /// The workers of a process.
 pub struct Workers {
     stop: watch::Sender<bool>,
-    running: JoinSet<()>,
+    running: JoinSet<Result<(), FileLost>>,
 }
 
 impl Workers {
@@ -82,6 +83,18 @@ impl Workers {
             running.spawn(worker.run(stop.subscribe()));
         }
         Self { stop, running }
+    }
+
+    /// Waits until the file is lost to them: it was removed, another is in its place, it is malformed, or its
+    /// tables were dropped. They write no more; the process should end, and the next makes the tables anew.
+    pub async fn file_lost(&mut self) -> FileLost {
+        loop {
+            match self.running.join_next().await {
+                Some(Ok(Err(lost))) => return lost,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Lets each finish its transaction, and ends. Who waits for a server or rebuilds is not waited for: what

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::events::LostHeads;
 use crate::{
     BetType, ClientDigest, Coins, CommandHash, Commitment, DayNumber, EpochNonce, KeyId, Pot,
     SeasonId, SessionEndReason, SessionNumber, SimulinId, SimulinPath, Species, SuspicionCode,
@@ -252,10 +253,18 @@ commands! {
         /// Whether the keys before it are known to others.
         compromised: bool,
     }
-    /// The operator accepts that the ledger was put back from a backup.
+    /// As earlier versions wrote it: the operator accepts that the ledger was put back from a backup. Which
+    /// events are lost is not told.
     41 RestoreLedger {
         /// Fresh random bytes.
         nonce: EpochNonce,
+    }
+    /// The operator accepts that events are lost.
+    42 AcceptLoss {
+        /// Fresh random bytes.
+        nonce: EpochNonce,
+        /// Heads that were known of and that the ledger lacks: at least one.
+        lost_heads: LostHeads,
     }
 }
 
@@ -278,7 +287,7 @@ impl Command {
             | Self::ExpireSeason { user_id, .. }
             | Self::FlagSuspicion { user_id, .. }
             | Self::RenewCommitment { user_id } => Some(*user_id),
-            Self::RotateKey { .. } | Self::RestoreLedger { .. } => None,
+            Self::RotateKey { .. } | Self::RestoreLedger { .. } | Self::AcceptLoss { .. } => None,
         }
     }
 
@@ -292,6 +301,7 @@ impl Command {
                 | Self::RenewCommitment { .. }
                 | Self::RotateKey { .. }
                 | Self::RestoreLedger { .. }
+                | Self::AcceptLoss { .. }
         )
     }
 }

@@ -4,8 +4,10 @@
 //! stored order: an event that was ever written stays readable for ever, so none of these may
 //! change; a new shape is a new version (see [`crate::codec::Versioned`]).
 
+mod lost_heads;
 mod troubles;
 
+pub use lost_heads::LostHeads;
 pub use troubles::{Trouble, Troubles};
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +44,16 @@ impl StreamKind {
     }
 }
 
+/// What was only ever written in one version needs no more than the trait's own.
+macro_rules! first_version {
+    ($variant:ident) => {
+        impl Versioned for $variant {}
+    };
+    ($variant:ident lifted) => {};
+}
+
 macro_rules! events {
-    ($($number:literal $name:literal $variant:ident in $stream:ident,)+) => {
+    ($($number:literal $name:literal $variant:ident in $stream:ident $($lifted:ident)?,)+) => {
         named_enum! {
             /// The kinds of events, with their stable numbers.
             pub enum EventKind {
@@ -72,7 +82,7 @@ macro_rules! events {
             }
         }
 
-        $(impl Versioned for $variant {})+
+        $(first_version!($variant $($lifted)?);)+
 
         /// A fact: what happened, as it is stored.
         ///
@@ -102,6 +112,16 @@ macro_rules! events {
                 }
             }
 
+            /// The version that its payload is written in: today's, but for what an earlier one wrote and
+            /// today's cannot say.
+            #[must_use]
+            pub const fn version(&self) -> u16 {
+                match self {
+                    Self::LedgerRestored(payload) => payload.version(),
+                    other => other.kind().version(),
+                }
+            }
+
             fn decode_kind(
                 kind: EventKind,
                 version: u16,
@@ -127,7 +147,7 @@ macro_rules! events {
 
 events! {
     1 "key_rotated" KeyRotated in Ledger,
-    2 "ledger_restored" LedgerRestored in Ledger,
+    2 "ledger_restored" LedgerRestored in Ledger lifted,
     10 "user_registered" UserRegistered in User,
     11 "user_erased" UserErased in User,
     12 "session_started" SessionStarted in User,
@@ -154,12 +174,6 @@ events! {
 }
 
 impl Event {
-    /// The version that its payload is written in.
-    #[must_use]
-    pub const fn version(&self) -> u16 {
-        self.kind().version()
-    }
-
     /// Decodes a stored payload, of any version that was ever written.
     ///
     /// # Errors
@@ -186,12 +200,41 @@ pub struct KeyRotated {
     pub compromised: bool,
 }
 
-/// The ledger was put back from a backup, and a new epoch began.
+/// That events are lost was accepted, and a new epoch began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerRestored {
     /// The epoch from now on.
     pub epoch: Epoch,
+    /// Heads that were known of and are lost. None where version 1 was written, which named none; its bytes and
+    /// its JSON have no such field.
+    #[serde(skip_serializing_if = "LostHeads::is_empty")]
+    pub lost_heads: LostHeads,
+}
+
+impl LedgerRestored {
+    /// Version 2 names at least one head.
+    const fn version(&self) -> u16 {
+        if self.lost_heads.is_empty() { 1 } else { Self::VERSION }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LedgerRestoredV1 {
+    epoch: Epoch,
+}
+
+impl Versioned for LedgerRestored {
+    const VERSION: u16 = 2;
+
+    fn decode_version(version: u16, bytes: &[u8]) -> Result<Self, PayloadProblem> {
+        match version {
+            1 => codec::decode_exact::<LedgerRestoredV1>(bytes)
+                .map(|old| Self { epoch: old.epoch, lost_heads: LostHeads::default() }),
+            2 => codec::decode_exact(bytes),
+            _ => Err(PayloadProblem::UnknownVersion { newest: Self::VERSION }),
+        }
+    }
 }
 
 /// A user began to be. Nothing personal is in the ledger.

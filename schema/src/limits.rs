@@ -11,6 +11,8 @@ pub const WEEKS_PER_SEASON: u8 = DAYS_PER_SEASON / DAYS_PER_WEEK;
 pub const POTS: usize = 4;
 /// Troubles of a day.
 pub const TROUBLES_PER_DAY_MAX: usize = 2;
+/// Lost heads that one accepted loss names.
+pub const LOST_HEADS_MAX: usize = 8;
 /// The largest bet, in coins.
 pub const BET_COINS_MAX: u64 = 10_000;
 /// The largest amount of coins there can be: their millicoins fit an `i64`, and every one is exact

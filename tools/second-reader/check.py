@@ -36,7 +36,7 @@ Row = list[Any]
 SEQ, AT, STREAM, PREV, KIND, VERSION, COMMAND, PAYLOAD, HASH = range(9)
 COLUMNS = ("seq", "recorded_at", "stream", "stream_prev", "kind", "version", "command", "payload", "hash")
 STATEMENTS = [statement.strip() for statement in reader.SCHEMA.strip().split("\n\n")]
-NUMBER = {kind.name: number for number, kind in reader.KINDS.items()}
+NUMBER = {kind.name: number for (number, _), kind in reader.KINDS.items()}
 COMPARED = ("verdict", "events", "head_seq", "head_hash", "first_bad_seq", "status")
 NO_KEYS = "no keys"
 
@@ -104,7 +104,7 @@ class Ledger(NamedTuple):
                 payload = decode(row)
                 there = self.rows[payload.commitment_seq - 1] if payload.commitment_seq < row[SEQ] else None
                 if there is not None:
-                    row[PAYLOAD] = encode(row[KIND], payload._replace(commitment_hash=there[HASH]))
+                    row[PAYLOAD] = encode((row[KIND], row[VERSION]), payload._replace(commitment_hash=there[HASH]))
             row[HASH] = before = reader.row_hash(before, tuple(row))
 
     def renumber(self) -> None:
@@ -117,7 +117,7 @@ class Ledger(NamedTuple):
             if row[KIND] == NUMBER["season_started"]:
                 payload = decode(row)
                 there = moved.get(payload.commitment_seq, payload.commitment_seq)
-                row[PAYLOAD] = encode(row[KIND], payload._replace(commitment_seq=there))
+                row[PAYLOAD] = encode((row[KIND], row[VERSION]), payload._replace(commitment_seq=there))
 
 
 def read_ledger(data: Path) -> Ledger:
@@ -170,26 +170,31 @@ ENCODERS: dict[str, Callable[[Any], bytes]] = {
                      "path", "end", "suspicion", "source"), one_byte),
     "secret?": option_of(bytes), "threshold?": option_of(one_byte),
     "troubles": lambda troubles: one_byte(len(troubles)) + b"".join(bytes(trouble) for trouble in troubles),
+    "lost_heads": lambda heads: varint(len(heads)) + b"".join(varint(seq) + row for seq, row in heads),
     "companion?": option_of(lambda c: c[0] + one_byte(c[1]) + option_of(one_byte)(c[2])),
 }  # fmt: skip
 
-FIELD_TYPES: dict[int, list[str]] = {}  # of each kind, the types of its fields
+FIELD_TYPES: dict[tuple[int, int], list[str]] = {}  # of each kind, the types of its fields
 for line in reader.KINDS_TABLE.strip().splitlines():
     number, _, _, *fields = line.split()
-    FIELD_TYPES[int(number)] = [f.split(":")[1] for f in fields]
+    FIELD_TYPES[reader.parse_number(number)] = [f.split(":")[1] for f in fields]
+
+
+def kind_of(row: Row) -> Any:
+    return reader.KINDS[row[KIND], row[VERSION]]
 
 
 def decode(row: Row) -> Any:
-    return reader.KINDS[row[KIND]].decode(row[PAYLOAD])
+    return kind_of(row).decode(row[PAYLOAD])
 
 
-def encode(kind: int, payload: Any) -> bytes:
+def encode(kind: tuple[int, int], payload: Any) -> bytes:
     return b"".join(ENCODERS[name](value) for name, value in zip(FIELD_TYPES[kind], payload))
 
 
 def stored_command(rows: list[Row], season_user: dict[bytes, bytes]) -> bytes:
     """FORMAT.md's stored form of the command that some rows say they are. It asks no rule, unlike the reader's."""
-    names = [reader.KINDS[row[KIND]].name for row in rows]
+    names = [kind_of(row).name for row in rows]
     stream, p = rows[0][STREAM], decode(rows[0])
     owner = season_user.get(stream, stream)
     season = owner + stream
@@ -225,7 +230,8 @@ def stored_command(rows: list[Row], season_user: dict[bytes, bytes]) -> bytes:
         case "key_rotated":
             return b"\x28" + p.key_id + one_byte(p.compromised)
         case "ledger_restored":
-            return b"\x29" + p.nonce
+            lost = getattr(p, "lost_heads", None)  # none in version 1
+            return b"\x29" + p.nonce if lost is None else b"\x2a" + p.nonce + ENCODERS["lost_heads"](lost)
     raise ValueError(f"no command begins with {names[0]}")
 
 
@@ -369,7 +375,7 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-def forged_value(kind: int, index: int, value: Any, r: random.Random) -> Any:
+def forged_value(kind: tuple[int, int], index: int, value: Any, r: random.Random) -> Any:
     """Another value of the field's type, or the same if none was found."""
     name = FIELD_TYPES[kind][index]
     if isinstance(value, bytes):
@@ -397,16 +403,16 @@ def forge(remake: bool, keys: bool) -> Callable[[Copy], str]:
         while True:
             index = copy.pick()
             row = copy.ledger.rows[index]
-            kind = reader.KINDS[row[KIND]]
+            kind = kind_of(row)
             names = allowed.get(kind.name, "").split()
             if not names:
                 continue
             name, payload = copy.random.choice(names), decode(row)
             value = getattr(payload, name)
-            forged = forged_value(row[KIND], payload._fields.index(name), value, copy.random)
+            forged = forged_value((row[KIND], row[VERSION]), payload._fields.index(name), value, copy.random)
             if forged != value:
                 break
-        row[PAYLOAD] = encode(row[KIND], payload._replace(**{name: forged}))
+        row[PAYLOAD] = encode((row[KIND], row[VERSION]), payload._replace(**{name: forged}))
         indexes = copy.ledger.command_of(index)
         if remake:
             command = [copy.ledger.rows[i] for i in indexes]

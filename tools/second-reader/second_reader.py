@@ -167,9 +167,9 @@ def sequence(*parts: Reader) -> Reader:
     return read
 
 
-def listing(item: Reader, most: int) -> Reader:
+def listing(item: Reader, most: int, least: int = 0) -> Reader:
     def read(data: bytes, at: int) -> tuple[tuple, int]:
-        count, at = number(0, most)(data, at)
+        count, at = number(least, most)(data, at)
         return sequence(*[item] * count)(data, at)
 
     return read
@@ -191,13 +191,14 @@ TYPES: dict[str, Reader] = {
     "trigger": byte(0, 4), "hand": byte(0, 9), "species": byte(0, 3), "path": byte(0, 2), "end": byte(0, 4),
     "suspicion": byte(0, 2), "source": byte(1, 2), "secret?": option(raw(32)), "threshold?": option(read_threshold),
     "levels": sequence(*[byte(0, 100)] * 4), "pot_events": sequence(*[byte(0, 3)] * 4),
-    "troubles": listing(sequence(byte(0, 3), byte(1, 5), byte(0, 1)), 2),
+    "lost_heads": listing(sequence(number(0, 2**64 - 1), raw(32)), 8, 1), "troubles": listing(sequence(byte(0, 3), byte(1, 5), byte(0, 1)), 2),
     "companion?": option(sequence(raw(16), byte(0, 3), option(byte(0, 2)))),
 }  # fmt: skip
 
 KINDS_TABLE = """
  1 key_rotated            ledger  key_id:key_id compromised:bool
  2 ledger_restored        ledger  number:epoch nonce:nonce
+ 2/2 ledger_restored      ledger  number:epoch nonce:nonce lost_heads:lost_heads
 10 user_registered        user
 11 user_erased            user
 12 session_started        user    session_number:u32
@@ -227,7 +228,7 @@ SEASON_ENDS = ("season_completed", "season_abandoned", "season_expired")  # in t
 
 
 class Kind(NamedTuple):
-    """One line of the table of kinds. All are of version 1."""
+    """One line of the table of kinds."""
 
     name: str
     owner: str  # whose stream: ledger, user or season
@@ -247,12 +248,18 @@ class Kind(NamedTuple):
         return self.payload._make(values)
 
 
-def parse_kinds(table: str) -> dict[int, Kind]:
+def parse_number(text: str) -> tuple[int, int]:
+    """A kind's number and version: version 1 is not written."""
+    num, _, version = text.partition("/")
+    return int(num), int(version or 1)
+
+
+def parse_kinds(table: str) -> dict[tuple[int, int], Kind]:
     kinds = {}
     for line in table.strip().splitlines():
         num, name, owner, *fields = line.split()
         names, types = zip(*(f.split(":") for f in fields)) if fields else ((), ())
-        kinds[int(num)] = Kind(name, owner, namedtuple(name, names), tuple(TYPES[t] for t in types))
+        kinds[parse_number(num)] = Kind(name, owner, namedtuple(name, names), tuple(TYPES[t] for t in types))
     return kinds
 
 
@@ -291,12 +298,12 @@ def read_row(row: tuple) -> Event:
         raise Unreadable("a column is of another type")
     if len(stream) != 16 or len(stored) != 32 or stream_prev < 0:
         raise Unreadable("stream, stream_prev or hash is no such value")
-    if kind_number not in KINDS or version != 1:
+    if (kind_number, version) not in KINDS:
         raise Unreadable(f"kind {kind_number} version {version} is unknown")
     if len(payload) > 512:
         raise Unreadable("the payload is longer than 512 bytes")
     place, size = read_place(command)
-    kind = KINDS[kind_number]
+    kind = KINDS[kind_number, version]
     return Event(seq, at, stream, stream_prev, kind, place, size, command[2:18], command[18:34],
                  kind.decode(payload), stored)  # fmt: skip
 
@@ -775,10 +782,14 @@ class Engine:
         return command, [(self.genesis.ledger_id, "key_rotated", (key_id, compromised))]
 
     def restore(self, events: list[Event]) -> Decision:
-        nonce = events[0].payload.nonce
-        self.epoch = (self.epoch[0] + 1, nonce)
+        payload = events[0].payload
+        self.epoch = (self.epoch[0] + 1, payload.nonce)
         self.epochs.append(self.epoch)
-        return b"\x29" + nonce, [(self.genesis.ledger_id, "ledger_restored", self.epoch)]
+        lost = getattr(payload, "lost_heads", None)
+        if lost is None:  # of version 1
+            return b"\x29" + payload.nonce, [(self.genesis.ledger_id, "ledger_restored", self.epoch)]
+        command = b"\x2a" + payload.nonce + varint(len(lost)) + b"".join(varint(seq) + row for seq, row in lost)
+        return command, [(self.genesis.ledger_id, "ledger_restored", (*self.epoch, lost))]
 
     # -- users
 

@@ -8,8 +8,9 @@ use daybook_schema::chain::FORMAT_VERSION;
 use daybook_schema::{EventHash, Genesis, Head, LEDGER_SQL, LedgerId, UnixMicros, limits};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use tempfile::TempDir;
 
-use crate::files::{lacks_descriptors, sqlite_path, sync_directory};
+use crate::files::{copy_aside, lacks_descriptors, sqlite_path, sync_directory};
 use crate::held_file::FileUse;
 
 /// `DAYB`: SQLite's application id of a ledger.
@@ -86,6 +87,8 @@ pub(crate) struct StoredGenesis {
 pub(crate) struct LedgerConnection {
     connection: Connection,
     _used: FileUse,
+    /// The directory of the copy that is read, where the file itself cannot be.
+    _copy: Option<TempDir>,
 }
 
 impl std::ops::Deref for LedgerConnection {
@@ -119,7 +122,7 @@ fn open_file(path: &Path, flags: OpenFlags) -> Result<LedgerConnection, Database
     let used = FileUse::of(path).map_err(io_error)?;
     let connection = Connection::open_with_flags(file, flags).map_err(sqlite_error(path))?;
     used.check(path).map_err(io_error)?;
-    Ok(LedgerConnection { connection, _used: used })
+    Ok(LedgerConnection { connection, _used: used, _copy: None })
 }
 
 fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
@@ -135,7 +138,7 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
 /// Folds the log in and closes a writer's connection, which removes the log if it is the last one.
 pub(crate) fn fold_and_close(ledger: LedgerConnection) -> rusqlite::Result<()> {
     // The connection is closed before its use ends.
-    let LedgerConnection { _used, connection } = ledger;
+    let LedgerConnection { _used, connection, .. } = ledger;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     crate::writer_thread::checkpoint_whole(&connection)?;
     connection.close().map_err(|(_, error)| error)
@@ -159,9 +162,13 @@ pub(crate) fn open_reader(path: &Path) -> Result<LedgerConnection, DatabaseError
     };
     match open() {
         // SQLite reads a write-ahead log only where it may write beside it. Where it may not and
-        // there is no log, nobody is at work and the file can be read as it lies.
-        Err(DatabaseError::Sqlite { source, .. }) if cannot_open(&source) && !has_log(path) => {
-            open_immutable(path)
+        // there is no log, nobody is at work and the file can be read as it lies; with a log a copy is read.
+        Err(DatabaseError::Sqlite { source, .. }) if cannot_open(&source) => {
+            if has_log(path) {
+                open_copy(path)
+            } else {
+                open_immutable(path)
+            }
         }
         other => other,
     }
@@ -183,6 +190,19 @@ fn has_log(path: &Path) -> bool {
     std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0)
 }
 
+/// A copy of the file with its log, in the system's temporary directory as long as it is read.
+fn open_copy(path: &Path) -> Result<LedgerConnection, DatabaseError> {
+    let io_error = |source| DatabaseError::Io { path: path.to_owned(), source };
+    let (directory, copy) = copy_aside(path).map_err(io_error)?;
+    let used = FileUse::of(path).map_err(io_error)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(copy, flags).map_err(sqlite_error(path))?;
+    let connection = LedgerConnection { connection, _used: used, _copy: Some(directory) };
+    check_identity(path, &connection)?;
+    set_up(&connection).map_err(sqlite_error(path))?;
+    Ok(connection)
+}
+
 fn open_immutable(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     let absolute = std::path::absolute(path)
         .map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
@@ -202,7 +222,7 @@ fn open_immutable(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     let used =
         FileUse::of(path).map_err(|source| DatabaseError::Io { path: path.to_owned(), source })?;
     let connection = Connection::open_with_flags(uri, flags).map_err(sqlite_error(path))?;
-    let connection = LedgerConnection { connection, _used: used };
+    let connection = LedgerConnection { connection, _used: used, _copy: None };
     check_identity(path, &connection)?;
     set_up(&connection).map_err(sqlite_error(path))?;
     Ok(connection)
@@ -345,14 +365,20 @@ pub(crate) fn newest_recorded_at(connection: &Connection) -> rusqlite::Result<Op
         .map(|found| found.map(UnixMicros::new))
 }
 
-/// Whether the ledger has an event with this seq and hash; seq 0 is the genesis.
+/// The hash of the event at a seq; of the genesis, which no event's row is, at seq 0.
+pub(crate) fn hash_at(connection: &Connection, seq: u64) -> rusqlite::Result<Option<EventHash>> {
+    connection
+        .prepare_cached(
+            "SELECT hash FROM events WHERE seq = ?1 UNION ALL SELECT hash FROM genesis WHERE ?1 = 0",
+        )?
+        .query_row([seq.cast_signed()], |row| row.get::<_, [u8; 32]>(0))
+        .optional()
+        .map(|found| found.map(EventHash::new))
+}
+
+/// Whether the ledger has a head; the genesis is one, with seq 0.
 pub(crate) fn has_head(connection: &Connection, head: Head) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM events WHERE seq = ?1 AND hash = ?2) \
-         OR EXISTS (SELECT 1 FROM genesis WHERE ?1 = 0 AND hash = ?2)",
-        (head.seq.cast_signed(), head.hash.as_bytes()),
-        |row| row.get(0),
-    )
+    Ok(hash_at(connection, head.seq)? == Some(head.hash))
 }
 
 /// What differs between the file's tables and triggers and those of FORMAT.md, if anything does.

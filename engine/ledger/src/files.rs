@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use daybook_schema::limits;
+use tempfile::TempDir;
 
 /// Syncs the names in a directory.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -42,6 +43,26 @@ fn create_directories_with(builder: &DirBuilder, path: &Path) -> io::Result<()> 
 /// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
 pub(crate) fn sqlite_path(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)
+}
+
+/// A copy of an SQLite file with its log, to read where the file itself cannot be read without writing beside
+/// it. It goes with its directory.
+///
+/// # Errors
+/// What the file system says: the log cannot be read, or the temporary directory has no room.
+pub fn copy_aside(path: &Path) -> io::Result<(TempDir, PathBuf)> {
+    let directory = tempfile::Builder::new().prefix("daybook-look-").tempdir()?;
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(path, &copy)?;
+    let [log, log_copy] = [path, &copy].map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-wal");
+        PathBuf::from(name)
+    });
+    match std::fs::copy(log, log_copy) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => Ok((directory, copy)),
+    }
 }
 
 /// The free bytes of a directory's disk, where they are too few to write.

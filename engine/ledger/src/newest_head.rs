@@ -13,12 +13,11 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use crate::keys::{KeysError, write_whole};
-
+use crate::losses::KnownHead;
 use crate::shared::Shared;
 
 const FIRST_LINE: &str = "daybook newest head v1";
 const BLOCK_FIRST_LINE: &str = "daybook block v1";
-const UNKNOWN_HEAD_FIRST_LINE: &str = "daybook unknown head v1";
 /// What the name of the file ends with; before it stands the ledger's id.
 pub(crate) const ENDING: &str = ".head";
 /// The note format's number of Ed25519.
@@ -64,7 +63,7 @@ impl NewestHead {
     ///
     /// # Errors
     /// [`KeysError`] when the file cannot be read, or is not what this key signed for this ledger.
-    pub fn read(&self, ledger_id: LedgerId) -> Result<Option<Head>, KeysError> {
+    pub fn read(&self, ledger_id: LedgerId) -> Result<Option<KnownHead>, KeysError> {
         read_newest_head(&self.directory, ledger_id, &self.signing_key.verifying_key())
     }
 
@@ -84,10 +83,10 @@ impl NewestHead {
         sign(&block_text(&block.range()), block.ledger_id, &self.signing_key)
     }
 
-    /// The note that tells somebody that the ledger does not have a head. [`is_signed_unknown_head`] reads it.
+    /// The note that tells somebody what became of a head. [`read_head_note`] reads it.
     #[must_use]
-    pub fn sign_unknown_head(&self, ledger_id: LedgerId, head: Head) -> String {
-        sign(&unknown_head_text(ledger_id, head), ledger_id, &self.signing_key)
+    pub fn sign_head_note(&self, told: HeadNote, ledger_id: LedgerId, head: Head) -> String {
+        sign(&head_note_text(told, ledger_id, head), ledger_id, &self.signing_key)
     }
 
     /// Removes a ledger's newest head: for a ledger that is removed itself.
@@ -114,7 +113,7 @@ pub fn read_newest_head(
     directory: &Path,
     ledger_id: LedgerId,
     key: &VerifyingKey,
-) -> Result<Option<Head>, KeysError> {
+) -> Result<Option<KnownHead>, KeysError> {
     let path = directory.join(format!("{ledger_id}{ENDING}"));
     let text = match std::fs::metadata(&path) {
         // What is no file could be read for ever.
@@ -125,8 +124,10 @@ pub fn read_newest_head(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(KeysError::Io { path, source }),
     };
-    let head = std::str::from_utf8(&text).ok().and_then(|text| parse(text, ledger_id, key));
-    head.map(Some).ok_or(KeysError::NotAHead { path })
+    let signed = std::str::from_utf8(&text).ok().and_then(|text| parse(text, ledger_id, key));
+    let Some((head, epoch)) = signed else { return Err(KeysError::NotAHead { path }) };
+    let source = format!("signed, in {}", path.display());
+    Ok(Some(KnownHead { head, epoch: Some(epoch), source }))
 }
 
 /// Starts the thread that writes the newest committed head, at most once in an interval and once more
@@ -186,18 +187,36 @@ fn block_text(range: &BlockRange) -> String {
     format!("{BLOCK_FIRST_LINE}\n{ledger_id}\nafter {previous}\nhead {last}\n")
 }
 
-fn unknown_head_text(ledger_id: LedgerId, head: Head) -> String {
-    format!("{UNKNOWN_HEAD_FIRST_LINE}\n{ledger_id}\nhead {head}\n")
+/// What a note tells of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNote {
+    /// The ledger has it.
+    Known,
+    /// The ledger lacks it, and that was accepted.
+    AcceptedLoss,
+    /// The ledger lacks it.
+    Unknown,
 }
 
-/// Whether a note is what the key of the ledger that it names signed to tell that this head is not in it;
-/// gives the ledger.
+fn head_note_text(told: HeadNote, ledger_id: LedgerId, head: Head) -> String {
+    let first_line = match told {
+        HeadNote::Known => "daybook known head v1",
+        HeadNote::AcceptedLoss => "daybook accepted loss v1",
+        HeadNote::Unknown => "daybook unknown head v1",
+    };
+    format!("{first_line}\n{ledger_id}\nhead {head}\n")
+}
+
+/// What the key of the ledger that a note names signed to tell of a head; gives the ledger too.
 #[must_use]
-pub fn is_signed_unknown_head(note: &[u8], head: Head, key: &VerifyingKey) -> Option<LedgerId> {
+pub fn read_head_note(note: &[u8], head: Head, key: &VerifyingKey) -> Option<(LedgerId, HeadNote)> {
     let note = std::str::from_utf8(note).ok()?;
     let ledger_id: LedgerId = note.lines().nth(1)?.parse().ok()?;
     let text = open(note, ledger_id, key)?;
-    (text == unknown_head_text(ledger_id, head)).then_some(ledger_id)
+    [HeadNote::Known, HeadNote::AcceptedLoss, HeadNote::Unknown]
+        .into_iter()
+        .find(|told| text == head_note_text(*told, ledger_id, head))
+        .map(|told| (ledger_id, told))
 }
 
 /// A text with its signature: a note.
@@ -236,14 +255,15 @@ fn open(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<String> {
     Some(text)
 }
 
-/// The head in a note, if this key signed it for this ledger.
-fn parse(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<Head> {
+/// The head in a note and its epoch, if this key signed it for this ledger.
+fn parse(note: &str, ledger_id: LedgerId, key: &VerifyingKey) -> Option<(Head, Epoch)> {
     let text = open(note, ledger_id, key)?;
     let mut lines = text.lines();
     let holds = lines.next()? == FIRST_LINE && lines.next()? == ledger_id.to_string();
-    let _epoch = lines.next()?.strip_prefix("epoch ")?;
+    let (number, nonce) = lines.next()?.strip_prefix("epoch ")?.split_once(' ')?;
+    let epoch = Epoch { number: number.parse().ok()?, nonce: nonce.parse().ok()? };
     let head: Head = lines.next()?.strip_prefix("head ")?.parse().ok()?;
-    (holds && lines.next().is_none()).then_some(head)
+    (holds && lines.next().is_none()).then_some((head, epoch))
 }
 
 #[cfg(test)]
@@ -263,7 +283,7 @@ mod tests {
         let head = Head { seq: 41, hash: EventHash::new([9; 32]) };
         let note = sign(&text_of(identity(), head), identity().ledger_id, &key);
         let ledger_id = identity().ledger_id;
-        assert_eq!(parse(&note, ledger_id, &key.verifying_key()), Some(head));
+        assert_eq!(parse(&note, ledger_id, &key.verifying_key()), Some((head, Epoch::FIRST)));
         let other_key = SigningKey::from_bytes(&[8; 32]).verifying_key();
         assert_eq!(parse(&note, ledger_id, &other_key), None);
         let other_ledger = LedgerId::from_bytes([0x23; 16]);

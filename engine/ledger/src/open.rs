@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use daybook_schema::chain::FORMAT_VERSION;
+use daybook_schema::events::LostHeads;
 use daybook_schema::{Command, EpochNonce, Genesis, Head, UnixMicros, limits};
 use rusqlite::Connection;
 
@@ -18,9 +19,11 @@ use crate::held_file::HeldFile;
 use crate::keys::KeysError;
 use crate::ledger::{Ledger, Submission, SubmitError};
 use crate::lock::{LockError, WriterLock};
+use crate::losses::{self, KnownHead, Standing};
 use crate::newest_head::{self, NewestHead};
 use crate::options::{Options, Time};
-use crate::recovery::{self, KnownHead, Recovery};
+use crate::reader::ReadError;
+use crate::recovery::{self, Recovery};
 use crate::replay::ReplayError;
 use crate::shared::Shared;
 use crate::snapshot;
@@ -105,6 +108,16 @@ pub enum OpenError {
 
 const DAY_MICROS: i64 = 86_400 * 1_000_000;
 
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(finding) => Self::Damaged(finding),
+            ReadError::Sqlite(error) => Self::Sqlite(error),
+            ReadError::BrokeOff { reason } => Self::Io(std::io::Error::other(reason)),
+        }
+    }
+}
+
 impl From<ReplayError> for OpenError {
     fn from(error: ReplayError) -> Self {
         match error {
@@ -124,7 +137,7 @@ impl Ledger {
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
     pub fn open(mut options: Options) -> Result<Self, OpenError> {
         let file = LedgerFile::open(&mut options)?;
-        let Recovered { recovery, newest_snapshot_seq: newest_seq, missing } =
+        let Recovered { recovery, newest_snapshot_seq: newest_seq, missing, outlived_snapshots } =
             file.recover(&mut options)?;
         let Options { data_dir, keys, rulesets, newest_head, time, .. } = options;
         let LedgerFile { held, path, genesis, lock } = file;
@@ -149,6 +162,7 @@ impl Ledger {
         if !missing.is_empty() || has_older_epochs_left {
             ledger.restore(&missing, (&genesis, newest_head.as_ref()))?;
         }
+        outlived_snapshots.iter().try_for_each(std::fs::remove_file)?;
         // Both begin after the loss was accepted: until then what they would replace tells of it.
         ledger.run_beside(snapshot_thread::spawn(maker)?);
         if let Some(newest_head) = newest_head {
@@ -186,16 +200,23 @@ impl Ledger {
         missing: &[KnownHead],
         (genesis, newest_head): (&Genesis, Option<&NewestHead>),
     ) -> Result<(), OpenError> {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| SubmitError::Unavailable {
-            reason: format!("the system gave no random bytes: {error}"),
-        })?;
         for known in missing {
             tracing::warn!(%known, "the loss of this event is accepted");
         }
-        let restore = Command::RestoreLedger { nonce: EpochNonce::new(nonce) };
-        let accepted = self.submit(Submission::new(restore))?.wait()?;
-        tracing::warn!(head = %accepted.head, "a new epoch begins");
+        let mut heads: Vec<Head> = missing.iter().map(|known| known.head).collect();
+        heads.sort_unstable_by_key(|head| (head.seq, *head.hash.as_bytes()));
+        heads.dedup();
+        for named in heads.chunks(limits::LOST_HEADS_MAX) {
+            let mut nonce = [0; 16];
+            getrandom::fill(&mut nonce).map_err(|error| SubmitError::Unavailable {
+                reason: format!("the system gave no random bytes: {error}"),
+            })?;
+            let nonce = EpochNonce::new(nonce);
+            let lost_heads = LostHeads::take_from(named.iter().copied());
+            let accept = Command::AcceptLoss { nonce, lost_heads };
+            let accepted = self.submit(Submission::new(accept))?.wait()?;
+            tracing::warn!(head = %accepted.head, "a new epoch begins");
+        }
         // Killed from here on, the next start goes on without being told again.
         if let Some(newest_head) = newest_head {
             let (identity, head) = self.shared().identified_head();
@@ -231,6 +252,8 @@ struct Recovered {
     newest_snapshot_seq: u64,
     /// Heads that are known of and that the ledger does not have: their loss is accepted.
     missing: Vec<KnownHead>,
+    /// Snapshots of events whose loss was accepted before; that start was interrupted.
+    outlived_snapshots: Vec<PathBuf>,
 }
 
 impl LedgerFile {
@@ -255,15 +278,20 @@ impl LedgerFile {
         let Self { held: HeldConnection { connection, file }, genesis, .. } = self;
         let found = recovery::newest_snapshot(connection, (&options.data_dir, genesis))?;
         let mut known = std::mem::take(&mut options.known_heads);
-        if let Some(newest_head) = &options.newest_head
-            && let Some(head) = newest_head.read(genesis.ledger_id)?
-        {
-            let source = newest_head.path(genesis.ledger_id).display().to_string();
-            known.push(KnownHead { head, source });
+        if let Some(newest_head) = &options.newest_head {
+            known.extend(newest_head.read(genesis.ledger_id)?);
         }
-        let mut missing = found.missing;
+        let mut outlived_snapshots = Vec::new();
+        let mut missing = Vec::new();
+        for lacking in found.lacking {
+            match losses::standing(connection, lacking.head, lacking.epoch)? {
+                Standing::Accepted { .. } => outlived_snapshots.push(PathBuf::from(lacking.source)),
+                _ => missing.push(lacking),
+            }
+        }
         for known in known {
-            if !database::has_head(connection, known.head)? {
+            let standing = losses::standing(connection, known.head, known.epoch)?;
+            if matches!(standing, Standing::Lost { .. }) {
                 missing.push(known);
             }
         }
@@ -290,7 +318,7 @@ impl LedgerFile {
         }
         check_appendable(connection, recovery.fold.check.head())?;
         connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS))?;
-        Ok(Recovered { recovery, newest_snapshot_seq, missing })
+        Ok(Recovered { recovery, newest_snapshot_seq, missing, outlived_snapshots })
     }
 }
 

@@ -7,8 +7,8 @@ use daybook_simulator::{Rulesets, SeasonKeys};
 
 use crate::clock::TimeSource;
 use crate::lock::WriterLock;
+use crate::losses::KnownHead;
 use crate::newest_head::NewestHead;
-use crate::recovery::KnownHead;
 
 /// Where the engine's time comes from.
 pub enum Time {

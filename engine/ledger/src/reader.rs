@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, limits};
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::check::{Finding, check_row};
 use crate::database::{self, DatabaseError, LedgerConnection};
@@ -87,6 +87,10 @@ impl Reader {
             .map_err(|source| DatabaseError::Sqlite { path: path.clone(), source })?
             .ok_or(DatabaseError::NotALedger { path })?;
         Ok(Self { connection, genesis: stored.genesis, genesis_hash: stored.hash })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// What the ledger begins with.
@@ -188,13 +192,7 @@ impl Reader {
         if seq == Seq::MIN {
             return Ok(self.genesis_hash);
         }
-        let before = seq.get().cast_signed() - 1;
-        let hash: Option<[u8; 32]> = self
-            .connection
-            .prepare_cached("SELECT hash FROM events WHERE seq = ?1")?
-            .query_row([before], |row| row.get(0))
-            .optional()?;
-        Ok(hash.map_or(self.genesis_hash, EventHash::new))
+        Ok(database::hash_at(&self.connection, seq.get() - 1)?.unwrap_or(self.genesis_hash))
     }
 
     /// All events from `from` on, read in short transactions as the iterator is drained, up to the

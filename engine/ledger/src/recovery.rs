@@ -4,12 +4,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{Event, Genesis, Head, StoredEvent, StreamKind, UserId};
+use daybook_schema::{Event, Genesis, StoredEvent, StreamKind, UserId};
 use daybook_simulator::State;
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
 use crate::command_ids::{Applied, CommandIds};
+use crate::losses::KnownHead;
 use crate::replay::{Fold, ReplayError, unreadable_page};
 
 use crate::scan::{Seen, scan_after};
@@ -48,33 +49,12 @@ impl Recovery {
     }
 }
 
-/// A head that a ledger should have, and who says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownHead {
-    /// The seq and hash.
-    pub head: Head,
-    /// What knows it: a file, or an option.
-    pub source: String,
-}
-
-impl From<Head> for KnownHead {
-    fn from(head: Head) -> Self {
-        Self { head, source: "given".to_owned() }
-    }
-}
-
-impl std::fmt::Display for KnownHead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.head, self.source)
-    }
-}
-
 /// What was found among the snapshots.
 pub(crate) struct FoundSnapshots {
     /// The newest that the ledger confirms.
     pub(crate) snapshot: Option<Recovery>,
     /// Sound ones of events that the ledger does not have.
-    pub(crate) missing: Vec<KnownHead>,
+    pub(crate) lacking: Vec<KnownHead>,
 }
 
 /// Looks for the newest snapshot that the ledger confirms. One that is of no use is ignored, and said so.
@@ -82,7 +62,7 @@ pub(crate) fn newest_snapshot(
     connection: &Connection,
     (data_dir, genesis): (&Path, &Genesis),
 ) -> Result<FoundSnapshots, ReplayError> {
-    let mut missing = Vec::new();
+    let mut lacking = Vec::new();
     for file in snapshot::list(data_dir)? {
         let path = file.path.display().to_string();
         let recovery = match snapshot::read(&file.path, genesis) {
@@ -94,11 +74,12 @@ pub(crate) fn newest_snapshot(
         };
         let head = recovery.fold.check.head();
         if database::has_head(connection, head)? {
-            return Ok(FoundSnapshots { snapshot: Some(recovery), missing });
+            return Ok(FoundSnapshots { snapshot: Some(recovery), lacking });
         }
-        missing.push(KnownHead { head, source: path });
+        let epoch = Some(recovery.fold.state.identity().epoch);
+        lacking.push(KnownHead { head, epoch, source: path });
     }
-    Ok(FoundSnapshots { snapshot: None, missing })
+    Ok(FoundSnapshots { snapshot: None, lacking })
 }
 
 /// Rows that were committed are no longer there.

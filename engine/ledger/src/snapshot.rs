@@ -14,7 +14,8 @@ use crate::check::{ChainCheck, StreamHeads};
 use crate::command_ids::{Applied, CommandIds};
 use crate::database::{self, DatabaseError};
 use crate::files::sync_directory;
-use crate::recovery::{KnownHead, Recovery};
+use crate::losses::KnownHead;
+use crate::recovery::Recovery;
 use crate::replay::Fold;
 use crate::scoped_ids::Scope;
 
@@ -128,7 +129,7 @@ pub(crate) fn known_heads(
     for file in list(data_dir)? {
         let source = file.path.display().to_string();
         match read_file(&file.path).and_then(|bytes| Ok(Header::read(&bytes, genesis)?.0.head)) {
-            Ok(head) => heads.push(KnownHead { head, source }),
+            Ok(head) => heads.push(KnownHead { head, epoch: None, source }),
             // Removed meanwhile by whoever made a newer one.
             Err(SnapshotError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(SnapshotError::Io(source)) => {

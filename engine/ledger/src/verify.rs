@@ -13,7 +13,8 @@ use rusqlite::Connection;
 
 use crate::check::{ChainCheck, Finding, Verdict};
 use crate::database::{self, DatabaseError};
-use crate::recovery::KnownHead;
+use crate::losses::{self, KnownHead, Standing};
+use crate::reader::ReadError;
 use crate::replay::{Fold, ReplayError, unreadable_page};
 
 use crate::scan::scan_after;
@@ -24,9 +25,11 @@ use crate::snapshot;
 pub struct VerifyOptions {
     /// Decide every command again, balance the accounts, and let SQLite check the file's structure.
     pub full: bool,
-    /// Heads that were noted elsewhere and that the ledger must still have. It is always held to those of
-    /// its snapshots.
+    /// Heads that were noted elsewhere and that the ledger must still have.
     pub heads: Vec<KnownHead>,
+    /// Heads that what belongs to the ledger tells of: the signed newest head, positions of read models. It
+    /// must have them too, unless their loss was accepted. It is always held to those of its snapshots.
+    pub witnesses: Vec<KnownHead>,
     /// The sets of rules, where they are others than RULEBOOK.md's.
     pub rulesets: Rulesets,
 }
@@ -50,6 +53,8 @@ pub struct Report {
     /// The heads that it was held to, of its snapshots and those that were given; none where its rows do not
     /// hold, which is found first.
     pub held_to: Vec<KnownHead>,
+    /// Heads whose loss was accepted, and the event that accepted it.
+    pub accepted_losses: Vec<(KnownHead, Seq)>,
     /// How many events were checked.
     pub events: u64,
     /// The newest event that was checked.
@@ -95,6 +100,7 @@ pub fn verify(
         verdict: Verdict::Intact,
         genesis: None,
         held_to: Vec::new(),
+        accepted_losses: Vec::new(),
         events: 0,
         head: Head { seq: 0, hash: EventHash::new([0; 32]) },
         first_bad_seq: None,
@@ -145,7 +151,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Damage that concerns no one row.
-fn unreadable(error: &rusqlite::Error) -> Finding {
+fn unreadable(error: &dyn std::error::Error) -> Finding {
     let detail = format!("SQLite cannot read the file: {error}");
     Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail }
 }
@@ -168,11 +174,19 @@ fn examine(
     let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
     report.genesis = stored.map(|stored| stored.genesis);
     let known = report.genesis.as_ref().map(|genesis| snapshot::known_heads(data_dir, genesis));
-    let mut heads = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
-    heads.extend_from_slice(&options.heads);
-    heads.sort_by_key(|known| known.head.seq);
+    let mut witnesses = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
+    witnesses.extend_from_slice(&options.witnesses);
     check_rows(connection, check, (&mut *report, progress))?;
-    report.held_to = heads;
+    report.held_to = options.heads.clone();
+    for witness in witnesses {
+        match losses::standing(connection, witness.head, witness.epoch) {
+            Ok(Standing::Accepted { at }) => report.accepted_losses.push((witness, at)),
+            Ok(_) => report.held_to.push(witness),
+            Err(ReadError::Damaged(finding)) => return Err(finding.into()),
+            Err(error) => return Err(unreadable(&error).into()),
+        }
+    }
+    report.held_to.sort_by_key(|known| known.head.seq);
     check_heads(connection, &report.held_to, report.head)?;
     if options.full {
         check_structure(connection)?;
@@ -262,19 +276,11 @@ fn check_heads(connection: &Connection, heads: &[KnownHead], newest: Head) -> Re
 
 fn check_head(connection: &Connection, known: &KnownHead) -> Result<(), Finding> {
     let expected = known.head;
-    // Seq 0 is the genesis, whose row no event has.
-    let hash: [u8; 32] = connection
-        .query_row(
-            "SELECT hash FROM events WHERE seq = ?1 \
-             UNION ALL SELECT hash FROM genesis WHERE ?1 = 0",
-            [expected.seq.cast_signed()],
-            |row| row.get(0),
-        )
-        .map_err(|error| unreadable(&error))?;
-    let found = EventHash::new(hash);
-    if found == expected.hash {
+    let found = database::hash_at(connection, expected.seq).map_err(|error| unreadable(&error))?;
+    if found == Some(expected.hash) {
         return Ok(());
     }
+    let found = found.map_or_else(|| "nothing".to_owned(), |hash| hash.to_string());
     let detail = format!("expected {} ({}), found {found}", expected.hash, known.source);
     Err(Finding::at(Verdict::HeadMismatch, expected.seq.cast_signed(), detail))
 }

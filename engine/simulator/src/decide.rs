@@ -7,6 +7,7 @@ mod seasons;
 mod simulins;
 mod users;
 
+use daybook_schema::events::LostHeads;
 use daybook_schema::{
     Command, CommandId, DayNumber, Event, LedgerIdentity, RulesetNumber, SeasonId, SeasonNumber,
     StreamId, UnixMicros, UserId, limits,
@@ -104,7 +105,11 @@ pub fn decide(
         }
         Command::RenewCommitment { user_id } => table.renew_commitment(user_id),
         Command::RotateKey { key_id, compromised } => table.rotate_key(key_id, compromised),
-        Command::RestoreLedger { nonce } => Ok(table.restore(nonce)),
+        Command::RestoreLedger { nonce } => Ok(table.restore(nonce, LostHeads::default())),
+        Command::AcceptLoss { lost_heads, .. } if lost_heads.is_empty() => {
+            Err(Rejection::NoHeadLost.into())
+        }
+        Command::AcceptLoss { nonce, lost_heads } => Ok(table.restore(nonce, lost_heads)),
     }
 }
 

@@ -61,7 +61,13 @@ pub fn reconstruct(
         (Event::KeyRotated(event), _) => {
             Command::RotateKey { key_id: event.key_id, compromised: event.compromised }
         }
-        (Event::LedgerRestored(event), _) => Command::RestoreLedger { nonce: event.epoch.nonce },
+        (Event::LedgerRestored(event), _) => {
+            let (nonce, lost_heads) = (event.epoch.nonce, event.lost_heads);
+            match lost_heads.is_empty() {
+                true => Command::RestoreLedger { nonce },
+                false => Command::AcceptLoss { nonce, lost_heads },
+            }
+        }
         (Event::SeasonStarted(event), _) => start_of(event),
         _ => {
             let season_id = resolved.map_or(stream.as_season(), |(season_id, _)| season_id);

@@ -135,6 +135,9 @@ rejections! {
         /// Its ruleset.
         ruleset: RulesetNumber,
     },
+    /// An accepted loss names what is lost.
+    #[error("no lost head is named")]
+    24 "NO_HEAD_LOST" NoHeadLost,
     /// Bets are for the action phase of a season in play.
     #[error("Cannot bet outside action phase")]
     30 "NOT_IN_ACTION_PHASE" NotInActionPhase,

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use daybook_ledger::{VerifyingKey, is_signed_unknown_head};
-use daybook_schema::{Block, EventHash, Head, LedgerId};
+use daybook_ledger::{HeadNote, VerifyingKey, read_head_note};
+use daybook_schema::{Block, Epoch, EventHash, Head, LedgerId, LedgerIdentity};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
-use super::relay::{NOTHING_NEWER, UNKNOWN_HEAD};
+use super::relay::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
 use super::settings::{NatsError, NatsSettings};
 use super::stream::{self, BlockRefused};
-use crate::feed::{Feed, FeedError, Tail, deadline};
+use crate::feed::{Feed, FeedError, Past, Tail, deadline};
 
 /// The server forgets a consumer that has not asked for so long.
 const CONSUMER_INACTIVE: Duration = Duration::from_secs(60);
@@ -202,7 +202,7 @@ impl JetStreamFeed {
     /// Asks the relay, and else the ledger, for what follows a head.
     async fn ask(&mut self, after: Head) -> Result<Option<Block>, FeedError> {
         let reason = match self.ask_relay(after).await {
-            Err(AskError::UnknownHead) => return Err(FeedError::Diverged { after }),
+            Err(AskError::UnknownHead) => return Err(FeedError::UnknownHead { after }),
             Err(AskError::Newer(reason)) => return Err(FeedError::Newer(reason)),
             Err(AskError::NoAnswer(reason)) => reason,
             Ok(block) => return Ok(block),
@@ -220,9 +220,10 @@ impl JetStreamFeed {
         let answer = request.await.map_err(|error| no_answer(error.to_string()))?;
         if let Some(note) = answer.payload.strip_prefix(UNKNOWN_HEAD) {
             // Whoever could make this up could send us back to the beginning.
-            let told_by = is_signed_unknown_head(note, after, &self.key);
-            let is_ours =
-                told_by.is_some_and(|told_by| self.ledger_id.is_none_or(|id| id == told_by));
+            let told = read_head_note(note, after, &self.key);
+            let is_ours = told.is_some_and(|(told_by, told)| {
+                told == HeadNote::Unknown && self.ledger_id.is_none_or(|id| id == told_by)
+            });
             return Err(match is_ours {
                 true => AskError::UnknownHead,
                 false => no_answer("its answer is not signed by the ledger's key".to_owned()),
@@ -241,6 +242,38 @@ impl JetStreamFeed {
         let found = Some(block).filter(|block| block.ledger_id == ledger_id);
         let found = found.and_then(|block| block.after(joint));
         found.map(Some).ok_or_else(|| no_answer("it gave another block".to_owned()))
+    }
+
+    /// Asks the relay, and else the ledger, what became of a head.
+    async fn ask_past(&mut self, head: Head, identity: LedgerIdentity) -> Result<Past, FeedError> {
+        let reason = match self.ask_relay_of(head, identity.epoch).await {
+            Ok((given, _)) if given != identity.ledger_id => {
+                return Ok(Past::AnotherLedger { given });
+            }
+            Ok((_, HeadNote::Known)) => return Ok(Past::Held),
+            Ok((_, HeadNote::AcceptedLoss)) => return Ok(Past::Accepted),
+            Ok((_, HeadNote::Unknown)) => return Ok(Past::Lost { has: None }),
+            Err(reason) => reason,
+        };
+        match &mut self.ledger {
+            Some(ledger) => ledger.past(head, identity).await,
+            None => Err(FeedError::Bus(format!("no relay tells what became of {head}: {reason}"))),
+        }
+    }
+
+    async fn ask_relay_of(
+        &mut self,
+        head: Head,
+        Epoch { number, nonce }: Epoch,
+    ) -> Result<(LedgerId, HeadNote), String> {
+        let client = self.client().await.map_err(|error| error.to_string())?;
+        let question = format!("{head}{EPOCH}{number} {nonce}");
+        let request = client.request(self.settings.range_subject(), question.into());
+        let answer = request.await.map_err(|error| error.to_string())?;
+        // Whoever could make this up could send us back to the beginning.
+        let told = answer.payload.strip_prefix(STANDING);
+        told.and_then(|note| read_head_note(note, head, &self.key))
+            .ok_or_else(|| "its answer is not signed by the ledger's key".to_owned())
     }
 
     /// Nothing came: either there is nothing, or it was lost on the way.
@@ -311,5 +344,13 @@ impl Feed for JetStreamFeed {
             }
             Ok(found)
         })
+    }
+
+    fn past(
+        &mut self,
+        head: Head,
+        identity: LedgerIdentity,
+    ) -> BoxFuture<'_, Result<Past, FeedError>> {
+        Box::pin(self.ask_past(head, identity))
     }
 }

@@ -19,7 +19,7 @@ use crate::notices;
 
 mod answers;
 
-pub(super) use answers::{NOTHING_NEWER, UNKNOWN_HEAD};
+pub(super) use answers::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
 
 /// How long the relay waits for events before it looks at other things.
 const WAIT: Duration = Duration::from_millis(500);

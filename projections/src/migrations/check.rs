@@ -1,6 +1,6 @@
 //! What must hold after a migration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
 
@@ -86,10 +86,7 @@ pub(super) async fn drift(
     database: &mut SqliteConnection,
     applied: &[&Numbered],
 ) -> Result<Vec<String>, sqlx::Error> {
-    let mut template = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await?;
-    for numbered in applied {
-        template.execute(trusted(numbered.up.sql.as_str())).await?;
-    }
+    let mut template = template(applied).await?;
     let expected = objects(&mut template).await?;
     template.close().await?;
     let found = objects(database).await?;
@@ -103,6 +100,35 @@ pub(super) async fn drift(
         }
     });
     Ok(findings.collect())
+}
+
+/// An empty database as migrations make it.
+async fn template(applied: &[&Numbered]) -> Result<SqliteConnection, sqlx::Error> {
+    let mut template = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await?;
+    for numbered in applied {
+        template.execute(trusted(numbered.up.sql.as_str())).await?;
+    }
+    Ok(template)
+}
+
+/// The tables that migrations make.
+pub(super) async fn tables_of(applied: &[&Numbered]) -> Result<BTreeSet<String>, sqlx::Error> {
+    let mut template = template(applied).await?;
+    let tables = tables(&mut template).await?;
+    template.close().await?;
+    Ok(tables)
+}
+
+/// The tables of a file, SQLite's own left out.
+pub(super) async fn tables(
+    database: &mut SqliteConnection,
+) -> Result<BTreeSet<String>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+    )
+    .fetch_all(database)
+    .await?;
+    Ok(names.into_iter().collect())
 }
 
 type Objects = BTreeMap<(String, String), String>;

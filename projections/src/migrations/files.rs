@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
-use super::MigrationError;
+use super::{MigrationError, MigrationNumber};
 
 /// A comment that says which tables' row counts a migration means to change.
 const CHANGES_ROWS: &str = "-- changes rows of:";
@@ -16,7 +16,7 @@ const CHANGES_ROWS: &str = "-- changes rows of:";
 /// A migration with its number, both ways and its check.
 #[derive(Clone, Debug)]
 pub(super) struct Numbered {
-    pub(super) number: i64,
+    pub(super) number: MigrationNumber,
     pub(super) name: String,
     pub(super) up: Migration,
     pub(super) down: Migration,
@@ -27,10 +27,21 @@ pub(super) struct Numbered {
 
 impl Numbered {
     /// Line endings are made `\n`: the same files, checked out elsewhere, are the same migration.
-    fn new(number: i64, name: &str, (up, down): (String, String), check: Option<String>) -> Self {
+    fn new(
+        number: MigrationNumber,
+        name: &str,
+        (up, down): (String, String),
+        check: Option<String>,
+    ) -> Self {
         let migration = |sql: String, kind| {
             let description = Cow::Owned(name.replace('_', " "));
-            Migration::new(number, description, kind, AssertSqlSafe(sql).into_sql_str(), false)
+            Migration::new(
+                number.stored(),
+                description,
+                kind,
+                AssertSqlSafe(sql).into_sql_str(),
+                false,
+            )
         };
         let [up, down] = [up, down].map(|sql| sql.replace("\r\n", "\n"));
         let with_crlf = migration(up.replace('\n', "\r\n"), MigrationType::ReversibleUp);
@@ -65,7 +76,7 @@ impl Numbered {
 macro_rules! carried {
     ($directory:literal: $($number:literal $name:literal,)+) => {
         vec![$(
-            Numbered::new($number.parse().unwrap_or(0), $name, (
+            Numbered::new(MigrationNumber::Ours($number.parse().unwrap_or(0)), $name, (
                 include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".up.sql"))
                     .to_owned(),
                 include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".down.sql"))
@@ -76,7 +87,8 @@ macro_rules! carried {
 }
 
 pub(super) fn game() -> Vec<Numbered> {
-    carried!("game": "0001" "seed_tables", "0002" "read_models", "0003" "simulin_names",)
+    carried!("game": "0001" "seed_tables", "0002" "read_models", "0003" "simulin_names",
+             "0004" "disputed_positions",)
 }
 
 pub(super) fn telemetry() -> Vec<Numbered> {
@@ -124,7 +136,11 @@ pub(super) fn require_statement(
     let is_empty = bare(sql).chars().all(|letter| letter.is_whitespace() || letter == ';');
     match is_empty {
         true => Err(MigrationError::File {
-            path: PathBuf::from(format!("{:04}_{}.{kind}.sql", numbered.number, numbered.name)),
+            path: PathBuf::from(format!(
+                "{:04}_{}.{kind}.sql",
+                numbered.number.get(),
+                numbered.name
+            )),
             problem: "has no statement; write `SELECT 1;` where nothing is to be done".to_owned(),
         }),
         false => Ok(()),
@@ -154,17 +170,14 @@ struct Found {
     check: Option<String>,
 }
 
-/// The migrations of a directory, none of which may have a number that is taken.
-pub(super) fn read_directory(
-    directory: &Path,
-    taken: &[Numbered],
-) -> Result<Vec<Numbered>, MigrationError> {
+/// The migrations of a directory, a team's own: their numbers are none of ours.
+pub(super) fn read_directory(directory: &Path) -> Result<Vec<Numbered>, MigrationError> {
     let refuse = |path: &Path, problem: &str| MigrationError::File {
         path: path.to_owned(),
         problem: problem.to_owned(),
     };
     let io_failed = |source| MigrationError::Io { path: directory.to_owned(), source };
-    let mut found: BTreeMap<i64, Found> = BTreeMap::new();
+    let mut found: BTreeMap<MigrationNumber, Found> = BTreeMap::new();
     let entries = std::fs::read_dir(directory)
         .map_err(|error| refuse(directory, &format!("cannot be read: {error}")))?;
     for entry in entries {
@@ -175,11 +188,8 @@ pub(super) fn read_directory(
         }
         let parts = parse_name(&file_name);
         let (number, name, kind) = parts.ok_or_else(|| {
-            refuse(&path, "is not named as a migration, such as 0004_add_teams.up.sql")
+            refuse(&path, "is not named as a migration, such as 0001_add_teams.up.sql")
         })?;
-        if taken.iter().any(|numbered| numbered.number == number) {
-            return Err(refuse(&path, "has the number of another migration"));
-        }
         let text = std::fs::read_to_string(&path)
             .map_err(|error| refuse(&path, &format!("cannot be read: {error}")))?;
         if text.starts_with('\u{feff}') || text.contains('\0') {
@@ -207,7 +217,7 @@ pub(super) fn read_directory(
     let numbered = found.into_iter().map(|(number, found)| {
         let both = found.up.zip(found.down);
         let alone = || {
-            let path = directory.join(format!("{number:04}_{}", found.name));
+            let path = directory.join(format!("{:04}_{}", number.get(), found.name));
             refuse(&path, "needs both an .up.sql and a .down.sql")
         };
         Ok(Numbered::new(number, &found.name, both.ok_or_else(alone)?, found.check))
@@ -215,15 +225,12 @@ pub(super) fn read_directory(
     numbered.collect()
 }
 
-/// Room for a date and a time, `20261231235959`.
-const NUMBER_MAX: i64 = 99_999_999_999_999;
-
-/// Number, name and kind of `0004_add_teams.up.sql`.
-fn parse_name(file_name: &str) -> Option<(i64, &str, &str)> {
+/// Number, name and kind of `0001_add_teams.up.sql`.
+fn parse_name(file_name: &str) -> Option<(MigrationNumber, &str, &str)> {
     let (stem, kind) = file_name.strip_suffix(".sql")?.rsplit_once('.')?;
     let (number, name) = stem.split_once('_')?;
     let is_kind = ["up", "down", "check"].contains(&kind);
-    let number: i64 = number.parse().ok().filter(|number| (1..=NUMBER_MAX).contains(number))?;
+    let number = MigrationNumber::of_file(number, MigrationNumber::Teams)?;
     (is_kind && !name.is_empty()).then_some((number, name, kind))
 }
 

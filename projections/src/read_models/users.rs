@@ -32,6 +32,31 @@ pub(super) async fn add(
     write(database, statement, users).await
 }
 
+/// The table that read models share.
+pub(crate) const TABLE: &str = "users";
+
+/// While new tables are put in place: takes placeholders away of users that the ledger has no more, where its
+/// loss was accepted. Whoever was registered before the time that the new tables stand for is among them, or is
+/// none of the ledger's.
+pub(crate) async fn remove_strangers(
+    database: &mut SqliteConnection,
+    stands_for: UnixMicros,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM main.users WHERE created_at < ?1 \
+         AND email = 'erased+' || id || '@erased.invalid' \
+         AND id NOT IN (SELECT id FROM beside.users) \
+         AND NOT EXISTS (SELECT 1 FROM main.seasons WHERE user_id = users.id) \
+         AND NOT EXISTS (SELECT 1 FROM main.simulins WHERE user_id = users.id) \
+         AND NOT EXISTS (SELECT 1 FROM main.leaderboard_entries WHERE user_id = users.id) \
+         AND NOT EXISTS (SELECT 1 FROM main.sessions WHERE user_id = users.id)",
+    )
+    .bind(stands_for.seconds())
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
 /// Puts placeholders in the place of what was there.
 pub(super) async fn erase(
     database: &mut SqliteConnection,

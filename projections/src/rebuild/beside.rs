@@ -1,6 +1,6 @@
 //! The file in which a projection's new tables grow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection
 
 use super::{RebuildError, make_tables};
 use crate::applier::{self, Applied};
-use crate::database::{GameDatabase, connect_options};
+use crate::database::{GameDatabase, connect_options, look};
+use crate::game_file::{self, boot_id};
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
 
@@ -18,7 +19,7 @@ const LOCK_LOOKS: u32 = 5;
 const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
 
 /// How far a rebuild that is under way has come.
-pub(crate) async fn progress(database: &GameDatabase, name: &str) -> Option<u64> {
+pub(crate) async fn progress(database: &Path, name: &str) -> Option<u64> {
     let path = path_beside(database, name);
     let lock = std::fs::File::open(lock_beside(&path, name)).ok()?;
     // Whoever rebuilds holds it; without one, what is there was left by one that was killed.
@@ -26,18 +27,26 @@ pub(crate) async fn progress(database: &GameDatabase, name: &str) -> Option<u64>
     if !is_going_on || !path.exists() {
         return None;
     }
-    let mut connection = connect_options(&path).connect().await.ok()?;
-    let position = Position::load(&mut connection, name).await.ok()?;
+    let mut looked = look(&path).await.ok()?;
+    let position = Position::load(&mut looked.connection, name).await.ok()?;
     Some(position.map_or(0, |position| position.head.seq))
 }
 
-fn path_beside(database: &GameDatabase, name: &str) -> PathBuf {
-    let mut file_name = database.path().file_name().unwrap_or_default().to_owned();
-    file_name.push(format!(".rebuild-{name}"));
-    database.path().with_file_name(file_name)
+/// What an earlier rebuild left stands for, if anything can be read of it.
+pub(super) async fn left_position(database: &GameDatabase, name: &str) -> Option<Position> {
+    let path = path_beside(database.path(), name);
+    if !path.exists() {
+        return None;
+    }
+    let mut looked = look(&path).await.ok()?;
+    Position::load(&mut looked.connection, name).await.ok()?
 }
 
-fn lock_beside(path: &std::path::Path, name: &str) -> PathBuf {
+fn path_beside(database: &Path, name: &str) -> PathBuf {
+    game_file::with_ending(database, &format!(".rebuild-{name}"))
+}
+
+fn lock_beside(path: &Path, name: &str) -> PathBuf {
     path.with_extension(format!("rebuild-{name}.lock"))
 }
 
@@ -48,27 +57,27 @@ pub(super) struct Beside {
     connection: SqliteConnection,
     /// What its tables stand for.
     pub(super) position: Position,
-    /// Held while the rebuild goes on; the system gives it back when the process ends.
-    _lock: std::fs::File,
+    lock: Lock,
 }
 
-impl Beside {
-    /// Opens what an earlier rebuild left, or makes the file.
-    pub(super) async fn open(
+/// Held while a rebuild goes on; the system gives it back when the process ends.
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: std::fs::File,
+}
+
+impl Lock {
+    /// Takes a projection's.
+    pub(super) async fn take(
         database: &GameDatabase,
-        projection: &Arc<dyn Projection>,
+        name: &'static str,
     ) -> Result<Self, RebuildError> {
-        let (name, version) = (projection.name(), projection.version());
-        let path = path_beside(database, name);
-        let lock_path = lock_beside(&path, name);
-        let io_error = |source| RebuildError::Io { path: lock_path.clone(), source };
-        let lock = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&lock_path)
-            .map_err(io_error)?;
+        let path = lock_beside(&path_beside(database.path(), name), name);
+        let io_error = |source| RebuildError::Io { path: path.clone(), source };
+        let file =
+            std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(io_error)?;
         let mut looks = 0;
-        while let Err(refused) = lock.try_lock() {
+        while let Err(refused) = file.try_lock() {
             match refused {
                 // Whoever asks how a rebuild fares holds it for a moment.
                 std::fs::TryLockError::WouldBlock if looks < LOCK_LOOKS => looks += 1,
@@ -77,20 +86,35 @@ impl Beside {
             }
             tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await;
         }
+        Ok(Self { path, _file: file })
+    }
+}
+
+impl Beside {
+    /// Opens what an earlier rebuild left, or makes the file.
+    pub(super) async fn open(
+        database: &GameDatabase,
+        projection: &Arc<dyn Projection>,
+        lock: Lock,
+    ) -> Result<Self, RebuildError> {
+        let (name, version) = (projection.name(), projection.version());
+        let path = path_beside(database.path(), name);
+        let io_error = |source| RebuildError::Io { path: lock.path.clone(), source };
         // What was written before the machine stopped may be torn.
-        if std::fs::read_to_string(&lock_path).is_ok_and(|boot| boot == boot_id()) {
+        if std::fs::read_to_string(&lock.path).is_ok_and(|boot| boot == boot_id()) {
             let left = left_beside(&path, database, projection.as_ref()).await;
             if let Some((connection, position)) = left.filter(|(_, left)| left.version == version) {
                 let projection = Arc::clone(projection);
-                return Ok(Self { projection, path, connection, position, _lock: lock });
+                return Ok(Self { projection, path, connection, position, lock });
             }
         }
-        remove_files(&path)?;
-        std::fs::write(&lock_path, boot_id()).map_err(io_error)?;
+        let removed = remove_files(&path);
+        removed.map_err(|source| RebuildError::Io { path: path.clone(), source })?;
+        std::fs::write(&lock.path, boot_id()).map_err(io_error)?;
         let connection = connect_beside(&path).await?;
         let position = Position::start(version);
         let projection = Arc::clone(projection);
-        let beside = Self { projection, path, connection, position, _lock: lock };
+        let beside = Self { projection, path, connection, position, lock };
         beside.with_tables(database).await
     }
 
@@ -123,7 +147,9 @@ impl Beside {
             applier::apply(&mut self.connection, &self.projection, &self.position, events);
         match applying.await {
             Ok(Applied::Committed(position)) => self.position = position,
-            Ok(Applied::Moved) => return Err(RebuildError::Busy { name }),
+            Ok(Applied::Moved | Applied::AnotherLedger(_)) => {
+                return Err(RebuildError::Busy { name });
+            }
             Err(source) => {
                 if matches!(&source, ApplyError::Database(error) if is_disk_full(error)) {
                     self.make_room()?;
@@ -136,7 +162,8 @@ impl Beside {
 
     /// On a full disk: others need the room, the ledger first of all.
     pub(super) fn make_room(&self) -> Result<(), RebuildError> {
-        remove_files(&self.path)
+        let removed = remove_files(&self.path);
+        removed.map_err(|source| RebuildError::Io { path: self.path.clone(), source })
     }
 
     /// Whether the live tables still look as these do.
@@ -149,21 +176,17 @@ impl Beside {
 
     pub(super) async fn begin_anew(self, database: &GameDatabase) -> Result<Self, RebuildError> {
         let projection = Arc::clone(&self.projection);
-        self.remove().await?;
-        Self::open(database, &projection).await
+        let lock = self.remove().await?;
+        Self::open(database, &projection, lock).await
     }
 
-    pub(super) async fn remove(self) -> Result<(), RebuildError> {
+    /// Removes the file; gives the lock.
+    pub(super) async fn remove(self) -> Result<Lock, RebuildError> {
         // Removed first: SQLite does not then fold the log into a file that nobody will read.
-        let removed = remove_files(&self.path);
+        let removed = self.make_room();
         self.connection.close().await?;
-        removed
+        removed.map(|()| self.lock)
     }
-}
-
-/// Which run of the machine this is.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// The tables that a projection is made anew in.
@@ -186,7 +209,7 @@ async fn sql_of(
 /// What an earlier rebuild left and how far it had come, if it is of any use: whole, and with the tables that
 /// the live file has.
 async fn left_beside(
-    path: &std::path::Path,
+    path: &Path,
     database: &GameDatabase,
     projection: &dyn Projection,
 ) -> Option<(SqliteConnection, Position)> {
@@ -214,7 +237,7 @@ async fn has_live_tables(
     Ok(true)
 }
 
-async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx::Error> {
+async fn connect_beside(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = connect_options(path).create_if_missing(true).foreign_keys(false);
     // What is written here must outlive a killed process, which it does unsynced; after a power cut, which
     // another boot tells, it is begun anew.
@@ -226,17 +249,27 @@ async fn connect_beside(path: &std::path::Path) -> Result<SqliteConnection, sqlx
     options.connect().await
 }
 
-fn remove_files(path: &std::path::Path) -> Result<(), RebuildError> {
+/// Removes a file of new tables.
+pub(crate) fn remove_files(path: &Path) -> std::io::Result<()> {
     for ending in ["-wal", "-shm", ""] {
         let mut path = path.as_os_str().to_owned();
         path.push(ending);
-        let path = PathBuf::from(path);
         match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RebuildError::Io { path, source });
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The files in which new tables grow, or were left by a rebuild that was killed.
+pub(crate) fn files(database: &Path) -> Vec<PathBuf> {
+    let mut files = game_file::beside(database, ".rebuild-");
+    let endings = [".lock", "-wal", "-shm"];
+    files.retain(|path| {
+        let name = path.to_string_lossy();
+        !endings.iter().any(|ending| name.ends_with(ending))
+            && !name.contains(game_file::GIVEN_OVER)
+    });
+    files
 }

@@ -5,15 +5,17 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use super::RebuildError;
 use super::beside::Beside;
-use crate::database::{GameDatabase, path_in_sql};
-use crate::position::Position;
+use crate::database::{GameDatabase, WriterConnection, path_in_sql};
+use crate::feed::FeedError;
+use crate::position::{Position, other_ledger};
+use crate::read_models::users;
 
 /// What became of new tables.
 pub(super) enum Placed {
     /// They are live, in the file of this connection.
-    InPlace(SqliteConnection),
+    InPlace(WriterConnection),
     /// The live ones have come further, up to here.
-    Further(Head),
+    Further(Position),
     /// The live ones have another shape now.
     Reshaped,
 }
@@ -30,24 +32,31 @@ impl Beside {
         let mut live = database.connect_writer().await?;
         // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
         // for children of every row.
-        sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut live).await?;
+        sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *live).await?;
         // Indexes are sorted by both cores.
-        sqlx::query("PRAGMA threads = 2").execute(&mut live).await?;
+        sqlx::query("PRAGMA threads = 2").execute(&mut *live).await?;
         // The log is folded in by whoever is given the connection.
-        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut live).await?;
+        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut *live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
             .bind(path_in_sql(&self.path))
-            .execute(&mut live)
+            .execute(&mut *live)
             .await?;
+        database.file.check()?;
         let mut transaction = live.begin_with("BEGIN IMMEDIATE").await?;
         let name = self.name();
         let position = Position::load(&mut transaction, name).await?;
-        if let Some(live) = position.map(|position| position.head)
-            && live.seq > self.position.head.seq
-            && lost != Some(live)
+        if let Some(live) = position
+            && live.head.seq > self.position.head.seq
+            && lost != Some(live.head)
         {
             transaction.rollback().await?;
             return Ok(Placed::Further(live));
+        }
+        if let Some(identity) = self.position.identity
+            && let Some(holds) = other_ledger(&mut transaction, identity.ledger_id).await?
+        {
+            let (name, given) = (name.to_owned(), identity.ledger_id);
+            return Err(FeedError::AnotherLedger { name, holds, given }.into());
         }
         // A migration may have come between.
         if !self.has_shape_of(&mut transaction).await? {
@@ -63,6 +72,9 @@ impl Beside {
         }
         for table in self.projection.tables() {
             replace(&mut transaction, table).await?;
+        }
+        if self.projection.shared_tables().contains(&users::TABLE) {
+            users::remove_strangers(&mut transaction, self.position.recorded_at).await?;
         }
         for statement in self.projection.after_rebuild() {
             transaction.execute(*statement).await?;
@@ -80,6 +92,8 @@ impl Beside {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        database.file.check()?;
+        database.file.say_applied(name, self.position.head.seq);
         drop(writing);
         Ok(Placed::InPlace(live))
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 #![expect(clippy::indexing_slicing, reason = "a test that meets the unexpected must stop")]
 
+mod evidence;
 mod exactly_once;
 mod fixture;
 mod lucky_pots;

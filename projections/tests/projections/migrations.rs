@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use daybook_projections::test_kit::same;
-use daybook_projections::{DatabaseSettings, GameDatabase, MigrationError, Migrations};
+use daybook_projections::{
+    DatabaseSettings, GameDatabase, MigrationError, MigrationNumber, Migrations,
+};
 
 use crate::fixture::{Played, all_rows};
 
@@ -73,14 +75,14 @@ async fn coins_become_cents_and_coins_again_and_nothing_is_lost() {
     let migrations = Migrations::game().and_directory(&directory).unwrap();
     for _ in 0..2 {
         let up = migrations.up(path, None).await.unwrap();
-        assert_eq!(up.numbers, [4]);
+        assert_eq!(up.numbers, [MigrationNumber::Teams(4)]);
         let backup = up.backup.unwrap();
         assert_eq!(coins(&backup), sum, "the copy is of before");
         assert_eq!(coins(path), sum * 100);
         assert_eq!(migrations.verify(path).await.unwrap(), Vec::<String>::new());
-        assert_eq!(migrations.up(path, None).await.unwrap().numbers, Vec::<i64>::new());
+        assert_eq!(migrations.up(path, None).await.unwrap().numbers, []);
         let down = migrations.down(path, None).await.unwrap();
-        assert_eq!(down.numbers, [4]);
+        assert_eq!(down.numbers, [MigrationNumber::Teams(4)]);
         same("up and down", &before, &all_rows(path).await).unwrap();
     }
     assert_eq!(Migrations::game().verify(path).await.unwrap(), Vec::<String>::new());
@@ -107,7 +109,7 @@ async fn a_migration_that_nobody_wrote_yet_is_not_applied() {
     Migrations::game().new_pair(&directory, "add_teams").unwrap();
     let migrations = Migrations::game().and_directory(&directory).unwrap();
     let error = migrations.up(database.path(), None).await.unwrap_err().to_string();
-    assert!(error.starts_with("`0004_add_teams.up.sql` has no statement"), "{error}");
+    assert!(error.starts_with("`0001_add_teams.up.sql` has no statement"), "{error}");
     Migrations::game().require_current(database.path()).await.unwrap();
 }
 
@@ -152,15 +154,24 @@ async fn a_file_of_a_newer_version_and_a_changed_migration_are_refused() {
     let ours = Migrations::game();
     let theirs = ours.clone().and_directory(&directory).unwrap();
     let pending = theirs.require_current(path).await.unwrap_err();
-    assert!(matches!(pending, MigrationError::Pending { number: 4, .. }), "{pending}");
+    assert!(
+        matches!(pending, MigrationError::Pending { number: MigrationNumber::Teams(4), .. }),
+        "{pending}"
+    );
     theirs.up(path, None).await.unwrap();
     let newer = ours.require_current(path).await.unwrap_err();
-    assert!(matches!(newer, MigrationError::Newer { number: 4, .. }), "{newer}");
+    assert!(
+        matches!(newer, MigrationError::Newer { number: MigrationNumber::Teams(4), .. }),
+        "{newer}"
+    );
     assert!(ours.up(path, None).await.is_err());
     write(&directory, "0004_teams", ("CREATE TABLE teams (id INT);", "DROP TABLE teams;", ""));
     let changed = Migrations::game().and_directory(&directory).unwrap();
     let changed = changed.require_current(path).await.unwrap_err();
-    assert!(matches!(changed, MigrationError::Changed { number: 4, .. }), "{changed}");
+    assert!(
+        matches!(changed, MigrationError::Changed { number: MigrationNumber::Teams(4), .. }),
+        "{changed}"
+    );
 }
 
 #[tokio::test]
@@ -171,7 +182,7 @@ async fn every_migration_of_ours_goes_up_and_down() {
         let up = migrations.up(&path, None).await.unwrap();
         assert!(!up.numbers.is_empty());
         assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
-        let down = migrations.down(&path, Some(0)).await.unwrap();
+        let down = migrations.down(&path, Some(MigrationNumber::Ours(0))).await.unwrap();
         assert_eq!(down.numbers.len(), up.numbers.len());
         let connection = rusqlite::Connection::open(&path).unwrap();
         let left: i64 = connection
@@ -285,11 +296,11 @@ async fn verify_tells_what_was_changed_by_hand() {
 fn a_new_pair_is_numbered_after_all_and_named_plainly() {
     let directory = tempfile::tempdir().unwrap();
     let pair = Migrations::game().new_pair(directory.path(), "add_teams").unwrap();
-    assert_eq!(pair.up.file_name().unwrap(), "0004_add_teams.up.sql");
-    assert_eq!(pair.down.file_name().unwrap(), "0004_add_teams.down.sql");
+    assert_eq!(pair.up.file_name().unwrap(), "0001_add_teams.up.sql");
+    assert_eq!(pair.down.file_name().unwrap(), "0001_add_teams.down.sql");
     let with = Migrations::game().and_directory(directory.path()).unwrap();
     let next = with.new_pair(directory.path(), "more").unwrap();
-    assert_eq!(next.up.file_name().unwrap(), "0005_more.up.sql");
+    assert_eq!(next.up.file_name().unwrap(), "0002_more.up.sql");
     for name in ["", "Ab", "a b", "../a"] {
         assert!(with.new_pair(directory.path(), name).is_err(), "{name}");
     }
@@ -319,6 +330,60 @@ async fn looking_for_positions_in_a_foreign_file_leaves_it_as_it_lies() {
     assert!(bytes() == before);
 }
 
+/// What an earlier version applied for a team under the number that now is one of ours.
+#[tokio::test]
+async fn a_teams_migration_under_an_old_number_is_told_apart_and_moved() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("game.db");
+    let files = directory.path().join("migrations");
+    std::fs::create_dir(&files).unwrap();
+    let ours = Migrations::game();
+    ours.up(&path, Some(MigrationNumber::Ours(3))).await.unwrap();
+    let sql = "CREATE TABLE teams (id TEXT);";
+    write(&files, "0004_teams", (sql, "DROP TABLE teams;", ""));
+    write(&files, "0005_later", ("CREATE TABLE later (x);", "DROP TABLE later;", ""));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(sql).unwrap();
+    let as_it_was = sqlx::migrate::Migration::new(
+        4,
+        "teams".into(),
+        sqlx::migrate::MigrationType::ReversibleUp,
+        sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(sql.to_owned())),
+        false,
+    );
+    connection
+        .execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (4, 'teams', 1, ?1, 0)",
+            [as_it_was.checksum.as_ref()],
+        )
+        .unwrap();
+    let refused = ours.status(&path).await.unwrap_err();
+    let four = MigrationNumber::Ours(4);
+    assert!(matches!(refused, MigrationError::Changed { number, .. } if number == four));
+    let theirs = Migrations::game().and_directory(&files).unwrap();
+    let pending = |status: Vec<daybook_projections::MigrationStatus>| {
+        let pending = status.into_iter().filter(|it| !it.applied).map(|it| it.number);
+        pending.collect::<Vec<_>>()
+    };
+    let found = pending(theirs.status(&path).await.unwrap());
+    assert_eq!((found.first(), found.last()), (Some(&four), Some(&MigrationNumber::Teams(5))));
+    assert!(!found.contains(&MigrationNumber::Teams(4)));
+    theirs.up(&path, None).await.unwrap();
+    assert_eq!(theirs.verify(&path).await.unwrap(), [""; 0]);
+    let down = theirs.down(&path, Some(MigrationNumber::Ours(4))).await.unwrap();
+    assert_eq!(down.numbers, [5, 4].map(MigrationNumber::Teams));
+    let newest = ours.status(&path).await.unwrap().iter().map(|it| it.number).max().unwrap();
+    ours.down(&path, Some(MigrationNumber::Ours(3))).await.unwrap();
+    assert!(newest >= four);
+    for (text, number) in [("4", four), ("0004", four), ("team-7", MigrationNumber::Teams(7))] {
+        assert_eq!(text.parse(), Ok(number));
+    }
+    for bad in ["", "-1", "team", "team--1", "+4", "four"] {
+        assert!(bad.parse::<MigrationNumber>().is_err(), "{bad}");
+    }
+}
+
 /// The same files with other line endings are the same migration, whichever were applied.
 #[tokio::test]
 async fn line_endings_do_not_change_a_migration() {
@@ -345,7 +410,7 @@ async fn line_endings_do_not_change_a_migration() {
         );
         let applied = rusqlite::Connection::open(&path).unwrap();
         let changed = applied.execute(
-            "UPDATE _sqlx_migrations SET checksum = ?1 WHERE version = 4",
+            "UPDATE _sqlx_migrations SET checksum = ?1 WHERE description = 'add teams'",
             [&*as_it_was.checksum],
         );
         assert_eq!(changed.unwrap(), 1);

@@ -82,7 +82,7 @@ async fn all_phases(path: PathBuf) {
         }
     });
     let migrations = migrations(&path);
-    migrations.up(&path, Some(5)).await.unwrap();
+    migrations.up(&path, Some(daybook_projections::MigrationNumber::Teams(5))).await.unwrap();
     let database = open(&path);
     loop {
         let fill = "UPDATE wallets SET cents = coins * 100 \
@@ -129,7 +129,10 @@ async fn a_phased_migration_that_is_killed_in_every_phase_loses_nothing() {
                 }
             }
         }
-        migrations(&path).up(&path, Some(4)).await.unwrap();
+        migrations(&path)
+            .up(&path, Some(daybook_projections::MigrationNumber::Teams(4)))
+            .await
+            .unwrap();
         database.execute(wallets, [zeros]).unwrap();
         for attempt in 1.. {
             let mut child = Command::new(std::env::current_exe().unwrap())

@@ -74,7 +74,7 @@ async fn a_poison_event_stops_its_projection_alone_until_that_is_mended() {
     all.push(Arc::clone(&counts));
     let source = FeedSource::ledger(played.path());
     Workers::catch_up(&database, &all, &source).await.unwrap();
-    let states = status(&database, &all, played.path()).await.unwrap();
+    let states = status(database.path(), &all, played.path()).await.unwrap();
     for state in &states {
         if state.name == "counts" {
             let ProjectionState::Stopped(stopped) = &state.state else {
@@ -94,7 +94,7 @@ async fn a_poison_event_stops_its_projection_alone_until_that_is_mended() {
     mended.store(true, Ordering::Relaxed);
     let mut worker = Worker::new(counts, Box::new(Tail::new(played.path())), &database);
     assert_ne!(worker.catch_up().await.unwrap(), Step::Stopped);
-    let states = status(&database, &all, played.path()).await.unwrap();
+    let states = status(database.path(), &all, played.path()).await.unwrap();
     assert!(states.iter().all(|state| state.state == ProjectionState::Current), "{states:?}");
 }
 
@@ -118,7 +118,7 @@ async fn what_is_in_the_way_is_told_with_the_event_that_met_it() {
 
     let source = FeedSource::ledger(played.path());
     Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
-    let states = status(&database, &all_projections(), played.path()).await.unwrap();
+    let states = status(database.path(), &all_projections(), played.path()).await.unwrap();
     let seasons = states.iter().find(|state| state.name == "seasons").unwrap();
     let ProjectionState::Stopped(stopped) = &seasons.state else { panic!("{:?}", seasons.state) };
     assert_eq!(stopped.kind, "bet_placed");
@@ -191,7 +191,7 @@ async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
         all.push(Arc::new(Panics { poison, on_the_call }));
         let source = FeedSource::ledger(played.path());
         Workers::catch_up(&database, &all, &source).await.unwrap();
-        for state in status(&database, &all, played.path()).await.unwrap() {
+        for state in status(database.path(), &all, played.path()).await.unwrap() {
             if state.name != "panics" {
                 assert_eq!(state.state, ProjectionState::Current, "{}", state.name);
                 continue;
@@ -207,7 +207,7 @@ async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
         let workers = Workers::start(&database, &all, &source);
         tokio::time::sleep(Duration::from_millis(200)).await;
         workers.stop().await;
-        let states = status(&database, &all, played.path()).await.unwrap();
+        let states = status(database.path(), &all, played.path()).await.unwrap();
         let is_stopped = |state: &ProjectionState| matches!(state, ProjectionState::Stopped(_));
         assert_eq!(states.iter().filter(|status| is_stopped(&status.state)).count(), 1);
     }
@@ -228,7 +228,7 @@ fn a_process_whose_waiting_threads_are_all_taken_still_projects() {
     runtime.block_on(async {
         let (database, positions) = played.project("game.db").await;
         assert!(positions.iter().all(|position| position.head.seq > 0));
-        let states = status(&database, &all_projections(), played.path()).await.unwrap();
+        let states = status(database.path(), &all_projections(), played.path()).await.unwrap();
         assert!(states.iter().all(|state| state.state == ProjectionState::Current));
         drop(release);
         taken.await.unwrap();

@@ -2,8 +2,10 @@
 //! length field claims.
 
 use daybook_schema::chain::{CommandMark, CommandPart};
+use daybook_schema::events::{LedgerRestored, LostHeads};
 use daybook_schema::{
-    CommandHash, CommandId, Event, EventKind, PayloadProblem, UnixMicros, limits,
+    CommandHash, CommandId, Epoch, EpochNonce, Event, EventHash, EventKind, Head, PayloadProblem,
+    UnixMicros, limits,
 };
 use proptest::prelude::*;
 
@@ -21,10 +23,13 @@ fn trailing_bytes_are_refused_and_the_error_names_kind_and_version() {
         let mut payload = encoded(&event);
         payload.push(0);
         let kind = u16::from(event.kind().number());
-        let error = Event::decode(kind, 1, &payload).unwrap_err();
+        let error = Event::decode(kind, event.version(), &payload).unwrap_err();
         assert_eq!(error.problem, PayloadProblem::Trailing { left: 1 });
         let text = error.to_string();
-        assert_eq!(text, format!("payload of kind {kind}, version 1: 1 trailing bytes"));
+        assert_eq!(
+            text,
+            format!("payload of kind {kind}, version {}: 1 trailing bytes", event.version())
+        );
     }
 }
 
@@ -34,7 +39,8 @@ fn every_cut_is_refused() {
         let payload = encoded(&event);
         for length in 0..payload.len() {
             let kind = event.kind().number().into();
-            assert!(Event::decode(kind, 1, &payload[..length]).is_err(), "{event:?} at {length}");
+            let cut = Event::decode(kind, event.version(), &payload[..length]);
+            assert!(cut.is_err(), "{event:?} at {length}");
         }
     }
 }
@@ -126,4 +132,26 @@ proptest! {
             prop_assert_eq!(encoded(&event), bytes);
         }
     }
+}
+
+/// Version 2 of an accepted loss names one to eight heads; version 1 is what names none.
+#[test]
+fn an_accepted_loss_names_one_to_eight_heads() {
+    let head = |seq| Head { seq, hash: EventHash::new([7; 32]) };
+    let epoch = Epoch { number: 2, nonce: EpochNonce::new([1; 16]) };
+    let written = |heads: u64| {
+        let lost_heads = LostHeads::take_from((0..heads).map(head));
+        encoded(&LedgerRestored { epoch, lost_heads }.into())
+    };
+    assert!(Event::decode(2, 2, &written(1)).is_ok());
+    assert!(Event::decode(2, 2, &written(8)).is_ok());
+    assert_eq!(written(9), written(8), "the first eight");
+    let [none, mut nine] = [0, 9].map(written);
+    assert!(Event::decode(2, 1, &none).is_ok());
+    assert!(Event::decode(2, 2, &none).is_err());
+    assert!(Event::decode(2, 2, &[none.as_slice(), &[0]].concat()).is_err());
+    nine[none.len()] = 9;
+    nine.extend_from_slice(&written(1)[none.len() + 1..]);
+    let error = Event::decode(2, 2, &nine).unwrap_err();
+    assert!(error.to_string().contains("expected 1 to 8 heads"), "{error}");
 }

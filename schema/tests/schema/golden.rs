@@ -70,6 +70,9 @@ fn every_golden_file_decodes_to_its_json() {
         let event = Event::decode(vector.kind, vector.version, &payload)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(serde_json::to_value(&event).unwrap(), vector.json, "{}", path.display());
+        let mut encoded = Vec::new();
+        event.encode(&mut encoded);
+        assert_eq!((event.version(), encoded), (vector.version, payload), "{}", path.display());
         count += 1;
     }
     assert!(count >= EventKind::ALL.len());

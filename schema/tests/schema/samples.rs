@@ -33,7 +33,14 @@ pub fn every_kind() -> Vec<Event> {
     let traits = [7, 100, 0].map(|level| TraitLevel::new(level).unwrap());
     vec![
         KeyRotated { key_id: KeyId::new(bytes(0x20)), compromised: true }.into(),
-        LedgerRestored { epoch: Epoch { number: 300, nonce: EpochNonce::new(bytes(0x30)) } }.into(),
+        LedgerRestored {
+            epoch: Epoch { number: 300, nonce: EpochNonce::new(bytes(0x30)) },
+            lost_heads: LostHeads::take_from([
+                Head { seq: 70_000, hash: EventHash::new(bytes(0x40)) },
+                Head { seq: 9, hash: EventHash::new(bytes(0x60)) },
+            ]),
+        }
+        .into(),
         UserRegistered {}.into(),
         UserErased {}.into(),
         SessionStarted { session_number: SessionNumber::new(250).unwrap() }.into(),

@@ -166,6 +166,8 @@ pub(crate) struct VerifyArguments {
     #[arg(long, env = "DAYBOOK_VERIFYING_KEY", value_name = "HEX",
           value_parser = read_models::parse_key)]
     pub(crate) verifying_key: Option<VerifyingKey>,
+    #[command(flatten)]
+    pub(crate) database: GameDatabaseArgument,
 }
 
 #[derive(Args, Debug)]

@@ -202,7 +202,7 @@ impl Told<'_> {
             grouped((self.head.seq as f64 / self.projected.seconds.max(f64::MIN_POSITIVE)) as u64),
             self.leaderboard(),
             self.retention(),
-            crate::verify::to_text(self.report, true),
+            crate::verify::to_text(self.report, &[], true),
             self.projected.summary.leaderboard.first().map_or("ID", |row| &row.season_id),
         )
     }

@@ -9,6 +9,12 @@ use daybook_projections::{
     FeedError, MigrationError, NatsError, RebuildError, RelayError, WorkerError,
 };
 
+/// What an operator may do where the ledger lacks what read models stand for.
+pub(crate) const SEE_TO_IT: &str = "put the newer ledger back; or accept the loss, `daybook keys rotate \
+    --accept-loss`; or, if game.db is what is wrong, `daybook projections forget --position SEQ:HASH`";
+/// And where they are of another ledger.
+pub(crate) const GIVE_OVER: &str = "name another file with DATABASE_URL, or give this one over to the ledger: \
+    `daybook projections forget --ledger ID`, with the id that it holds";
 const VERIFY: &str = "`daybook verify` tells more";
 
 /// What to do about an error, where there is something to be done with the command.
@@ -114,6 +120,8 @@ fn of_feed(error: &FeedError) -> Option<&'static str> {
     match error {
         FeedError::Open(error) => of_database(error),
         FeedError::Ledger(error) => of_read(error),
+        FeedError::Lost { .. } => Some(SEE_TO_IT),
+        FeedError::AnotherLedger { .. } => Some(GIVE_OVER),
         _ => None,
     }
 }
@@ -148,7 +156,11 @@ fn of_nats(error: &NatsError) -> Option<&'static str> {
 fn of_migration(error: &MigrationError) -> Option<&'static str> {
     match error {
         MigrationError::Missing { .. } => Some("`daybook migrate up` makes it"),
+        MigrationError::Changed { .. } => {
+            Some("where it is your own, name its files with --migrations")
+        }
         MigrationError::Newer { .. } => Some("or name its files with --migrations"),
+        MigrationError::AnotherLedger { .. } => Some(GIVE_OVER),
         MigrationError::Foreign { .. } => Some("name another with DATABASE_URL"),
         MigrationError::Pending { .. } => Some("`daybook migrate up` applies it"),
         _ => None,

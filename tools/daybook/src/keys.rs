@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
-use daybook_projections::{MigrationError, known_heads, outdate_lost};
+use daybook_projections::{MigrationError, known_heads};
 use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, State};
 use serde::Serialize;
@@ -157,11 +157,6 @@ fn rotate(
         None => options,
     };
     let ledger = Ledger::open(options)?;
-    if opening.accept_loss {
-        let reader = ledger.reader()?;
-        let outdated = outdate_lost(&game_db, |head| reader.has(head).unwrap_or(false));
-        crate::runtime()?.block_on(outdated).context("the read models cannot be written")?;
-    }
     let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
     // A key that was never in force: one that `init` made, or that an interrupted rotation left. Where
     // the directory was read by others, they have that one too.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use daybook_projections::Migrations;
+use daybook_projections::{Migrated, MigrationNumber, Migrations};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -23,9 +23,9 @@ struct DatabaseJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     migrations: Option<Vec<MigrationJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    applied: Option<Vec<i64>>,
+    applied: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    taken_back: Option<Vec<i64>>,
+    taken_back: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backup: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ struct DatabaseJson {
 
 #[derive(Serialize)]
 struct MigrationJson {
-    number: i64,
+    number: String,
     name: String,
     applied: bool,
 }
@@ -97,7 +97,7 @@ async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
     for target in targets(common)? {
         let all = target.migrations.status(&target.path).await?;
         let all = all.into_iter().map(|migration| MigrationJson {
-            number: migration.number,
+            number: migration.number.to_string(),
             name: migration.name,
             applied: migration.applied,
         });
@@ -107,14 +107,14 @@ async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
         let all = database.migrations.iter().flatten();
         let line = |migration: &MigrationJson| {
             let state = if migration.applied { "applied" } else { "pending" };
-            format!("{:04} {state} {}", migration.number, migration.name)
+            format!("{} {state} {}", migration.number, migration.name)
         };
         all.map(line).collect()
     })?;
     Ok(Outcome::Holds)
 }
 
-async fn up(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome> {
+async fn up(common: &MigrateCommonArguments, to: Option<MigrationNumber>) -> Result<Outcome> {
     let mut databases = Vec::new();
     for target in targets(common)? {
         if let Some(parent) = target.path.parent() {
@@ -122,8 +122,8 @@ async fn up(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome>
                 .with_context(|| format!("`{}` cannot be made", parent.display()))?;
         }
         let migrated = target.migrations.up(&target.path, to).await?;
-        let backup = migrated.backup.map(|path| path.display().to_string());
-        databases.push(DatabaseJson { applied: Some(migrated.numbers), backup, ..of(&target) });
+        let backup = migrated.backup.as_ref().map(|path| path.display().to_string());
+        databases.push(DatabaseJson { applied: Some(named(&migrated)), backup, ..of(&target) });
     }
     tell(common, ReportJson { databases }, |database| {
         changes("applied", database.applied.as_deref(), database.backup.as_deref())
@@ -131,15 +131,15 @@ async fn up(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome>
     Ok(Outcome::Holds)
 }
 
-async fn down(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcome> {
+async fn down(common: &MigrateCommonArguments, to: Option<MigrationNumber>) -> Result<Outcome> {
     let mut databases = Vec::new();
     let mut targets = targets(common)?;
     // Taking back is for one file at a time: game.db, unless the other is named.
     targets.truncate(1);
     for target in targets {
         let migrated = target.migrations.down(&target.path, to).await?;
-        let backup = migrated.backup.map(|path| path.display().to_string());
-        databases.push(DatabaseJson { taken_back: Some(migrated.numbers), backup, ..of(&target) });
+        let backup = migrated.backup.as_ref().map(|path| path.display().to_string());
+        databases.push(DatabaseJson { taken_back: Some(named(&migrated)), backup, ..of(&target) });
     }
     tell(common, ReportJson { databases }, |database| {
         changes("taken back", database.taken_back.as_deref(), database.backup.as_deref())
@@ -147,9 +147,13 @@ async fn down(common: &MigrateCommonArguments, to: Option<i64>) -> Result<Outcom
     Ok(Outcome::Holds)
 }
 
-fn changes(what: &str, numbers: Option<&[i64]>, backup: Option<&str>) -> Vec<String> {
+fn named(migrated: &Migrated) -> Vec<String> {
+    migrated.numbers.iter().map(ToString::to_string).collect()
+}
+
+fn changes(what: &str, numbers: Option<&[String]>, backup: Option<&str>) -> Vec<String> {
     let mut lines: Vec<String> =
-        numbers.unwrap_or_default().iter().map(|number| format!("{number:04} {what}")).collect();
+        numbers.unwrap_or_default().iter().map(|number| format!("{number} {what}")).collect();
     if lines.is_empty() {
         lines.push(format!("nothing was {what}"));
     }

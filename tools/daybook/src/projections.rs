@@ -9,14 +9,16 @@ use anyhow::{Result, bail};
 use daybook_ledger::Reader;
 use daybook_projections::{
     DatabaseSettings, FeedSource, GameDatabase, Projection, ProjectionState, ProjectionStatus,
-    Workers, all_projections, rebuild, status,
+    SetAside, Wait, Workers, all_projections, forget, give_over, known_heads, rebuild, status,
 };
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::read_models::{
-    FeedArguments, ProjectionsArguments, ProjectionsCommand, ProjectionsCommonArguments,
+    FeedArguments, ForgottenArguments, ProjectionsArguments, ProjectionsCommand,
+    ProjectionsCommonArguments,
 };
+use crate::hints::{GIVE_OVER, SEE_TO_IT};
 use crate::output::{grouped, note, progress_bar, table, write_json, write_line};
 use crate::relay::stop_on_signal;
 
@@ -40,6 +42,13 @@ struct ProjectionJson {
     events_per_second: f64,
     rebuilt_seq: Option<u64>,
     stopped: Option<StoppedJson>,
+    waits: Option<WaitJson>,
+}
+
+#[derive(Serialize)]
+struct WaitJson {
+    reason: String,
+    since: i64,
 }
 
 #[derive(Serialize)]
@@ -71,6 +80,9 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
         ProjectionsCommand::Rebuild { names, common, feed, json } => {
             runtime.block_on(rebuild_all(names, (common, feed), json.json))
         }
+        ProjectionsCommand::Forget { forgotten, common, json } => {
+            runtime.block_on(forget_positions(forgotten, common, json.json))
+        }
         ProjectionsCommand::Run { common, feed } => runtime.block_on(follow(common, feed)),
     }
 }
@@ -88,7 +100,14 @@ async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
     let migrations = common.migrations.clone();
     let settings = DatabaseSettings { migrations, ..DatabaseSettings::default() };
-    Ok(GameDatabase::open(&path, settings).await?)
+    let database = GameDatabase::open(&path, settings).await?;
+    if let Some(SetAside { path, reason }) = database.set_aside() {
+        note(&format!(
+            "the file of the read models was set aside as `{}`: {reason}; nothing is lost, and you may remove it",
+            path.display()
+        ));
+    }
+    Ok(database)
 }
 
 async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<Outcome> {
@@ -96,15 +115,19 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     if !path.exists() {
         bail!("there is no `{}`; `daybook projections run` makes it", path.display());
     }
-    let all = status(&open(common).await?, &all_projections(), &common.data.data).await?;
-    let is_stopped =
-        |status: &ProjectionStatus| matches!(status.state, ProjectionState::Stopped(_));
-    let outcome = if all.iter().any(is_stopped) { Outcome::DoesNotHold } else { Outcome::Holds };
+    let all = status(&path, &all_projections(), &common.data.data).await?;
+    let stands_still =
+        |status: &ProjectionStatus| status.state.needs_operator() || status.waits.is_some();
+    let outcome = match all.iter().any(stands_still) {
+        true => Outcome::DoesNotHold,
+        false => Outcome::Holds,
+    };
     if json {
         write_json(&StatusJson { projections: all.into_iter().map(to_json).collect() })?;
         return Ok(outcome);
     }
-    let notes: Vec<String> = all.iter().filter_map(explanation).collect();
+    let explained = |status| [explanation(status), waiting(status)];
+    let notes: Vec<String> = all.iter().flat_map(explained).flatten().collect();
     let rows = all.into_iter().map(|status| {
         vec![
             status.name.to_owned(),
@@ -143,6 +166,7 @@ fn to_json(status: ProjectionStatus) -> ProjectionJson {
             kind: stopped.kind,
             reason: stopped.reason,
         }),
+        waits: status.waits.map(|Wait { reason, since }| WaitJson { reason, since }),
     }
 }
 
@@ -157,10 +181,86 @@ fn explanation(status: &ProjectionStatus) -> Option<String> {
             Some(format!("{name} is being rebuilt, up to seq {}", grouped(*seq)))
         }
         ProjectionState::Outdated => Some(format!(
-            "{name} is of another version or past; `daybook projections run` rebuilds it"
+            "{name} is of another version, or stands for events whose loss was accepted; `daybook projections \
+             run` rebuilds it"
+        )),
+        ProjectionState::LedgerBehind { newest } => Some(format!(
+            "{name} stands for {}, and the ledger ends at {newest}: {SEE_TO_IT}",
+            status.head
+        )),
+        ProjectionState::LedgerDiffers { found } => Some(format!(
+            "{name} stands for {}, and the ledger has {found}: {SEE_TO_IT}",
+            status.head
+        )),
+        ProjectionState::AnotherLedger { holds, given } => Some(format!(
+            "{name} is of ledger {holds}, and the one at hand is {given}: {GIVE_OVER}"
+        )),
+        ProjectionState::FileLost => Some(format!(
+            "{name} is not kept: the process that did ended; `daybook projections run` makes the tables anew \
+             where that is needed"
         )),
         ProjectionState::Current | ProjectionState::Behind | ProjectionState::Unknown => None,
     }
+}
+
+#[derive(Serialize)]
+struct ForgottenJson {
+    forgotten: usize,
+    set_aside: Option<String>,
+}
+
+async fn forget_positions(
+    arguments: &ForgottenArguments,
+    common: &ProjectionsCommonArguments,
+    json: bool,
+) -> Result<Outcome> {
+    let path = common.database.path(&common.data.data)?;
+    if !path.exists() {
+        bail!("there is no `{}`; name another file with DATABASE_URL", path.display());
+    }
+    let told = match (arguments.position, arguments.ledger) {
+        (Some(head), _) => {
+            // Opened first: a migration may be due, and what another process left is seen to.
+            let database = open(common).await?;
+            let forgotten = forget(database.path(), head).await?;
+            if forgotten == 0 {
+                bail!("no position is {head}; `daybook projections status` shows them");
+            }
+            ForgottenJson { forgotten, set_aside: None }
+        }
+        (None, Some(ledger)) => {
+            let own = Reader::open(&common.data.data).map(|reader| reader.genesis().ledger_id);
+            if own.is_ok_and(|own| own == ledger) {
+                bail!("`{ledger}` is the ledger of --data; name a position with --position");
+            }
+            match give_over(&path, ledger).await? {
+                Some(aside) => {
+                    let set_aside = Some(aside.display().to_string());
+                    ForgottenJson { forgotten: 0, set_aside }
+                }
+                None => bail!("no position in `{}` is of {ledger}", path.display()),
+            }
+        }
+        (None, None) => bail!("name what is wrong with --position or --ledger"),
+    };
+    match (json, &told.set_aside) {
+        (true, _) => write_json(&told)?,
+        (false, Some(aside)) => write_line(&format!(
+            "the file is now `{aside}`; `daybook projections run` makes the tables anew"
+        ))?,
+        (false, None) => write_line(&format!(
+            "{} positions are disputed now; `daybook projections run` makes their tables anew",
+            told.forgotten
+        ))?,
+    }
+    Ok(Outcome::Holds)
+}
+
+fn waiting(status: &ProjectionStatus) -> Option<String> {
+    let Wait { reason, since } = status.waits.as_ref()?;
+    let since =
+        jiff::Timestamp::from_second(*since).map_or_else(|_| "?".to_owned(), |at| at.to_string());
+    Some(format!("{} waits since {since}: {reason}", status.name))
 }
 
 /// The projections of these names, each once.
@@ -220,7 +320,7 @@ async fn show_progress(
         if bar.is_hidden() {
             continue;
         }
-        for status in status(database, projections, data).await.unwrap_or_default() {
+        for status in status(database.path(), projections, data).await.unwrap_or_default() {
             if let ProjectionState::Rebuilding { seq } = status.state {
                 bar.set_length(status.head.seq + status.lag_events.unwrap_or(0));
                 bar.set_position(seq);
@@ -234,9 +334,16 @@ async fn follow(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Re
     let mut stop = stop_on_signal()?;
     let source = source(common, feed)?;
     let database = open(common).await?;
+    if let FeedSource::Ledger { data_dir } = &source {
+        // Refused at once; where another ledger comes later, the workers stop.
+        known_heads(database.path(), Reader::open(data_dir)?.genesis().ledger_id).await?;
+    }
     note(&format!("keeping the read models in `{}`", database.path().display()));
-    let workers = Workers::start(&database, &all_projections(), &source);
-    stop.wait_for(|stop| *stop).await?;
+    let mut workers = Workers::start(&database, &all_projections(), &source);
+    tokio::select! {
+        stopped = stop.wait_for(|stop| *stop) => drop(stopped?),
+        lost = workers.file_lost() => return Err(lost.into()),
+    }
     workers.stop().await;
     Ok(Outcome::Holds)
 }

@@ -5,6 +5,8 @@ use daybook_ledger::keys::{KeysError, load};
 use daybook_ledger::{
     KnownHead, Reader, Report, Verdict, VerifyOptions, VerifyingKey, read_newest_head, verify,
 };
+use daybook_projections::{MigrationError, disputed_heads, known_heads};
+use daybook_schema::LedgerId;
 use serde::Serialize;
 
 use crate::Outcome;
@@ -16,7 +18,9 @@ struct ReportJson {
     verdict: &'static str,
     ledger_id: Option<String>,
     is_demo: Option<bool>,
-    held_to: Vec<HeldToJson>,
+    held_to: Vec<HeadJson>,
+    accepted_losses: Vec<AcceptedLossJson>,
+    disputed_positions: Vec<HeadJson>,
     events: u64,
     head_seq: u64,
     head_hash: String,
@@ -28,10 +32,17 @@ struct ReportJson {
 }
 
 #[derive(Serialize)]
-struct HeldToJson {
+struct HeadJson {
     head_seq: u64,
     head_hash: String,
     source: String,
+}
+
+#[derive(Serialize)]
+struct AcceptedLossJson {
+    #[serde(flatten)]
+    head: HeadJson,
+    accepted_at_seq: u64,
 }
 
 #[derive(Serialize)]
@@ -42,17 +53,19 @@ struct UnrevealedJson {
 
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     let bar = progress_bar(0, "verifying");
-    let heads = known_heads(arguments)?;
-    let options = VerifyOptions { full: arguments.full, heads, ..VerifyOptions::default() };
+    let heads = arguments.head.iter().copied().map(KnownHead::from).collect();
+    let (witnesses, disputed) = witnesses(arguments)?;
+    let options =
+        VerifyOptions { full: arguments.full, heads, witnesses, ..VerifyOptions::default() };
     let report = verify(&arguments.data.data, &options, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
     if arguments.json.json {
-        write_json(&to_json(&report))?;
+        write_json(&to_json(&report, &disputed))?;
     } else {
-        write_line(&to_text(&report, arguments.full))?;
+        write_line(&to_text(&report, &disputed, arguments.full))?;
     }
     Ok(match report.verdict {
         Verdict::Intact => Outcome::Holds,
@@ -60,25 +73,49 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     })
 }
 
-/// The heads that were given, and the signed one where the key that signed it is known.
-fn known_heads(arguments: &VerifyArguments) -> Result<Vec<KnownHead>> {
-    let mut heads: Vec<KnownHead> = arguments.head.iter().copied().map(KnownHead::from).collect();
+/// What else tells of the ledger's events, the signed newest head and the positions of read models, and the
+/// positions that were forgotten.
+fn witnesses(arguments: &VerifyArguments) -> Result<(Vec<KnownHead>, Vec<KnownHead>)> {
     // What is no ledger is told by the verification itself.
-    let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(heads) };
-    let Some(key) = verifying_key(arguments)? else { return Ok(heads) };
+    let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(Default::default()) };
     let ledger_id = reader.genesis().ledger_id;
-    let directory = arguments.keys.directory(&arguments.data.data);
-    match read_newest_head(&directory, ledger_id, &key)? {
-        Some(head) => {
-            let source = format!("signed, in {}", directory.display());
-            heads.push(KnownHead { head, source });
+    drop(reader);
+    let mut witnesses: Vec<KnownHead> = signed_head(arguments, ledger_id)?.into_iter().collect();
+    let game_db = arguments.database.path(&arguments.data.data)?;
+    let looked = crate::runtime()?.block_on(async {
+        let known = known_heads(&game_db, ledger_id).await?;
+        Ok::<_, MigrationError>((known, disputed_heads(&game_db).await?))
+    });
+    let is_named = arguments.database.database_url.is_some();
+    match looked {
+        Ok(_) if is_named && !game_db.exists() => {
+            Err(MigrationError::Missing { path: game_db }.into())
         }
-        None => note(&format!(
+        Ok((known, disputed)) => {
+            witnesses.extend(known);
+            Ok((witnesses, disputed))
+        }
+        Err(error) if is_named => Err(error.into()),
+        Err(error) => {
+            let error = crate::in_one_line(&error.into());
+            note(&format!("the positions of read models are not looked at: {error}"));
+            Ok((witnesses, Vec::new()))
+        }
+    }
+}
+
+/// The signed newest head, where the key that signed it is known.
+fn signed_head(arguments: &VerifyArguments, ledger_id: LedgerId) -> Result<Option<KnownHead>> {
+    let Some(key) = verifying_key(arguments)? else { return Ok(None) };
+    let directory = arguments.keys.directory(&arguments.data.data);
+    let signed = read_newest_head(&directory, ledger_id, &key)?;
+    if signed.is_none() {
+        note(&format!(
             "no signed newest head is looked at: none of {ledger_id} lies in `{}`",
             directory.display()
-        )),
+        ));
     }
-    Ok(heads)
+    Ok(signed)
 }
 
 /// The key that the newest head is signed with: the one that was given, or that of the keys directory.
@@ -107,12 +144,21 @@ fn verifying_key(arguments: &VerifyArguments) -> Result<Option<VerifyingKey>> {
     }
 }
 
-fn to_json(report: &Report) -> ReportJson {
+fn to_json(report: &Report, disputed: &[KnownHead]) -> ReportJson {
     ReportJson {
         verdict: report.verdict.as_str(),
         ledger_id: report.genesis.map(|genesis| genesis.ledger_id.to_string()),
         is_demo: report.genesis.map(|genesis| genesis.is_demo),
-        held_to: report.held_to.iter().map(held_to_json).collect(),
+        held_to: report.held_to.iter().map(head_json).collect(),
+        accepted_losses: report
+            .accepted_losses
+            .iter()
+            .map(|(known, at)| AcceptedLossJson {
+                accepted_at_seq: at.get(),
+                head: head_json(known),
+            })
+            .collect(),
+        disputed_positions: disputed.iter().map(head_json).collect(),
         events: report.events,
         head_seq: report.head.seq,
         head_hash: report.head.hash.to_string(),
@@ -131,8 +177,8 @@ fn to_json(report: &Report) -> ReportJson {
     }
 }
 
-fn held_to_json(known: &KnownHead) -> HeldToJson {
-    HeldToJson {
+fn head_json(known: &KnownHead) -> HeadJson {
+    HeadJson {
         head_seq: known.head.seq,
         head_hash: known.head.hash.to_string(),
         source: known.source.clone(),
@@ -140,7 +186,7 @@ fn held_to_json(known: &KnownHead) -> HeldToJson {
 }
 
 /// The report as a person reads it.
-pub(crate) fn to_text(report: &Report, full: bool) -> String {
+pub(crate) fn to_text(report: &Report, disputed: &[KnownHead], full: bool) -> String {
     let mut lines = vec![match report.first_bad_seq {
         None => format!("verdict     {}", report.verdict.as_str()),
         Some(seq) => format!("verdict     {} at seq {seq}", report.verdict.as_str()),
@@ -165,8 +211,13 @@ pub(crate) fn to_text(report: &Report, full: bool) -> String {
     let mut held_to: Vec<String> = report.held_to.iter().map(ToString::to_string).collect();
     let is_held_to_nothing = held_to.is_empty() && report.verdict == Verdict::Intact;
     held_to.extend(is_held_to_nothing.then_some(nothing));
-    let labels = std::iter::once("held to").chain(std::iter::repeat(""));
-    lines.extend(labels.zip(held_to).map(|(label, head)| format!("{label:<12}{head}")));
+    let accepted = report.accepted_losses.iter();
+    let accepted = accepted.map(|(known, at)| format!("{known}, at seq {at}")).collect();
+    let disputed = disputed.iter().map(ToString::to_string).collect();
+    for (label, heads) in [("held to", held_to), ("loss known", accepted), ("disputed", disputed)] {
+        let labels = std::iter::once(label).chain(std::iter::repeat(""));
+        lines.extend(labels.zip(heads).map(|(label, head)| format!("{label:<12}{head}")));
+    }
     if let Some(hash) = report.state_hash {
         lines.push(format!("state hash  {hash}"));
     }

@@ -1,9 +1,10 @@
 //! Commands out of bytes, against a world in which each is refused or audited and the accounts balance.
 
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
+use daybook_schema::events::LostHeads;
 use daybook_schema::{
-    BetType, Coins, Command, Commitment, DayNumber, EpochNonce, Pot, SeasonId, SessionEndReason,
-    SessionNumber, SimulinId, SimulinPath, Species, SuspicionCode, UserId,
+    BetType, Coins, Command, Commitment, DayNumber, EpochNonce, EventHash, Head, Pot, SeasonId,
+    SessionEndReason, SessionNumber, SimulinId, SimulinPath, Species, SuspicionCode, UserId,
 };
 
 use crate::world::{DAY, SECOND, World, season_key, user};
@@ -96,7 +97,16 @@ fn command(world: &World, bytes: &mut Bytes<'_>) -> Command {
             key_id: season_key(bytes.next() % 3).key_id(),
             compromised: bytes.next().is_multiple_of(2),
         },
-        12 => Command::RestoreLedger { nonce: EpochNonce::new([bytes.next(); 16]) },
+        12 => {
+            let nonce = EpochNonce::new([bytes.next(); 16]);
+            let (count, first_seq) = (bytes.next() % 10, u64::from(bytes.next()));
+            let heads = (0..count)
+                .map(|at| Head { seq: first_seq + u64::from(at), hash: EventHash::new([at; 32]) });
+            match bytes.next() % 2 {
+                0 => Command::RestoreLedger { nonce },
+                _ => Command::AcceptLoss { nonce, lost_heads: LostHeads::take_from(heads) },
+            }
+        }
         13 => Command::EndSession {
             user_id,
             session_number,

@@ -1,6 +1,6 @@
 //! What the engine and its operator ask for: keys, commitments, a restore.
 
-use daybook_schema::events::{KeyRotated, LedgerRestored};
+use daybook_schema::events::{KeyRotated, LedgerRestored, LostHeads};
 use daybook_schema::{Epoch, EpochNonce, KeyId, UserId};
 
 use super::{NewEvent, Table};
@@ -33,9 +33,9 @@ impl Table<'_> {
         Ok(vec![NewEvent::new(self.state.identity().ledger_id, KeyRotated { key_id, compromised })])
     }
 
-    pub(super) fn restore(&self, nonce: EpochNonce) -> Vec<NewEvent> {
+    pub(super) fn restore(&self, nonce: EpochNonce, lost_heads: LostHeads) -> Vec<NewEvent> {
         let identity = self.state.identity();
         let epoch = Epoch { number: identity.epoch.number.saturating_add(1), nonce };
-        vec![NewEvent::new(identity.ledger_id, LedgerRestored { epoch })]
+        vec![NewEvent::new(identity.ledger_id, LedgerRestored { epoch, lost_heads })]
     }
 }

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_nats::{Client, Message};
-use daybook_ledger::{NewestHead, Reader};
-use daybook_schema::{Block, Head, Seq};
+use daybook_ledger::{HeadNote, NewestHead, Reader, Standing};
+use daybook_schema::{Block, Epoch, Head, Seq};
 use futures_util::StreamExt;
 
 /// What the answer begins with where the ledger does not have the head; a signed note of it follows.
 pub(in crate::bus) const UNKNOWN_HEAD: &[u8] = b"daybook: unknown head\n";
+/// What the answer begins with where it was asked what became of a head; a signed note of it follows.
+pub(in crate::bus) const STANDING: &[u8] = b"daybook: standing\n";
+/// What stands between a head and its epoch in such a question.
+pub(in crate::bus) const EPOCH: &str = " epoch ";
 /// The answer where nothing follows the head.
 pub(in crate::bus) const NOTHING_NEWER: &[u8] = b"daybook: nothing newer";
 /// The answer to what is no head, or where the ledger cannot be read.
@@ -54,12 +58,16 @@ fn answer(
     signer: &NewestHead,
     bytes_max: usize,
 ) -> Option<Vec<u8>> {
-    let after: Head = std::str::from_utf8(request).ok()?.parse().ok()?;
+    let request = std::str::from_utf8(request).ok()?;
     let reader = Reader::open(data_dir).ok()?;
+    if let Some((head, epoch)) = request.split_once(EPOCH) {
+        return standing(&reader, signer, (head.parse().ok()?, epoch));
+    }
+    let after: Head = request.parse().ok()?;
     let previous = if after.seq == 0 { reader.genesis_head() } else { after };
     let ledger_id = reader.genesis().ledger_id;
     if !reader.has(previous).ok()? {
-        let note = signer.sign_unknown_head(ledger_id, after);
+        let note = signer.sign_head_note(HeadNote::Unknown, ledger_id, after);
         return Some([UNKNOWN_HEAD, note.as_bytes()].concat());
     }
     let from = Seq::new(previous.seq.saturating_add(1)).ok()?;
@@ -69,4 +77,17 @@ fn answer(
         Some(block) => block.encode(&signer.sign_block(&block)),
         None => NOTHING_NEWER.to_vec(),
     })
+}
+
+/// What became of a head of an epoch, `NUMBER NONCE`.
+fn standing(reader: &Reader, signer: &NewestHead, (head, epoch): (Head, &str)) -> Option<Vec<u8>> {
+    let (number, nonce) = epoch.split_once(' ')?;
+    let epoch = Epoch { number: number.parse().ok()?, nonce: nonce.parse().ok()? };
+    let told = match reader.standing(head, Some(epoch)).ok()? {
+        Standing::Held => HeadNote::Known,
+        Standing::Accepted { .. } => HeadNote::AcceptedLoss,
+        Standing::Lost { .. } => HeadNote::Unknown,
+    };
+    let note = signer.sign_head_note(told, reader.genesis().ledger_id, head);
+    Some([STANDING, note.as_bytes()].concat())
 }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use daybook_ledger::{VerifyingKey, keys};
-use daybook_projections::{Credentials, FeedSource, NatsSettings, StreamStorage, path_of_url};
+use daybook_ledger::{Head, VerifyingKey, keys};
+use daybook_projections::{
+    Credentials, FeedSource, MigrationNumber, NatsSettings, StreamStorage, path_of_url,
+};
+use daybook_schema::LedgerId;
 
 use super::{DataArguments, JsonArgument, KeysDirArgument, game_db_path};
 
@@ -211,7 +214,7 @@ pub(crate) struct ProjectionsArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProjectionsCommand {
-    /// Show how far each has come; exit status 1 if an event stopped one
+    /// Show how far each has come; exit status 1 if one stands still until somebody sees to it
     #[command(after_help = "Examples:\n  daybook projections status --json")]
     Status {
         #[command(flatten)]
@@ -235,6 +238,20 @@ Examples:
         #[command(flatten)]
         json: JsonArgument,
     },
+    /// Take positions for wrong, not the ledger: they are kept as disputed, and the next worker makes the tables
+    /// anew
+    #[command(after_help = "\
+Examples:
+  daybook projections forget --position 70021:4f0c…
+  daybook projections forget --ledger ldg_019b8f0e-…")]
+    Forget {
+        #[command(flatten)]
+        forgotten: ForgottenArguments,
+        #[command(flatten)]
+        common: ProjectionsCommonArguments,
+        #[command(flatten)]
+        json: JsonArgument,
+    },
     /// Follow the ledger, or a relay of it, and keep the tables, until SIGTERM or ^C
     #[command(after_help = "\
 Examples:
@@ -246,6 +263,18 @@ Examples:
         #[command(flatten)]
         feed: FeedArguments,
     },
+}
+
+/// Which positions are wrong.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ForgottenArguments {
+    /// Those at this head, as `projections status` shows it: the ledger is right without it
+    #[arg(long, env = "DAYBOOK_POSITION", value_name = "SEQ:HASH")]
+    pub(crate) position: Option<Head>,
+    /// Those of this other ledger: the file is to hold the read models of the one in --data
+    #[arg(long, env = "DAYBOOK_LEDGER", value_name = "ID")]
+    pub(crate) ledger: Option<LedgerId>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -283,18 +312,18 @@ pub(crate) enum MigrateCommand {
     Up {
         #[command(flatten)]
         common: MigrateCommonArguments,
-        /// The last to apply
+        /// The last to apply: 4, or team-4 of your own, which come after ours
         #[arg(long, env = "DAYBOOK_TO", value_name = "NUMBER")]
-        to: Option<i64>,
+        to: Option<MigrationNumber>,
     },
     /// Take the newest back, or all down to a number, which stays
     #[command(after_help = "Examples:\n  daybook migrate down --database game --to 2")]
     Down {
         #[command(flatten)]
         common: MigrateCommonArguments,
-        /// The last to keep; 0 takes all back
+        /// The last to keep: 4, or team-4 of your own; 0 takes all back
         #[arg(long, env = "DAYBOOK_TO", value_name = "NUMBER")]
-        to: Option<i64>,
+        to: Option<MigrationNumber>,
     },
     /// Check foreign keys, structure, tables and indexes; exit status 1 if anything does not hold
     #[command(after_help = "Examples:\n  daybook migrate verify --json")]
@@ -328,7 +357,7 @@ pub(crate) struct MigrateCommonArguments {
     /// One of the files alone [default: both; game for down]
     #[arg(long, env = "DAYBOOK_DATABASE", value_enum)]
     pub(crate) database: Option<MigratedDatabase>,
-    /// A directory with migrations of your own, numbered after ours
+    /// A directory with migrations of your own, which have numbers of their own
     #[arg(long, env = "DAYBOOK_MIGRATIONS", value_name = "DIR")]
     pub(crate) migrations: Option<PathBuf>,
 }

@@ -1,0 +1,127 @@
+//! What became of a head that somebody knows: whoever holds a ledger to one asks here.
+
+use daybook_schema::{Epoch, Event, EventKind, Head, Seq};
+use rusqlite::Connection;
+
+use crate::check::check_row;
+use crate::check::{Finding, Verdict};
+use crate::database;
+use crate::reader::{ReadError, Reader};
+use crate::row::{COLUMNS, RowView};
+
+/// A head that a ledger should have, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownHead {
+    /// The seq and hash.
+    pub head: Head,
+    /// The epoch that it lies in, where that is known too.
+    pub epoch: Option<Epoch>,
+    /// What knows it: a file, or an option.
+    pub source: String,
+}
+
+impl From<Head> for KnownHead {
+    fn from(head: Head) -> Self {
+        Self { head, epoch: None, source: "given".to_owned() }
+    }
+}
+
+impl std::fmt::Display for KnownHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.head, self.source)
+    }
+}
+
+/// What a ledger says of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has it.
+    Held,
+    /// It does not have it, and that it is lost was accepted.
+    Accepted {
+        /// The event that accepted it.
+        at: Seq,
+    },
+    /// It does not have it: events were lost or altered, or whoever knows the head is wrong.
+    Lost {
+        /// What the ledger has: its newest event where it ends before the head, else the event at the head's seq.
+        has: Head,
+    },
+}
+
+impl Reader {
+    /// What became of a head. The genesis is one, with seq 0.
+    ///
+    /// A head that the ledger lacks is looked for in every `ledger_restored`: where there is one, that takes as
+    /// long as reading the ledger.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn standing(&self, head: Head, epoch: Option<Epoch>) -> Result<Standing, ReadError> {
+        standing(self.connection(), head, epoch)
+    }
+}
+
+/// See [`Reader::standing`].
+pub(crate) fn standing(
+    connection: &Connection,
+    head: Head,
+    epoch: Option<Epoch>,
+) -> Result<Standing, ReadError> {
+    let found = database::hash_at(connection, head.seq)?;
+    if found == Some(head.hash) {
+        return Ok(Standing::Held);
+    }
+    if let Some(at) = accepted_at(connection, head, epoch)? {
+        return Ok(Standing::Accepted { at });
+    }
+    let has = match found {
+        Some(hash) => Head { seq: head.seq, hash },
+        None => database::newest_head(connection)?,
+    };
+    Ok(Standing::Lost { has })
+}
+
+/// The event by which the loss of a head was accepted: one that names it, or one by which the ledger went on,
+/// in another epoch, at or before its seq.
+fn accepted_at(
+    connection: &Connection,
+    head: Head,
+    epoch: Option<Epoch>,
+) -> Result<Option<Seq>, ReadError> {
+    let kind = EventKind::LedgerRestored.number();
+    let mut statement =
+        connection.prepare_cached("SELECT seq FROM events WHERE kind = ?1 ORDER BY seq")?;
+    let seqs = statement.query_map([kind], |row| row.get::<_, i64>(0))?;
+    for seq in seqs.collect::<Result<Vec<i64>, _>>()? {
+        let (at, event) = read_event(connection, seq)?;
+        let Event::LedgerRestored(restored) = event else { continue };
+        let is_named = restored.lost_heads.iter().any(|lost| *lost == head);
+        let is_passed = epoch.is_some_and(|epoch| {
+            let (new, old) = (restored.epoch, epoch);
+            let is_another = new.number > old.number || new.number == old.number && new != old;
+            at.get() <= head.seq && is_another
+        });
+        if is_named || is_passed {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+/// One event, held to the hash of the one before it.
+fn read_event(connection: &Connection, seq: i64) -> Result<(Seq, Event), ReadError> {
+    let missing = || {
+        let detail = format!("event {seq}, or the one before it, is missing");
+        ReadError::from(Finding::at(Verdict::Gap, seq, detail))
+    };
+    let before = u64::try_from(seq - 1).map_err(|_| missing())?;
+    let previous = database::hash_at(connection, before)?.ok_or_else(missing)?;
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE seq = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([seq])?;
+    let row = rows.next()?.ok_or_else(missing)?;
+    let row = RowView::read(row)?.map_err(Finding::from)?;
+    let stored = check_row(&row, &previous)?;
+    Ok((stored.header.seq, stored.event))
+}

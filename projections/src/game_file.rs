@@ -1,0 +1,521 @@
+//! The file that a process has open: whether it is still there, and what is done when it is not.
+//!
+//! Whoever has `game.db` open keeps a word file beside it, locked as long as the process lives. It tells which
+//! files those are, what was committed, and why a projection waits: also where nothing can be written to
+//! `game.db` itself. When the file is lost, nothing more is written, and SQLite is not closed: it would fold a
+//! log into what is no longer ours. The next start sets aside what may be damaged, under another name.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
+
+use crate::database::{CORRUPT, connect_options, look_options, result_code};
+use crate::feed::{FileId, file_id};
+use crate::migrations::{MigrationError, Migrations};
+use crate::position::Position;
+
+/// The file that a process had open is lost to it: nothing more is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing more is written to `{}`: {reason}", path.display())]
+pub struct FileLost {
+    /// The file.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub reason: String,
+}
+
+/// A name with an ending, such as the log's.
+pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// SQLite's files beside a database.
+const LOG: &str = "-wal";
+const INDEX: &str = "-shm";
+
+/// Which files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Files {
+    database: Option<FileId>,
+    log: Option<FileId>,
+    index: Option<FileId>,
+}
+
+impl Files {
+    /// By `stat` alone: to open a file and close it would give back SQLite's locks on it.
+    fn of(path: &Path) -> Self {
+        Self {
+            database: file_id(path),
+            log: file_id(&with_ending(path, LOG)),
+            index: file_id(&with_ending(path, INDEX)),
+        }
+    }
+
+    fn difference(&self, now: &Self, path: &Path) -> Option<String> {
+        let files = [
+            ("", self.database, now.database),
+            (LOG, self.log, now.log),
+            (INDEX, self.index, now.index),
+        ];
+        files.into_iter().find(|(_, opened, found)| opened != found).map(|(ending, _, found)| {
+            let name = with_ending(path, ending);
+            match found {
+                None => format!("`{}` was removed", name.display()),
+                Some(_) => format!("another file was put in the place of `{}`", name.display()),
+            }
+        })
+    }
+}
+
+/// Why a projection waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// What it met.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since: i64,
+}
+
+/// What a process says of the file that it has open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Word {
+    /// Which run of the machine it was written in.
+    boot: String,
+    process: u32,
+    files: Files,
+    /// The newest event that each projection committed.
+    applied: BTreeMap<String, u64>,
+    /// Why each waits that does.
+    waits: BTreeMap<String, Wait>,
+    /// Why the file was given up, if it was.
+    given_up: Option<Wait>,
+}
+
+/// Room for a word; a file that was made with it can be written to on a full disk.
+const WORD_BYTES: usize = 8_192;
+
+/// The file of a word, locked.
+#[derive(Debug)]
+struct WordFile {
+    file: File,
+    path: PathBuf,
+    word: Word,
+}
+
+impl WordFile {
+    fn create(database: &Path, files: Files) -> std::io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let process = std::process::id();
+        let word = Word {
+            boot: boot_id(),
+            process,
+            files,
+            applied: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            given_up: None,
+        };
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = with_ending(database, &format!("{WORD}{process}-{number}"));
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    file.try_lock().map_err(std::io::Error::from)?;
+                    let word_file = Self { file, path, word };
+                    word_file.write()?;
+                    return Ok(word_file);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Written over what was there, in one piece; blanks behind it are none of JSON's.
+    fn write(&self) -> std::io::Result<()> {
+        let mut bytes = serde_json::to_vec(&self.word)?;
+        bytes.resize(bytes.len().max(WORD_BYTES), b' ');
+        self.file.write_all_at(&bytes, 0)
+    }
+}
+
+const WORD: &str = ".open-";
+
+/// `game.db` as this process has it open.
+pub(crate) struct GameFile {
+    path: PathBuf,
+    files: Files,
+    /// Open as long as anything of this process is: log and index stay the same files.
+    anchor: Mutex<Option<SqliteConnection>>,
+    word: Mutex<Option<WordFile>>,
+    given_up: OnceLock<FileLost>,
+}
+
+impl std::fmt::Debug for GameFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GameFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl GameFile {
+    /// Opens a file that is there.
+    pub(crate) async fn open(path: &Path) -> Result<Self, MigrationError> {
+        let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+        let before = file_id(path);
+        let mut anchor = connect_options(path).connect().await.map_err(failed)?;
+        // A first read makes log and index.
+        let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+            .fetch_one(&mut anchor)
+            .await
+            .map_err(failed)?;
+        if id != APPLICATION_ID {
+            let set = format!("PRAGMA application_id = {APPLICATION_ID}");
+            anchor.execute(AssertSqlSafe(set)).await.map_err(failed)?;
+        }
+        let files = Files::of(path);
+        if files.database != before {
+            let io_error = std::io::Error::other("another file was put in its place meanwhile");
+            return Err(failed(sqlx::Error::Io(io_error)));
+        }
+        let word = match WordFile::create(path, files) {
+            Ok(word) => Some(word),
+            Err(error) => {
+                let path = path.display().to_string();
+                tracing::warn!(path, %error, "how the projections fare cannot be written down");
+                None
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            files,
+            anchor: Mutex::new(Some(anchor)),
+            word: Mutex::new(word),
+            given_up: OnceLock::new(),
+        })
+    }
+
+    /// Whether all files are still those that were opened.
+    ///
+    /// # Errors
+    /// [`FileLost`], and then for ever.
+    pub(crate) fn check(&self) -> Result<(), FileLost> {
+        if let Some(lost) = self.given_up.get() {
+            return Err(lost.clone());
+        }
+        match self.files.difference(&Files::of(&self.path), &self.path) {
+            None => Ok(()),
+            Some(reason) => Err(self.give_up(reason)),
+        }
+    }
+
+    /// Gives the file up: nothing of this process writes to it any more.
+    pub(crate) fn give_up(&self, reason: String) -> FileLost {
+        let lost = FileLost { path: self.path.clone(), reason };
+        if self.given_up.set(lost.clone()).is_ok() {
+            tracing::error!(error = %lost, "the file of the read models is given up");
+            let wait = Wait { reason: lost.reason.clone(), since: now() };
+            self.say(|word| word.given_up = Some(wait));
+        }
+        self.given_up.get().cloned().unwrap_or(lost)
+    }
+
+    /// Writes down what a projection committed; it waits no longer.
+    pub(crate) fn say_applied(&self, name: &str, seq: u64) {
+        self.say(|word| {
+            word.waits.remove(name);
+            word.applied.insert(name.to_owned(), seq);
+        });
+    }
+
+    /// Writes down why a projection waits.
+    pub(crate) fn say_waits(&self, name: &str, reason: &str) {
+        let reason: String = reason.chars().take(1_000).collect();
+        self.say(|word| {
+            let since = word.waits.get(name).map_or_else(now, |wait| wait.since);
+            word.waits.insert(name.to_owned(), Wait { reason, since });
+        });
+    }
+
+    /// Writes down that a projection waits no longer.
+    pub(crate) fn say_goes_on(&self, name: &str) {
+        let waits = |word: &WordFile| word.word.waits.contains_key(name);
+        if locked(&self.word).as_ref().is_some_and(waits) {
+            self.say(|word| drop(word.waits.remove(name)));
+        }
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Word)) {
+        if let Some(file) = locked(&self.word).as_mut() {
+            change(&mut file.word);
+            if let Err(error) = file.write() {
+                let path = file.path.display().to_string();
+                tracing::warn!(path, %error, "how the projections fare cannot be written down");
+            }
+        }
+    }
+}
+
+impl Drop for GameFile {
+    fn drop(&mut self) {
+        let is_lost = self.check().is_err();
+        let anchor = locked(&self.anchor).take();
+        let word = locked(&self.word).take();
+        if is_lost {
+            // Closing would fold the log into what is no longer ours. The word stays for the next start.
+            std::mem::forget(anchor);
+        } else if let Some(word) = word {
+            drop(std::fs::remove_file(&word.path));
+        }
+    }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Which run of the machine this is.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// A word that was found beside a file.
+struct Found {
+    path: PathBuf,
+    word: Option<Word>,
+    /// Whether the process lives that wrote it.
+    is_alive: bool,
+}
+
+/// Files beside a database whose names go on like this.
+pub(crate) fn beside(database: &Path, ending: &str) -> Vec<PathBuf> {
+    let name = database.file_name().unwrap_or_default().to_string_lossy();
+    let beginning = format!("{name}{ending}");
+    let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(directory.unwrap_or(Path::new("."))).into_iter().flatten();
+    let is_one = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning))
+    };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(is_one).collect();
+    found.sort();
+    found
+}
+
+fn words(database: &Path) -> Vec<Found> {
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let lock = File::open(&path).and_then(|file| match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(false),
+        });
+        Found { word: serde_json::from_str(&text).ok(), is_alive: lock.unwrap_or(true), path }
+    };
+    beside(database, WORD).into_iter().map(read).collect()
+}
+
+/// Why a projection waits, as the process says that runs it; or why a process gave the file up, if nothing was
+/// started since.
+pub(crate) fn wait_of(database: &Path, name: &str) -> (Option<Wait>, Option<Wait>) {
+    let words = words(database);
+    let said = words.iter().filter_map(|found| found.word.as_ref().map(|word| (found, word)));
+    let waits = said.clone().filter(|(found, _)| found.is_alive);
+    let is_kept = said.clone().any(|(found, word)| found.is_alive && word.given_up.is_none());
+    let given_up = said.filter_map(|(_, word)| word.given_up.clone()).next().filter(|_| !is_kept);
+    (waits.filter_map(|(_, word)| word.waits.get(name).cloned()).next(), given_up)
+}
+
+/// Under what name something was set aside, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The name.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// What files that were set aside as damaged are called, before the time.
+pub(crate) const DAMAGED: &str = ".damaged-";
+/// Files that were set aside as damaged.
+pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
+    let mut found = beside(database, DAMAGED);
+    found.retain(|path| {
+        let name = path.to_string_lossy();
+        ![LOG, INDEX].iter().any(|ending| name.ends_with(ending)) && !name.contains(GIVEN_OVER)
+    });
+    found
+}
+
+/// What files that were given over to another ledger are called, before the time.
+pub(crate) const GIVEN_OVER: &str = ".given-over-";
+
+/// Gives a database, or what is left of it, another name; nothing is removed.
+pub(crate) fn set_aside(
+    database: &Path,
+    (kind, endings): (&str, &[&str]),
+) -> Result<PathBuf, MigrationError> {
+    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
+    let aside = with_ending(database, &format!("{kind}{at}"));
+    for ending in endings {
+        let (from, to) = (with_ending(database, ending), with_ending(&aside, ending));
+        match std::fs::rename(&from, to) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(MigrationError::Io { path: from, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// All files of a database. The log goes last: beside another database it would be taken for that one's.
+pub(crate) const WHOLE: &[&str] = &[INDEX, LOG, ""];
+
+/// Looks what processes left that did not close the file: sets aside what may be damaged.
+pub(crate) async fn settle(database: &Path) -> Result<Option<SetAside>, MigrationError> {
+    let found = words(database);
+    if found.iter().any(|found| found.is_alive) {
+        // Whoever has it open sees for himself whether it is sound.
+        return Ok(None);
+    }
+    let mut aside = None;
+    for Found { path, word, .. } in found {
+        if let Some(word) = word
+            && aside.is_none()
+            && let Some((reason, endings)) = damage(database, &word).await
+        {
+            let path = set_aside(database, (DAMAGED, endings))?;
+            let shown = path.display().to_string();
+            tracing::warn!(path = shown, reason, "the file of the read models was set aside");
+            aside = Some(SetAside { path, reason });
+        }
+        std::fs::remove_file(&path).map_err(|source| MigrationError::Io { path, source })?;
+    }
+    Ok(aside)
+}
+
+/// What a process that ended without closing the file left damaged: why, and which files.
+async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'static str])> {
+    let now = Files::of(database);
+    if now.database != word.files.database {
+        // What is there now is another's, and so is its log, unless it is the one that we had.
+        let is_ours = |now: Option<FileId>, ours| now.is_some() && now == ours;
+        let has_ours = is_ours(now.log, word.files.log) || is_ours(now.index, word.files.index);
+        let reason = "its log belonged to a file that is gone".to_owned();
+        return has_ours.then_some((reason, &[INDEX, LOG][..]));
+    }
+    now.database?;
+    if let Some(Wait { reason, .. }) = &word.given_up {
+        return Some((reason.clone(), WHOLE));
+    }
+    if now.log.is_some() && now.log != word.files.log {
+        let reason = "its log is another than the one that was written last".to_owned();
+        return Some((reason, WHOLE));
+    }
+    // After the machine's end the newest transactions may be missing, each whole.
+    let is_same_boot = word.boot == boot_id();
+    let lacks = is_same_boot && lacks_commits(database, word).await;
+    let reason = "it lacks what was committed last: its log was cut or removed".to_owned();
+    lacks.then_some((reason, WHOLE))
+}
+
+/// Whether a file lacks something that was committed to it; one that cannot be read does.
+async fn lacks_commits(database: &Path, word: &Word) -> bool {
+    let Ok(mut connection) = connect_options(database).connect().await else { return true };
+    for (name, seq) in &word.applied {
+        match Position::load(&mut connection, name).await {
+            Ok(Some(position)) if position.head.seq >= *seq => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// What our files have in their header.
+const APPLICATION_ID: i64 = 0x4441_5947;
+
+/// Sets aside a file of ours that is malformed, or whose tables were dropped from outside.
+pub(crate) async fn set_aside_unusable(
+    database: &Path,
+    migrations: &Migrations,
+) -> Result<Option<SetAside>, MigrationError> {
+    if !database.exists() || words(database).iter().any(|found| found.is_alive) {
+        return Ok(None);
+    }
+    let Some(reason) = unusable(database, migrations).await? else { return Ok(None) };
+    let path = set_aside(database, (DAMAGED, WHOLE))?;
+    let shown = path.display().to_string();
+    tracing::warn!(path = shown, reason, "the file of the read models was set aside");
+    Ok(Some(SetAside { path, reason }))
+}
+
+async fn unusable(
+    database: &Path,
+    migrations: &Migrations,
+) -> Result<Option<String>, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: database.to_owned(), source };
+    let id = async {
+        let mut connection = look_options(database).connect().await?;
+        let id: i64 =
+            sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        // The schema is read with it: a file that was cut shows itself.
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(id)
+    };
+    match id.await {
+        Ok(APPLICATION_ID) => {
+            let table = migrations.missing_table(database).await?;
+            Ok(table.map(|table| format!("its table `{table}` was dropped from outside")))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if result_code(&error) == Some(CORRUPT) && has_our_header(database) => {
+            Ok(Some(error.to_string()))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Looked for in the file itself, where SQLite cannot read it. Nobody of this process has it open.
+fn has_our_header(database: &Path) -> bool {
+    let mut header = [0; 72];
+    let read = File::open(database).and_then(|file| file.read_exact_at(&mut header, 0));
+    let id = header.last_chunk().map(|id| i64::from(u32::from_be_bytes(*id)));
+    read.is_ok() && id == Some(APPLICATION_ID)
+}
+
+/// How often a lock is looked at that another process has.
+const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
+
+/// Held while a file is opened: of two that start at once one makes or sets aside, and the other finds it so.
+pub(crate) struct OpeningLock {
+    _file: File,
+}
+
+impl OpeningLock {
+    /// Waits for it.
+    pub(crate) async fn take(database: &Path) -> Result<Self, MigrationError> {
+        let path = with_ending(database, ".lock");
+        let failed = |source| MigrationError::Io { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+}
