@@ -141,6 +141,10 @@ pub async fn known_heads(
         let Some(identity) = position.identity.filter(|_| position.version != OUTDATED) else {
             continue;
         };
+        if identity.ledger_id != ledger_id && file != path {
+            // What a damaged file was mixed with.
+            continue;
+        }
         if identity.ledger_id != ledger_id {
             return Err(MigrationError::AnotherLedger {
                 path: file,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use daybook_ledger::Reader;
 use daybook_projections::{
     DatabaseSettings, FeedSource, GameDatabase, Projection, ProjectionState, ProjectionStatus,
@@ -115,7 +115,10 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     if !path.exists() {
         bail!("there is no `{}`; `daybook projections run` makes it", path.display());
     }
-    let all = status(&path, &all_projections(), &common.data.data).await?;
+    let all = status(&path, &all_projections(), &common.data.data).await.with_context(|| {
+        let path = path.display();
+        format!("`{path}` cannot be looked at; `daybook projections run` makes its tables where they are gone")
+    })?;
     let stands_still =
         |status: &ProjectionStatus| status.state.needs_operator() || status.waits.is_some();
     let outcome = match all.iter().any(stands_still) {

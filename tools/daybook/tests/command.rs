@@ -165,6 +165,11 @@ fn verify_tells_which_ledger_it_was_and_what_it_was_held_to() {
     }
     let heads = heads.to_str().unwrap();
     let verify = |more: &[&str]| daybook(&[&["verify", "--json", "--data", data], more].concat());
+    let beside = json(&verify(&[]));
+    let held_to = beside["held_to"].as_array().unwrap();
+    let is_position = |held: &Value| held["source"].as_str().unwrap().contains("the position of");
+    assert!(held_to.len() == 3 && held_to.iter().all(is_position), "{held_to:?}");
+    std::fs::remove_file(Path::new(data).join("game.db")).unwrap();
     let alone = json(&verify(&[]));
     assert_eq!((&alone["is_demo"], &alone["held_to"]), (&true.into(), &serde_json::json!([])));
     assert!(alone["ledger_id"].as_str().unwrap().starts_with("ldg_"));

@@ -11,84 +11,24 @@
 #[expect(dead_code, reason = "shared with the tests of the projections, which use all of it")]
 mod nats_server;
 
+mod common;
+
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daybook_bots::Play;
 use daybook_ledger::keys;
 use daybook_projections::test_kit::{rows_of, same};
-use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
 use nats_server::NatsServer;
-use serde_json::Value;
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
-    command.args(arguments).env_remove("DAYBOOK_DATA").env_remove("DATABASE_URL");
-    command
-}
+use common::{Process, command, json, run, tables, tables_from_the_tail, wait_until_current};
 
-fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr))
-    })
-}
-
-/// A process that is started again when it is killed.
-struct Process {
-    arguments: Vec<String>,
-    child: Child,
-}
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let child = Self::spawn(arguments);
-        Self { arguments: arguments.iter().map(ToString::to_string).collect(), child }
-    }
-
-    fn spawn(arguments: &[&str]) -> Child {
-        command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn kill_and_start(&mut self) {
-        assert_eq!(self.child.try_wait().unwrap(), None, "{:?} ended by itself", self.arguments);
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.child = Self::spawn(&arguments);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn tables() -> Vec<&'static str> {
-    let all = all_projections();
-    let own = all.iter().flat_map(|projection| projection.tables().iter().copied());
-    own.chain(["users", "projection_positions"]).collect()
-}
-
-/// Waits until the ledger has been applied to its end.
-fn wait_until_current(data: &str) -> Value {
-    let started = Instant::now();
-    loop {
-        let status = json(&run(&["projections", "status", "--json", "--data", data]));
-        let all = status["projections"].as_array().unwrap();
-        if all.iter().all(|projection| projection["state"] == "current") {
-            return status;
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "{status}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+/// Kills a process, which must not have ended by itself, and starts it again.
+fn kill_and_start(process: &mut Process, arguments: &[&str]) {
+    assert_eq!(process.child.try_wait().unwrap(), None, "{arguments:?} ended by itself");
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    *process = Process::start(arguments);
 }
 
 #[test]
@@ -108,16 +48,18 @@ fn whatever_is_killed_the_tables_are_those_of_the_tail() {
 
     let mut server = NatsServer::start();
     let url = server.url();
-    let mut relay = Process::start(&["relay", "--nats", &url, "--data", &data]);
-    let mut workers = Process::start(&["projections", "run", "--nats", &url, "--data", &data]);
+    let relaying = ["relay", "--nats", &url, "--data", &data];
+    let projecting = ["projections", "run", "--nats", &url, "--data", &data];
+    let mut relay = Process::start(&relaying);
+    let mut workers = Process::start(&projecting);
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
     for _ in 0..kills {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis(40 + (random >> 33) % 260));
         match (random >> 60) % 3 {
-            0 => relay.kill_and_start(),
-            1 => workers.kill_and_start(),
+            0 => kill_and_start(&mut relay, &relaying),
+            1 => kill_and_start(&mut workers, &projecting),
             _ => {
                 server.kill();
                 std::thread::sleep(Duration::from_millis(30));
@@ -136,17 +78,6 @@ fn whatever_is_killed_the_tables_are_those_of_the_tail() {
     let game_db = directory.path().join("game.db");
     let found = runtime.block_on(rows_of(&game_db, &tables())).unwrap();
     same("after the kills", &expected, &found).unwrap();
-}
-
-fn tables_from_the_tail(data_dir: &Path) -> daybook_projections::test_kit::Rows {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let path = data_dir.join("reference.db");
-        let database = GameDatabase::open(&path, DatabaseSettings::default()).await.unwrap();
-        let source = FeedSource::ledger(data_dir);
-        Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
-        rows_of(&path, &tables()).await.unwrap()
-    })
 }
 
 #[test]
