@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, watch};
 
+use crate::accounts::open_accounts;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside};
 use crate::migrations::{MigrationError, Migrations};
 
@@ -75,6 +76,9 @@ pub struct DatabaseSettings {
     pub cache_kib: u32,
     /// A directory with migrations of a team's own, which the file has too.
     pub migrations: Option<PathBuf>,
+    /// `accounts.db`, where it may be: the workers fill people's names from it. It is made to move there what an
+    /// earlier version had in `game.db` alone.
+    pub accounts: Option<PathBuf>,
 }
 
 impl Default for DatabaseSettings {
@@ -85,6 +89,7 @@ impl Default for DatabaseSettings {
             busy_timeout: Duration::from_secs(30),
             cache_kib: 64 * 1024,
             migrations: None,
+            accounts: None,
         }
     }
 }
@@ -145,6 +150,9 @@ impl GameDatabase {
         let made = || make(path, &migrations);
         let looks = ConstantBuilder::default().with_delay(LOOKED_AT_EVERY).with_max_times(LOOKS);
         made.retry(looks).sleep(tokio::time::sleep).when(MigrationError::may_pass).await?;
+        if let Some(accounts) = &settings.accounts {
+            open_accounts(accounts, path).await?;
+        }
         let file = Arc::new(GameFile::open(path).await?);
         drop(lock);
         let (writing, applied) = (Arc::default(), watch::Sender::default());
@@ -156,6 +164,11 @@ impl GameDatabase {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// `accounts.db`, where it is at hand.
+    pub(crate) fn accounts(&self) -> Option<&Path> {
+        self.settings.accounts.as_deref()
     }
 
     /// What was set aside when it was opened, if anything was.

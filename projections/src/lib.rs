@@ -5,6 +5,7 @@
 //! a block that comes twice changes nothing, and [`rebuild()`] makes the same rows again. [`Reads`] is what
 //! an API asks.
 
+mod accounts;
 mod applier;
 mod bus;
 mod database;
@@ -23,6 +24,7 @@ pub mod test_kit;
 mod worker;
 mod workers;
 
+pub use accounts::filling_waits;
 pub use bus::{
     Credentials, JetStreamFeed, NatsError, NatsSettings, Relay, RelayError, RelayProgress,
     StreamStorage,

@@ -172,6 +172,12 @@ impl Migrations {
         Self { database: "game", list: files::game() }
     }
 
+    /// Those of `accounts.db`.
+    #[must_use]
+    pub fn accounts() -> Self {
+        Self { database: "accounts", list: files::accounts() }
+    }
+
     /// Those of `telemetry.db`.
     #[must_use]
     pub fn telemetry() -> Self {

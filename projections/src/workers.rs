@@ -8,6 +8,7 @@ use daybook_ledger::VerifyingKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accounts::Filler;
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
 use crate::feed::{Feed, Tail};
@@ -82,6 +83,9 @@ impl Workers {
             let worker = Worker::new(Arc::clone(projection), feed, database);
             running.spawn(worker.run(stop.subscribe()));
         }
+        if let Some(accounts) = database.accounts() {
+            running.spawn(Filler::new(accounts, database).run(stop.subscribe()));
+        }
         Self { stop, running }
     }
 
@@ -133,6 +137,9 @@ impl Workers {
             {
                 *place = position;
             }
+        }
+        if let Some(accounts) = database.accounts() {
+            Filler::new(accounts, database).fill().await?;
         }
         Ok(positions)
     }

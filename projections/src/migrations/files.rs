@@ -88,7 +88,11 @@ macro_rules! carried {
 
 pub(super) fn game() -> Vec<Numbered> {
     carried!("game": "0001" "seed_tables", "0002" "read_models", "0003" "simulin_names",
-             "0004" "disputed_positions",)
+             "0004" "disputed_positions", "0005" "filled_accounts",)
+}
+
+pub(super) fn accounts() -> Vec<Numbered> {
+    carried!("accounts": "0001" "accounts",)
 }
 
 pub(super) fn telemetry() -> Vec<Numbered> {

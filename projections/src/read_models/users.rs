@@ -21,27 +21,45 @@ impl Placeholder {
     }
 }
 
-/// Makes the rows where there are none; an account's own is left as it is.
+/// Makes the rows where there are none. An account's own is left as it is, but for its time, which is that of
+/// the ledger's event.
 pub(super) async fn add(
     database: &mut SqliteConnection,
     users: &[Placeholder],
 ) -> Result<(), ApplyError> {
     let statement = "INSERT INTO users (id, email, display_name, created_at) \
         SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
-        ON CONFLICT DO NOTHING";
+        ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at \
+        WHERE users.created_at <> excluded.created_at";
     write(database, statement, users).await
 }
+
+/// Puts placeholders in the place of accounts that are gone, by a JSON array of their ids.
+pub(crate) const ERASE_ACCOUNTS: &str = "UPDATE users SET email = 'erased+' || id || '@erased.invalid', \
+    display_name = 'player', avatar_url = NULL, role = 'player', last_login_at = NULL \
+    WHERE id IN (SELECT value FROM json_each(?1))";
+
+/// Puts placeholders in the place of all accounts.
+pub(crate) const ERASE_ALL_ACCOUNTS: &str = "UPDATE users SET email = 'erased+' || id || '@erased.invalid', \
+    display_name = 'player', avatar_url = NULL, role = 'player', last_login_at = NULL \
+    WHERE email <> 'erased+' || id || '@erased.invalid'";
 
 /// The table that read models share.
 pub(crate) const TABLE: &str = "users";
 
-/// While new tables are put in place: takes placeholders away of users that the ledger has no more, where its
-/// loss was accepted. Whoever was registered before the time that the new tables stand for is among them, or is
-/// none of the ledger's.
-pub(crate) async fn remove_strangers(
+/// While new tables are put in place: users get the ledger's time, and placeholders go of users that the ledger
+/// has no more, where its loss was accepted. Whoever was registered before the time that the new tables stand for
+/// is among them, or is none of the ledger's.
+pub(crate) async fn put_in_place(
     database: &mut SqliteConnection,
     stands_for: UnixMicros,
 ) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE main.users SET created_at = made.created_at FROM beside.users AS made \
+         WHERE made.id = users.id AND made.created_at <> users.created_at",
+    )
+    .execute(&mut *database)
+    .await?;
     sqlx::query(
         "DELETE FROM main.users WHERE created_at < ?1 \
          AND email = 'erased+' || id || '@erased.invalid' \

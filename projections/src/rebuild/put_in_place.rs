@@ -74,7 +74,7 @@ impl Beside {
             replace(&mut transaction, table).await?;
         }
         if self.projection.shared_tables().contains(&users::TABLE) {
-            users::remove_strangers(&mut transaction, self.position.recorded_at).await?;
+            users::put_in_place(&mut transaction, self.position.recorded_at).await?;
         }
         for statement in self.projection.after_rebuild() {
             transaction.execute(*statement).await?;

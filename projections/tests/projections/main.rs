@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 #![expect(clippy::indexing_slicing, reason = "a test that meets the unexpected must stop")]
 
+mod accounts;
 mod evidence;
 mod exactly_once;
 mod fixture;

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Relay(RelayArguments),
     /// Keep, rebuild and look at the read models in game.db
     Projections(ProjectionsArguments),
-    /// Change game.db and telemetry.db from version to version
+    /// Change game.db, accounts.db and telemetry.db from version to version
     Migrate(MigrateArguments),
     /// Print the completions of a shell
     #[command(

@@ -59,14 +59,19 @@ pub(crate) fn run(arguments: &MigrateArguments) -> Result<Outcome> {
 fn targets(common: &MigrateCommonArguments) -> Result<Vec<Target>> {
     let data = &common.data.data;
     let mut targets = Vec::new();
-    if common.database != Some(MigratedDatabase::Telemetry) {
+    let is_meant = |database| common.database.is_none_or(|named| named == database);
+    if is_meant(MigratedDatabase::Game) {
         let migrations = match &common.migrations {
             Some(directory) => Migrations::game().and_directory(directory)?,
             None => Migrations::game(),
         };
         targets.push(Target { path: common.url.path(data)?, migrations });
     }
-    if common.database != Some(MigratedDatabase::Game) {
+    if is_meant(MigratedDatabase::Accounts) {
+        let path = data.join("accounts.db");
+        targets.push(Target { path, migrations: Migrations::accounts() });
+    }
+    if is_meant(MigratedDatabase::Telemetry) {
         let path = data.join("telemetry.db");
         targets.push(Target { path, migrations: Migrations::telemetry() });
     }
@@ -180,8 +185,8 @@ async fn verify(common: &MigrateCommonArguments) -> Result<Outcome> {
 }
 
 fn new(common: &MigrateCommonArguments, name: &str) -> Result<Outcome> {
-    if common.database == Some(MigratedDatabase::Telemetry) {
-        bail!("migrations of your own are for game.db; telemetry.db has ours alone");
+    if !matches!(common.database, None | Some(MigratedDatabase::Game)) {
+        bail!("migrations of your own are for game.db; the other files have ours alone");
     }
     let directory = common.migrations.clone().unwrap_or_else(|| PathBuf::from("migrations"));
     let migrations = match directory.exists() {

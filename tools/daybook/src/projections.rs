@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use daybook_ledger::Reader;
 use daybook_projections::{
     DatabaseSettings, FeedSource, GameDatabase, Projection, ProjectionState, ProjectionStatus,
-    SetAside, Wait, Workers, all_projections, forget, give_over, known_heads, rebuild, status,
+    SetAside, Wait, Workers, all_projections, filling_waits, forget, give_over, known_heads,
+    rebuild, status,
 };
 use serde::Serialize;
 
@@ -28,6 +29,7 @@ const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 #[derive(Serialize)]
 struct StatusJson {
     projections: Vec<ProjectionJson>,
+    accounts_wait: Option<WaitJson>,
 }
 
 #[derive(Serialize)]
@@ -99,7 +101,8 @@ fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<F
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
     let migrations = common.migrations.clone();
-    let settings = DatabaseSettings { migrations, ..DatabaseSettings::default() };
+    let accounts = Some(common.data.data.join("accounts.db"));
+    let settings = DatabaseSettings { migrations, accounts, ..DatabaseSettings::default() };
     let database = GameDatabase::open(&path, settings).await?;
     if let Some(SetAside { path, reason }) = database.set_aside() {
         note(&format!(
@@ -121,16 +124,22 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     })?;
     let stands_still =
         |status: &ProjectionStatus| status.state.needs_operator() || status.waits.is_some();
-    let outcome = match all.iter().any(stands_still) {
+    let filling = filling_waits(&path);
+    let outcome = match filling.is_some() || all.iter().any(stands_still) {
         true => Outcome::DoesNotHold,
         false => Outcome::Holds,
     };
     if json {
-        write_json(&StatusJson { projections: all.into_iter().map(to_json).collect() })?;
+        let projections = all.into_iter().map(to_json).collect();
+        write_json(&StatusJson { projections, accounts_wait: filling.map(wait_json) })?;
         return Ok(outcome);
     }
-    let explained = |status| [explanation(status), waiting(status)];
-    let notes: Vec<String> = all.iter().flat_map(explained).flatten().collect();
+    let explained = |status: &ProjectionStatus| {
+        let waits = status.waits.as_ref().map(|wait| waiting(status.name, wait));
+        [explanation(status), waits]
+    };
+    let mut notes: Vec<String> = all.iter().flat_map(explained).flatten().collect();
+    notes.extend(filling.map(|wait| waiting("the filling from accounts.db", &wait)));
     let rows = all.into_iter().map(|status| {
         vec![
             status.name.to_owned(),
@@ -169,7 +178,7 @@ fn to_json(status: ProjectionStatus) -> ProjectionJson {
             kind: stopped.kind,
             reason: stopped.reason,
         }),
-        waits: status.waits.map(|Wait { reason, since }| WaitJson { reason, since }),
+        waits: status.waits.map(wait_json),
     }
 }
 
@@ -259,11 +268,14 @@ async fn forget_positions(
     Ok(Outcome::Holds)
 }
 
-fn waiting(status: &ProjectionStatus) -> Option<String> {
-    let Wait { reason, since } = status.waits.as_ref()?;
+fn wait_json(Wait { reason, since }: Wait) -> WaitJson {
+    WaitJson { reason, since }
+}
+
+fn waiting(name: &str, Wait { reason, since }: &Wait) -> String {
     let since =
         jiff::Timestamp::from_second(*since).map_or_else(|_| "?".to_owned(), |at| at.to_string());
-    Some(format!("{} waits since {since}: {reason}", status.name))
+    format!("{name} waits since {since}: {reason}")
 }
 
 /// The projections of these names, each once.

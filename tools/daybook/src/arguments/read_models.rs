@@ -343,6 +343,7 @@ pub(crate) enum MigrateCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MigratedDatabase {
     Game,
+    Accounts,
     Telemetry,
 }
 
@@ -354,7 +355,7 @@ pub(crate) struct MigrateCommonArguments {
     pub(crate) url: GameDatabaseArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
-    /// One of the files alone [default: both; game for down]
+    /// One of the files alone [default: all; game for down]
     #[arg(long, env = "DAYBOOK_DATABASE", value_enum)]
     pub(crate) database: Option<MigratedDatabase>,
     /// A directory with migrations of your own, which have numbers of their own

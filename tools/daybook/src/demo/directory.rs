@@ -7,8 +7,18 @@ use daybook_ledger::{DatabaseError, Reader, WriterLock, create_directories, keys
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
 /// because it is what tells that the directory is a demo's.
-const FILES: [&str; 6] =
-    ["game.db-wal", "game.db-shm", "game.db", "ledger.db-wal", "ledger.db-shm", "ledger.db"];
+const FILES: [&str; 10] = [
+    "game.db-wal",
+    "game.db-shm",
+    "game.db",
+    "game.db.lock",
+    "accounts.db-wal",
+    "accounts.db-shm",
+    "accounts.db",
+    "ledger.db-wal",
+    "ledger.db-shm",
+    "ledger.db",
+];
 const LOCK: &str = "ledger.lock";
 const KEYS: &str = "keys";
 

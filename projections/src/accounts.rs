@@ -1,0 +1,353 @@
+//! `accounts.db`, the truth about people, and the filling of the read models from it.
+//!
+//! `users`, `sessions` and the names of simulins in `game.db` are copies: the process that has `accounts.db`
+//! fills them by the number of the newest change, so that a new `game.db` gets them all. Elsewhere placeholders
+//! stand in their place.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteSynchronous;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use tokio::sync::watch;
+
+use crate::database::{FileError, GameDatabase, connect_options, look};
+use crate::game_file::{self, FileLost, Wait};
+use crate::migrations::{MigrationError, Migrations};
+use crate::read_models::users;
+
+/// What the filling is called where it says why it waits.
+const FILLING: &str = "accounts";
+/// How often accounts are looked at for changes.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
+/// Changes that are filled in at once.
+const CHANGES_MAX: i64 = 1_000;
+
+/// Brings `accounts.db` to this version, if it is there, and moves into it what earlier versions had in `game.db`
+/// alone; it is made for that.
+///
+/// # Errors
+/// [`MigrationError`] when one of them cannot be read or written.
+pub(crate) async fn open_accounts(accounts: &Path, game_db: &Path) -> Result<(), MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: game_db.to_owned(), source };
+    let unmoved = match game_db.exists() {
+        true => unmoved(game_db).await.map_err(failed)?,
+        false => None,
+    };
+    if accounts.exists() || unmoved.is_some() {
+        Migrations::accounts().up(accounts, None).await?;
+    }
+    let Some(unmoved) = unmoved else { return Ok(()) };
+    let failed = |source| MigrationError::Sqlite { path: accounts.to_owned(), source };
+    unmoved.move_into(accounts).await.map_err(failed)
+}
+
+/// Whether a file was filled from accounts before, or holds nothing that was ever an account's.
+async fn is_filled(database: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let table = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let has = async |database: &mut SqliteConnection, name: &'static str| {
+        let found: i64 = sqlx::query_scalar(table).bind(name).fetch_one(database).await?;
+        Ok::<_, sqlx::Error>(found > 0)
+    };
+    if !has(&mut *database, "simulin_names").await? {
+        return Ok(true);
+    }
+    if !has(&mut *database, "filled_accounts").await? {
+        return Ok(false);
+    }
+    let marks: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM filled_accounts").fetch_one(database).await?;
+    Ok(marks > 0)
+}
+
+/// The rows of a table as a JSON array of objects.
+const USERS_AS_JSON: &str = "json_group_array(json_object('id', id, 'email', email, \
+    'display_name', display_name, 'avatar_url', avatar_url, 'role', role, \
+    'created_at', created_at, 'last_login_at', last_login_at))";
+const SESSIONS_AS_JSON: &str = "json_group_array(json_object('id', id, 'user_id', user_id, \
+    'expires_at', expires_at, 'created_at', created_at, 'user_agent', user_agent, \
+    'ip_address', ip_address))";
+const NAMES_AS_JSON: &str = "json_group_array(json_object('simulin_id', simulin_id, 'name', name))";
+
+/// And those arrays as rows.
+const INSERT_USERS: &str = "INSERT INTO users (id, email, display_name, avatar_url, role, \
+    created_at, last_login_at) SELECT value->>'id', value->>'email', value->>'display_name', \
+    value->>'avatar_url', value->>'role', value->>'created_at', value->>'last_login_at' \
+    FROM json_each(?1) WHERE true ON CONFLICT";
+const INSERT_SESSIONS: &str = "INSERT INTO sessions (id, user_id, expires_at, created_at, \
+    user_agent, ip_address) SELECT value->>'id', value->>'user_id', value->>'expires_at', \
+    value->>'created_at', value->>'user_agent', value->>'ip_address' \
+    FROM json_each(?1) WHERE true ON CONFLICT";
+const INSERT_NAMES: &str = "INSERT INTO simulin_names (simulin_id, name) \
+    SELECT value->>'simulin_id', value->>'name' FROM json_each(?1) WHERE true ON CONFLICT";
+
+/// One text that a statement gives.
+async fn text(database: &mut SqliteConnection, sql: String) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(database).await
+}
+
+/// A statement that takes one text.
+async fn put(database: &mut SqliteConnection, sql: String, json: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(sql)).bind(json.to_owned()).execute(database).await.map(drop)
+}
+
+/// What an earlier version kept in `game.db` alone: users, sessions and names, as JSON arrays.
+struct Unmoved([String; 3]);
+
+/// What was not moved into accounts yet, if there is anything.
+async fn unmoved(game_db: &Path) -> Result<Option<Unmoved>, sqlx::Error> {
+    let mut from = look(game_db).await?.connection;
+    if is_filled(&mut from).await? {
+        return Ok(None);
+    }
+    let own = "email <> 'erased+' || id || '@erased.invalid'";
+    let users = format!("SELECT {USERS_AS_JSON} FROM users WHERE {own}");
+    let sessions = format!(
+        "SELECT {SESSIONS_AS_JSON} FROM sessions WHERE user_id IN (SELECT id FROM users WHERE {own})"
+    );
+    let names = format!("SELECT {NAMES_AS_JSON} FROM simulin_names");
+    let unmoved = [
+        text(&mut from, users).await?,
+        text(&mut from, sessions).await?,
+        text(&mut from, names).await?,
+    ];
+    Ok(unmoved.iter().any(|rows| rows != "[]").then_some(Unmoved(unmoved)))
+}
+
+impl Unmoved {
+    /// What is there already stays.
+    async fn move_into(self, accounts: &Path) -> Result<(), sqlx::Error> {
+        // Synced before it is answered.
+        let options = connect_options(accounts).synchronous(SqliteSynchronous::Full);
+        let mut accounts = options.busy_timeout(Duration::from_secs(30)).connect().await?;
+        let mut transaction = accounts.begin_with("BEGIN IMMEDIATE").await?;
+        for (insert, rows) in [INSERT_USERS, INSERT_SESSIONS, INSERT_NAMES].iter().zip(&self.0) {
+            put(&mut transaction, format!("{insert} DO NOTHING"), rows).await?;
+        }
+        transaction.commit().await?;
+        accounts.close().await
+    }
+}
+
+/// What changed in accounts, up to a number: rows, and the ids of those that are gone, as JSON arrays.
+struct Changes {
+    accounts_id: String,
+    number: i64,
+    /// Whether it is from the beginning: what was filled in before is other accounts', or newer than these.
+    is_anew: bool,
+    is_more: bool,
+    users: String,
+    users_gone: String,
+    sessions: String,
+    sessions_gone: String,
+    names: String,
+    names_gone: String,
+}
+
+/// Why accounts are not filled in for now, and since when, as the process says that does it.
+#[must_use]
+pub fn filling_waits(game_db: &Path) -> Option<Wait> {
+    game_file::wait_of(game_db, FILLING).0
+}
+
+/// Fills read models from accounts.
+pub(crate) struct Filler {
+    accounts: PathBuf,
+    database: GameDatabase,
+}
+
+impl Filler {
+    pub(crate) fn new(accounts: &Path, database: &GameDatabase) -> Self {
+        Self { accounts: accounts.to_owned(), database: database.clone() }
+    }
+
+    /// Fills in whatever changes, until it is told to stop.
+    ///
+    /// # Errors
+    /// When the file is lost to this process.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), FileLost> {
+        while !*stop.borrow() {
+            match self.fill().await {
+                Ok(()) => self.database.file.say_goes_on(FILLING),
+                Err(FileError::Lost(lost)) => return Err(lost),
+                Err(FileError::Sqlite(error)) => {
+                    self.database.judge(&error).await?;
+                    self.database.file.say_waits(FILLING, &error.to_string());
+                    tracing::warn!(%error, "accounts are not filled in for now; tried again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOKED_AT_EVERY) => {}
+                _ = stop.changed() => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in all that there is.
+    pub(crate) async fn fill(&self) -> Result<(), FileError> {
+        while self.accounts.exists() && self.fill_some().await? {}
+        Ok(())
+    }
+
+    /// Fills in some changes; tells whether there are more.
+    async fn fill_some(&self) -> Result<bool, FileError> {
+        let mut accounts = look(&self.accounts).await?.connection;
+        let mut live = self.database.connect_writer().await?;
+        let mark = "SELECT accounts_id, change_number FROM filled_accounts";
+        let mark: Option<(String, i64)> = sqlx::query_as(mark).fetch_optional(&mut *live).await?;
+        let changes = changes_after(&mut accounts, mark.as_ref()).await?;
+        let is_more = match &changes {
+            None => false,
+            Some(changes) => {
+                let _writing = self.database.writing.lock().await;
+                self.database.file.check()?;
+                let mut transaction = live.begin_with("BEGIN IMMEDIATE").await?;
+                write(&mut transaction, changes).await?;
+                transaction.commit().await?;
+                self.database.file.check()?;
+                changes.is_more
+            }
+        };
+        live.close().await?;
+        Ok(is_more)
+    }
+}
+
+/// What changed after a mark; nothing if nothing did. A mark of other accounts, or of a newer copy of these,
+/// counts for none.
+async fn changes_after(
+    accounts: &mut SqliteConnection,
+    mark: Option<&(String, i64)>,
+) -> Result<Option<Changes>, sqlx::Error> {
+    // All of one moment.
+    let mut moment = accounts.begin().await?;
+    let accounts_id: String =
+        sqlx::query_scalar("SELECT id FROM identity").fetch_one(&mut *moment).await?;
+    let number_at = async |moment: &mut SqliteConnection, after: i64, most: i64| {
+        let newest = "SELECT coalesce(max(number), 0) FROM \
+            (SELECT number FROM changes WHERE number > ?1 ORDER BY number LIMIT ?2)";
+        sqlx::query_scalar::<_, i64>(newest).bind(after).bind(most).fetch_one(moment).await
+    };
+    let newest = number_at(&mut moment, 0, -1).await?;
+    let is_of_these = |mark: &&(String, i64)| mark.0 == accounts_id && mark.1 <= newest;
+    let mark = mark.filter(is_of_these);
+    let after = mark.map_or(0, |(_, number)| *number);
+    if mark.is_some() && after == newest {
+        return Ok(None);
+    }
+    let number = number_at(&mut moment, after, CHANGES_MAX).await?;
+    let changed = |kind: &str| {
+        format!(
+            "(SELECT id FROM changes WHERE kind = '{kind}' AND number > {after} AND number <= {number})"
+        )
+    };
+    let gone = |kind: &str, table: &str, id: &str| {
+        let changed = changed(kind);
+        format!(
+            "SELECT json_group_array(id) FROM {changed} WHERE id NOT IN (SELECT {id} FROM {table})"
+        )
+    };
+    let (users, sessions, names) = (changed("user"), changed("session"), changed("simulin_name"));
+    let changes = Changes {
+        // A session's user must be there, though it changed later.
+        users: text(
+            &mut moment,
+            format!(
+                "SELECT {USERS_AS_JSON} FROM users WHERE id IN {users} \
+                 OR id IN (SELECT user_id FROM sessions WHERE id IN {sessions})"
+            ),
+        )
+        .await?,
+        users_gone: text(&mut moment, gone("user", "users", "id")).await?,
+        sessions: text(
+            &mut moment,
+            format!("SELECT {SESSIONS_AS_JSON} FROM sessions WHERE id IN {sessions}"),
+        )
+        .await?,
+        sessions_gone: text(&mut moment, gone("session", "sessions", "id")).await?,
+        names: text(
+            &mut moment,
+            format!("SELECT {NAMES_AS_JSON} FROM simulin_names WHERE simulin_id IN {names}"),
+        )
+        .await?,
+        names_gone: text(&mut moment, gone("simulin_name", "simulin_names", "simulin_id")).await?,
+        accounts_id,
+        number,
+        is_anew: mark.is_none(),
+        is_more: number < newest,
+    };
+    moment.commit().await?;
+    Ok(Some(changes))
+}
+
+async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sqlx::Error> {
+    if changes.is_anew {
+        for statement in [
+            users::ERASE_ALL_ACCOUNTS,
+            "DELETE FROM sessions",
+            "UPDATE simulins SET name = species WHERE id IN (SELECT simulin_id FROM simulin_names)",
+            "DELETE FROM simulin_names",
+        ] {
+            sqlx::query(statement).execute(&mut *live).await?;
+        }
+    }
+    // Addresses may have gone from one to another: whoever has one that is another's now gets his own when his
+    // change is filled in.
+    let steps = [
+        (
+            "UPDATE users SET email = 'filling+' || id || '@filling.invalid' WHERE id IN \
+             (SELECT value->>'id' FROM json_each(?1)) OR email IN (SELECT value->>'email' FROM json_each(?1))",
+            "",
+            &changes.users,
+        ),
+        (
+            INSERT_USERS,
+            " (id) DO UPDATE SET email = excluded.email, display_name = excluded.display_name, \
+             avatar_url = excluded.avatar_url, role = excluded.role, \
+             last_login_at = excluded.last_login_at",
+            &changes.users,
+        ),
+        (users::ERASE_ACCOUNTS, "", &changes.users_gone),
+        (
+            INSERT_SESSIONS,
+            " (id) DO UPDATE SET user_id = excluded.user_id, expires_at = excluded.expires_at, \
+             created_at = excluded.created_at, user_agent = excluded.user_agent, \
+             ip_address = excluded.ip_address",
+            &changes.sessions,
+        ),
+        (
+            "DELETE FROM sessions WHERE id IN (SELECT value FROM json_each(?1))",
+            "",
+            &changes.sessions_gone,
+        ),
+        (INSERT_NAMES, " (simulin_id) DO UPDATE SET name = excluded.name", &changes.names),
+        (
+            "UPDATE simulins SET name = named.value->>'name' FROM json_each(?1) AS named \
+             WHERE simulins.id = named.value->>'simulin_id'",
+            "",
+            &changes.names,
+        ),
+        (
+            "DELETE FROM simulin_names WHERE simulin_id IN (SELECT value FROM json_each(?1))",
+            "",
+            &changes.names_gone,
+        ),
+        (
+            "UPDATE simulins SET name = species WHERE id IN (SELECT value FROM json_each(?1))",
+            "",
+            &changes.names_gone,
+        ),
+    ];
+    for (statement, goes_on, json) in steps {
+        put(live, format!("{statement}{goes_on}"), json).await?;
+    }
+    sqlx::query(
+        "INSERT OR REPLACE INTO filled_accounts (id, accounts_id, change_number) VALUES (1, ?1, ?2)",
+    )
+    .bind(&changes.accounts_id)
+    .bind(changes.number)
+    .execute(live)
+    .await?;
+    Ok(())
+}
