@@ -40,7 +40,7 @@ impl Position {
         name: &str,
     ) -> Result<Option<Self>, sqlx::Error> {
         let row = sqlx::query(
-            "SELECT version, ledger_id, seq, hash, epoch_number, epoch_nonce, recorded_at \
+            "SELECT version, ledger_id, seq, hash, epoch_number, epoch_nonce, recorded_at_micros \
              FROM projection_positions WHERE name = ?1",
         )
         .bind(name)
@@ -65,7 +65,10 @@ impl Position {
             head: Head { seq: row.try_get::<i64, _>("seq")?.unsigned_abs(), hash },
             version: row.try_get("version")?,
             identity: Some(LedgerIdentity { ledger_id, epoch }),
-            recorded_at: UnixMicros::new(row.try_get("recorded_at")?),
+            // What earlier versions left has another name for it, and is a witness as well.
+            recorded_at: UnixMicros::new(
+                row.try_get("recorded_at_micros").or_else(|_| row.try_get("recorded_at"))?,
+            ),
         })
     }
 
@@ -79,7 +82,7 @@ impl Position {
         name: &str,
     ) -> Result<(), sqlx::Error> {
         let statement = "INSERT OR REPLACE INTO projection_positions (name, version, ledger_id, seq, hash, \
-             epoch_number, epoch_nonce, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+             epoch_number, epoch_nonce, recorded_at_micros) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         match self.row(statement, name) {
             Some(row) => row.execute(database).await.map(drop),
             None => Ok(()),
@@ -223,7 +226,7 @@ pub async fn forget(path: &Path, head: Head) -> Result<usize, MigrationError> {
     let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for Witness { name, position, .. } in &meant {
         let statement = "INSERT OR REPLACE INTO disputed_positions (name, version, ledger_id, seq, hash, \
-             epoch_number, epoch_nonce, recorded_at, forgotten_at) \
+             epoch_number, epoch_nonce, recorded_at_micros, forgotten_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch())";
         let Some(row) = position.row(statement, name) else { continue };
         row.execute(&mut *transaction).await.map_err(failed)?;

@@ -7,7 +7,7 @@ CREATE TABLE disputed_positions (
   hash TEXT NOT NULL,
   epoch_number INTEGER NOT NULL,
   epoch_nonce TEXT NOT NULL,
-  recorded_at INTEGER NOT NULL,
+  recorded_at_micros INTEGER NOT NULL,
   -- Seconds since 1970.
   forgotten_at INTEGER NOT NULL,
   PRIMARY KEY (name, ledger_id, seq, hash)

@@ -2,6 +2,7 @@
 //! from the ledger.
 
 mod bets;
+mod sessions;
 
 use daybook_schema::{
     BetType, DayNumber, Event, PerPot, SeasonId, SessionEndReason, StreamKind, UserId, Weather,
@@ -14,6 +15,7 @@ use super::day_text;
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use crate::rows::{BindRow, Insert, Map, Values, insert, load, write};
 use bets::Economics;
+use sessions::Sessions;
 
 /// Activity, retention, the funnel and the economics of bets.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Projection for Analytics {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -59,6 +61,10 @@ impl Projection for Analytics {
             "cohort_retention",
             "funnel_steps",
             "bet_economics",
+            "bet_economics_days",
+            "user_days",
+            "play_sessions",
+            "analytics_progress",
             "user_activity",
             "season_activity",
         ]
@@ -87,6 +93,11 @@ struct Batch {
     users: Map<UserId, UserActivity>,
     /// Users by the day on which they were active.
     active: Map<i64, u64>,
+    /// Each day on which a user was active, and whether it was the first.
+    user_days: Vec<(String, UserId, bool)>,
+    sessions: Sessions,
+    /// The day of the newest event before the batch, and of the batch's own.
+    days: (Option<i64>, Option<i64>),
     /// Users by the day on which they first were active and the days since then.
     retained: Map<(i64, i64), u64>,
     /// Users by the day of registration and the step that they reached.
@@ -121,11 +132,17 @@ impl Batch {
         user_ids.dedup();
         user_ids.sort_unstable();
         user_ids.dedup();
-        let statement = "SELECT user_id, json_object('registered_day', registered_day, \
-            'first_day', first_day, 'last_day', last_day, 'steps', steps) FROM user_activity \
+        let statement = "SELECT user_id, json_object( \
+            'registered_day', unixepoch(registered_day) / 86400, \
+            'first_day', unixepoch(first_day) / 86400, \
+            'last_day', unixepoch(last_day) / 86400, 'steps', steps) FROM user_activity \
             WHERE user_id IN (SELECT value FROM json_each(?1))";
         let users = load(database, statement, &user_ids).await?;
-        Ok(Self { seasons, users, ..Self::default() })
+        let newest = "SELECT unixepoch(newest_day) / 86400 FROM analytics_progress";
+        let newest: Option<i64> = sqlx::query_scalar(newest).fetch_optional(database).await?;
+        let day = |event: &ProjectedEvent| event.stored.header.recorded_at.utc_day();
+        let days = (newest.or(events.first().map(day)), events.last().map(day));
+        Ok(Self { seasons, users, days, ..Self::default() })
     }
 
     fn fold(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
@@ -136,6 +153,7 @@ impl Batch {
             StreamKind::User => header.stream.as_user(),
             StreamKind::Season => self.fold_season(event)?,
         };
+        self.sessions.fold(event);
         if let Event::UserRegistered(_) = &event.stored.event {
             self.users.entry(user_id).or_default().registered_day = Some(day);
         }
@@ -186,7 +204,8 @@ impl Batch {
                 let known = known.filter(|_| season.day == Some(resolved.day_number));
                 let missing = || ApplyError::event(event, "there is no such bet");
                 let (weather, bet_type) = known.ok_or_else(missing)?;
-                self.economics.add((resolved.pot_id, bet_type, weather), resolved);
+                let day = event.stored.header.recorded_at.utc_day();
+                self.economics.add(day, (resolved.pot_id, bet_type, weather), resolved);
             }
             Event::SeasonCompleted(_) | Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
                 self.seasons.remove(&season_id);
@@ -204,6 +223,7 @@ impl Batch {
         }
         user.last_day = Some(day);
         let first_day = *user.first_day.get_or_insert(day);
+        self.user_days.push((day_text(day), user_id, first_day == day));
         *self.active.entry(day).or_default() += 1;
         *self.retained.entry((first_day, day - first_day)).or_default() += 1;
     }
@@ -229,6 +249,11 @@ impl Batch {
             .partition(|(_, day_n, _)| *day_n == 0);
         write(database, STORE_COHORTS, &own).await?;
         write(database, STORE_RETAINED, &later).await?;
+        if let (Some(before), Some(newest)) = self.days {
+            reach_day(database, before, newest).await?;
+        }
+        write(database, STORE_USER_DAYS, &self.user_days).await?;
+        self.sessions.store(database).await?;
         let steps = self
             .steps
             .into_iter()
@@ -248,8 +273,9 @@ const STORE_USERS: Insert = Insert {
 impl BindRow for (UserId, UserActivity) {
     fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
         let (user_id, user) = self;
-        values.text(user_id)?.add(user.registered_day)?.add(user.first_day)?;
-        values.add(user.last_day)?.number(user.steps as u64)?;
+        let text = |day: Option<i64>| day.map(day_text);
+        values.text(user_id)?.add(text(user.registered_day))?.add(text(user.first_day))?;
+        values.add(text(user.last_day))?.number(user.steps as u64)?;
         Ok(())
     }
 }
@@ -282,6 +308,35 @@ const STORE_RETAINED: &str = "INSERT INTO cohort_retention (cohort_day, day_n, c
     FROM json_each(?1) AS later JOIN cohort_retention AS own \
     ON own.cohort_day = later.value->>0 AND own.day_n = 0 WHERE true \
     ON CONFLICT (cohort_day, day_n) DO UPDATE SET retained = retained + excluded.retained";
+
+const STORE_USER_DAYS: &str = "INSERT INTO user_days (day, user_id, is_new) \
+    SELECT value->>0, value->>1, value->>2 FROM json_each(?1)";
+
+/// Each cohort has a row for every day that the ledger has reached, though nobody came back on it.
+async fn reach_day(
+    database: &mut SqliteConnection,
+    before: i64,
+    newest: i64,
+) -> Result<(), ApplyError> {
+    if newest > before {
+        sqlx::query(
+            "WITH RECURSIVE days (day) AS (SELECT ?1 + 1 UNION ALL SELECT day + 1 FROM days WHERE day < ?2) \
+             INSERT INTO cohort_retention (cohort_day, day_n, cohort_size, retained) \
+             SELECT cohort_day, day - unixepoch(cohort_day) / 86400 AS day_n, cohort_size, 0 \
+             FROM cohort_retention AS own JOIN days ON day > unixepoch(cohort_day) / 86400 \
+             WHERE own.day_n = 0 ON CONFLICT DO NOTHING",
+        )
+        .bind(before)
+        .bind(newest)
+        .execute(&mut *database)
+        .await?;
+    }
+    sqlx::query("INSERT OR REPLACE INTO analytics_progress (id, newest_day) VALUES (1, ?1)")
+        .bind(day_text(newest))
+        .execute(database)
+        .await?;
+    Ok(())
+}
 
 const STORE_STEPS: &str = "INSERT INTO funnel_steps (cohort_day, step, name, users) \
     SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \

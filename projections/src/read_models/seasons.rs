@@ -5,6 +5,7 @@
 //! one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and every row that
 //! changes can be written whole.
 
+mod keys;
 mod progress;
 mod rows;
 
@@ -15,6 +16,7 @@ use sqlx::SqliteConnection;
 use super::users::{self, Placeholder};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use crate::rows::{Map, insert, load};
+use keys::SeasonKeys;
 use progress::{Ended, Progress};
 use rows::{Rows, SeasonRow, SeasonRows, StreamRow};
 
@@ -28,7 +30,7 @@ impl Projection for Seasons {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -38,6 +40,9 @@ impl Projection for Seasons {
             "bets",
             "daily_triggers",
             "season_streams",
+            "season_ends",
+            "season_coins",
+            "season_keys",
             "week_results",
             "leaderboard_entries",
             "leaderboard_history",
@@ -76,6 +81,7 @@ struct Touched {
 struct Batch {
     /// What was stored of the seasons in play.
     stored: Map<SeasonId, Progress>,
+    keys: SeasonKeys,
     seasons: Rows<SeasonId, Touched>,
     users: Vec<Placeholder>,
     erased: Vec<Placeholder>,
@@ -100,7 +106,14 @@ impl Batch {
         let statement = "SELECT season_id, progress FROM season_streams \
             WHERE season_id IN (SELECT value FROM json_each(?1)) AND progress IS NOT NULL";
         let stored = load(database, statement, &concerned).await?;
-        Ok(Self { stored, ..Self::default() })
+        let asks_for_keys = |event: &ProjectedEvent| {
+            matches!(event.stored.event, Event::SeasonExpired(_) | Event::KeyRotated(_))
+        };
+        let keys = match events.iter().any(asks_for_keys) {
+            true => SeasonKeys::load(database).await?,
+            false => SeasonKeys::default(),
+        };
+        Ok(Self { stored, keys, ..Self::default() })
     }
 
     fn fold(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
@@ -109,6 +122,7 @@ impl Batch {
             Event::UserRegistered(_) => {
                 self.users.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
             }
+            Event::KeyRotated(rotated) => self.keys.rotate(rotated),
             Event::UserErased(_) => {
                 self.erased.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
             }
@@ -121,7 +135,7 @@ impl Batch {
     fn fold_season(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
         let (id, last_seq) = (event.stored.header.stream.as_season(), event.stored.header.seq);
         if let Event::SeasonStarted(started) = &event.stored.event {
-            let progress = Progress::new(started, event.stored.header.recorded_at);
+            let progress = self.rows.start(event, started);
             self.seasons.put(id, Touched { progress, last_seq, ended: None });
             return Ok(());
         }
@@ -132,7 +146,7 @@ impl Batch {
             return Err(ApplyError::event(event, format!("season {id} is not in play")));
         };
         season.last_seq = last_seq;
-        season.ended = self.rows.fold(event, &mut season.progress)?;
+        season.ended = self.rows.fold(event, (&mut season.progress, &self.keys))?;
         Ok(())
     }
 
@@ -151,6 +165,7 @@ impl Batch {
         users::add(database, &self.users).await?;
         insert(database, &SeasonRow::STORE, seasons).await?;
         insert(database, &StreamRow::STORE, streams).await?;
+        self.keys.store(database).await?;
         self.rows.store(database).await?;
         users::erase(database, &self.erased).await
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use crate::projection::ApplyError;
+use crate::read_models::day_text;
 use crate::rows::{Map, write};
 
 /// A pot, a type of bet and a weather.
@@ -24,7 +25,11 @@ static CHANCES: LazyLock<Map<(Weather, Pot), ThresholdWays>> = LazyLock::new(|| 
 
 /// The bets of a batch.
 #[derive(Default)]
-pub(super) struct Economics(Map<Cell, Sums>);
+pub(super) struct Economics {
+    cells: Map<Cell, Sums>,
+    /// By UTC day.
+    days: Map<i64, Sums>,
+}
 
 #[derive(Default, Serialize)]
 struct Sums {
@@ -38,17 +43,21 @@ struct Sums {
 }
 
 impl Economics {
-    pub(super) fn add(&mut self, cell: Cell, resolved: &BetResolved) {
-        let sums = self.0.entry(cell).or_default();
-        sums.bets += 1;
-        sums.won += u64::from(resolved.threshold.is_some());
-        sums.staked += resolved.amount.get();
-        sums.paid += resolved.payout.get();
-        sums.expected_microcoins += expected_microcoins(cell, resolved.amount);
+    pub(super) fn add(&mut self, day: i64, cell: Cell, resolved: &BetResolved) {
+        let expected_microcoins = expected_microcoins(cell, resolved.amount);
+        for sums in [self.cells.entry(cell).or_default(), self.days.entry(day).or_default()] {
+            sums.bets += 1;
+            sums.won += u64::from(resolved.threshold.is_some());
+            sums.staked += resolved.amount.get();
+            sums.paid += resolved.payout.get();
+            sums.expected_microcoins += expected_microcoins;
+        }
     }
 
     pub(super) async fn store(&self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
-        let rows = self.0.iter().map(|(&(pot, bet_type, weather), sums)| {
+        let days = self.days.iter().map(|(day, sums)| (day_text(*day), sums));
+        write(database, STORE_DAYS, &days.collect::<Vec<_>>()).await?;
+        let rows = self.cells.iter().map(|(&(pot, bet_type, weather), sums)| {
             let exact = return_billionths(&RULESET_1, weather, pot, bet_type);
             ((pot, bet_type, weather), sums, exact)
         });
@@ -69,6 +78,14 @@ fn expected_microcoins((pot, bet_type, weather): Cell, amount: Coins) -> u64 {
     let microcoins = u128::from(sum) * 1_000_000 / u128::from(WAYS);
     u64::try_from(microcoins).unwrap_or(u64::MAX)
 }
+
+const STORE_DAYS: &str = "INSERT INTO bet_economics_days (day, bets, won, staked, paid, \
+    expected_microcoins) SELECT value->>0, value->>'$[1].bets', value->>'$[1].won', \
+    value->>'$[1].staked', value->>'$[1].paid', value->>'$[1].expected_microcoins' \
+    FROM json_each(?1) WHERE true \
+    ON CONFLICT (day) DO UPDATE SET bets = bets + excluded.bets, won = won + excluded.won, \
+    staked = staked + excluded.staked, paid = paid + excluded.paid, \
+    expected_microcoins = expected_microcoins + excluded.expected_microcoins";
 
 const STORE: &str = "INSERT INTO bet_economics (pot_id, bet_type, weather, bets, won, staked, paid, \
     expected_microcoins, exact_return) \

@@ -2,23 +2,29 @@
 
 use daybook_schema::events::{BetPlaced, BetResolved, DayOpened, DayResolved, SeasonStarted};
 use daybook_schema::{
-    BetId, BetType, Coins, DayId, DayNumber, Event, PerPot, Pot, PotEvent, SeasonId, Trigger,
-    UnixMicros, UserId, Weather,
+    BetId, BetType, Coins, DayId, DayNumber, Epoch, Event, KeyId, PerPot, Pot, PotEvent, SeasonId,
+    Trigger, UnixMicros, UserId, Weather,
 };
 use daybook_simulator::RULESET_1;
 use serde::{Deserialize, Serialize};
 
+use super::keys::SeasonKeys;
 use super::rows::{
-    BetRow, DayEvent, DayRow, SeasonRow, SeasonRows, TriggerMetadata, TriggerRow, WeekRow,
+    BetRow, CoinKind, CoinRow, DayEvent, DayRow, EndRow, SeasonEnd, SeasonRow, SeasonRows,
+    TriggerMetadata, TriggerRow, WeekRow,
 };
 use crate::projection::{ApplyError, ProjectedEvent};
 use crate::read_models::leaderboards::Completion;
+
+const DAYS_PER_WEEK: u8 = 7;
 
 /// What is kept of a season from its start to its end.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Progress {
     user_id: UserId,
     season_number: u32,
+    key_id: KeyId,
+    epoch: Epoch,
     started_at: i64,
     companion_pot: Option<Pot>,
     coins: u64,
@@ -55,24 +61,41 @@ struct Week {
     evaluated_at: i64,
 }
 
-/// How a season ended.
+/// When a season ended, and with what score.
 pub(super) struct Ended {
     at: i64,
     final_score: Option<u64>,
 }
 
 impl Progress {
-    pub(super) fn new(started: &SeasonStarted, at: UnixMicros) -> Self {
+    fn new(started: &SeasonStarted, event: &ProjectedEvent) -> Self {
         Self {
             user_id: started.user_id,
             season_number: started.season_number.get(),
-            started_at: at.seconds(),
+            key_id: started.key_id,
+            epoch: event.identity.epoch,
+            started_at: event.stored.header.recorded_at.seconds(),
             companion_pot: started.companion.map(|companion| companion.species.attuned_pot()),
             coins: started.coins.get(),
             jackpot_millicoins: 0,
             today: None,
             week: None,
         }
+    }
+
+    /// Why the engine ended it: the ledger was restored since it began, its key was compromised, or it was idle.
+    fn expired_by(&self, now: Epoch, keys: &SeasonKeys) -> SeasonEnd {
+        if self.epoch.number != now.number {
+            SeasonEnd::ExpiredRestore
+        } else if keys.is_compromised(self.key_id) {
+            SeasonEnd::ExpiredKey
+        } else {
+            SeasonEnd::ExpiredIdle
+        }
+    }
+
+    fn current_day(&self) -> u8 {
+        self.today.as_ref().map_or(DayNumber::MIN, |today| today.day_number).get()
     }
 
     pub(super) fn season_row(&self, id: SeasonId, ended: Option<&Ended>) -> SeasonRow {
@@ -158,11 +181,20 @@ impl At<'_> {
 }
 
 impl SeasonRows {
-    /// Folds an event of a season in play; tells how the season ended, if it did.
+    /// Begins a season.
+    pub(super) fn start(&mut self, event: &ProjectedEvent, started: &SeasonStarted) -> Progress {
+        let progress = Progress::new(started, event);
+        let (season_id, moved_at) = (event.stored.header.stream.as_season(), progress.started_at);
+        let (kind, amount) = (CoinKind::Start, progress.coins.cast_signed());
+        self.coins.push(CoinRow { season_id, day_number: 1, kind, amount, moved_at });
+        progress
+    }
+
+    /// Folds an event of a season in play; tells when the season ended, if it did.
     pub(super) fn fold(
         &mut self,
         event: &ProjectedEvent,
-        progress: &mut Progress,
+        (progress, keys): (&mut Progress, &SeasonKeys),
     ) -> Result<Option<Ended>, ApplyError> {
         let recorded_at = event.stored.header.recorded_at;
         let season_id = event.stored.header.stream.as_season();
@@ -202,8 +234,14 @@ impl SeasonRows {
                 let week = week.ok_or_else(|| at.refuse("its week was not evaluated"))?;
                 self.put_week(season_id, week, paid.amount.get());
                 progress.coins += paid.amount.get();
+                let day = paid.week_number.get() * DAYS_PER_WEEK;
+                self.move_coins(&at, (day, CoinKind::Jackpot), paid.amount.get().cast_signed());
             }
-            Event::StipendGranted(granted) => progress.coins += granted.amount.get(),
+            Event::StipendGranted(granted) => {
+                progress.coins += granted.amount.get();
+                let day = granted.day_number.get();
+                self.move_coins(&at, (day, CoinKind::Stipend), granted.amount.get().cast_signed());
+            }
             Event::SeasonCompleted(completed) => {
                 progress.coins = completed.coins.get();
                 let score = completed.final_score;
@@ -215,13 +253,21 @@ impl SeasonRows {
                     score,
                     recorded_at,
                 });
+                self.end(&at, progress, SeasonEnd::Completed);
                 let final_score = Some(score.get());
                 return Ok(Some(Ended { at: at.seconds(), final_score }));
             }
             Event::SeasonAbandoned(end) => {
-                return Ok(Some(self.break_off(&at, progress, end.coins)));
+                let ended = self.break_off(&at, progress, end.coins);
+                self.end(&at, progress, SeasonEnd::Abandoned);
+                return Ok(Some(ended));
             }
-            Event::SeasonExpired(end) => return Ok(Some(self.break_off(&at, progress, end.coins))),
+            Event::SeasonExpired(end) => {
+                let ended = self.break_off(&at, progress, end.coins);
+                let how = progress.expired_by(event.identity.epoch, keys);
+                self.end(&at, progress, how);
+                return Ok(Some(ended));
+            }
             _ => {}
         }
         Ok(None)
@@ -308,6 +354,19 @@ impl SeasonRows {
         }
         progress.coins = coins.get();
         Ended { at: at.seconds(), final_score: None }
+    }
+
+    /// What is left of the balance goes back.
+    fn end(&mut self, at: &At<'_>, progress: &Progress, how: SeasonEnd) {
+        let ended_at = at.seconds();
+        self.ends.push(EndRow { season_id: at.season_id, how, ended_at });
+        let left = -progress.coins.cast_signed();
+        self.move_coins(at, (progress.current_day(), CoinKind::End), left);
+    }
+
+    fn move_coins(&mut self, at: &At<'_>, (day_number, kind): (u8, CoinKind), amount: i64) {
+        let (season_id, moved_at) = (at.season_id, at.seconds());
+        self.coins.push(CoinRow { season_id, day_number, kind, amount, moved_at });
     }
 
     fn put_bet(&mut self, row: BetRow) {

@@ -57,6 +57,8 @@ pub(super) struct SeasonRows {
     pub(super) bets: Rows<(SeasonId, u8, u8), BetRow>,
     pub(super) triggers: Vec<TriggerRow>,
     pub(super) weeks: Rows<(SeasonId, u8), WeekRow>,
+    pub(super) ends: Vec<EndRow>,
+    pub(super) coins: Vec<CoinRow>,
     pub(super) completions: Vec<Completion>,
 }
 
@@ -66,6 +68,8 @@ impl SeasonRows {
         insert(database, &BetRow::STORE, self.bets.into_rows()).await?;
         insert(database, &TriggerRow::STORE, &self.triggers).await?;
         insert(database, &WeekRow::STORE, self.weeks.into_rows()).await?;
+        insert(database, &EndRow::STORE, &self.ends).await?;
+        insert(database, &CoinRow::STORE, &self.coins).await?;
         leaderboards::apply(database, &self.completions).await
     }
 }
@@ -286,6 +290,93 @@ impl BindRow for WeekRow {
         values.text(self.season_id)?.add(self.week_number)?.add(self.hand.as_str())?;
         values.add(self.multiplier)?.number(self.score)?.number(self.jackpot_coins)?;
         values.add(self.evaluated_at)?;
+        Ok(())
+    }
+}
+
+/// How a season ended.
+#[derive(Clone, Copy)]
+pub(super) enum SeasonEnd {
+    Completed,
+    Abandoned,
+    ExpiredIdle,
+    ExpiredKey,
+    ExpiredRestore,
+}
+
+impl SeasonEnd {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Abandoned => "abandoned",
+            Self::ExpiredIdle => "expired_idle",
+            Self::ExpiredKey => "expired_key",
+            Self::ExpiredRestore => "expired_restore",
+        }
+    }
+}
+
+pub(super) struct EndRow {
+    pub(super) season_id: SeasonId,
+    pub(super) how: SeasonEnd,
+    pub(super) ended_at: i64,
+}
+
+impl EndRow {
+    const STORE: Insert = Insert {
+        head: "INSERT INTO season_ends (season_id, how, ended_at) VALUES",
+        row: "(?, ?, ?)",
+        tail: "",
+    };
+}
+
+impl BindRow for &EndRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.season_id)?.add(self.how.as_str())?.add(self.ended_at)?;
+        Ok(())
+    }
+}
+
+/// Why coins move without a bet.
+#[derive(Clone, Copy)]
+pub(super) enum CoinKind {
+    Start,
+    Stipend,
+    Jackpot,
+    End,
+}
+
+impl CoinKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stipend => "stipend",
+            Self::Jackpot => "jackpot",
+            Self::End => "end",
+        }
+    }
+}
+
+pub(super) struct CoinRow {
+    pub(super) season_id: SeasonId,
+    pub(super) day_number: u8,
+    pub(super) kind: CoinKind,
+    pub(super) amount: i64,
+    pub(super) moved_at: i64,
+}
+
+impl CoinRow {
+    const STORE: Insert = Insert {
+        head: "INSERT INTO season_coins (season_id, day_number, kind, amount, moved_at) VALUES",
+        row: "(?, ?, ?, ?, ?)",
+        tail: "",
+    };
+}
+
+impl BindRow for &CoinRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.season_id)?.add(self.day_number)?.add(self.kind.as_str())?;
+        values.add(self.amount)?.add(self.moved_at)?;
         Ok(())
     }
 }
