@@ -24,12 +24,15 @@ function kit(command: string, env: Record<string, string>) {
   return { status: run.status, out: run.stdout, err: run.stderr };
 }
 
-/** A copy that has what is in the WAL too. */
+/** A copy that has what is in the WAL too, without our views: drizzle-kit 0.31.11 ends at a view that its tablesFilter leaves out, exit code 1, no message. */
 async function copy(name: string) {
   const path = join(scratch, name);
   const db = createClient({ url: process.env.TURSO_URL! });
   await db.execute(`VACUUM INTO '${path}'`);
   db.close();
+  const copied = createClient({ url: `file:${path}` });
+  for (const { name } of await rows(copied, `SELECT name FROM sqlite_master WHERE type = 'view'`)) await copied.execute(`DROP VIEW ${name}`);
+  copied.close();
   return path;
 }
 
@@ -53,8 +56,8 @@ test('generate: the file has exactly these tables', async () => {
   const [fresh, game] = [createClient({ url: `file:${join(scratch, 'fresh.db')}` }), createClient({ url: process.env.TURSO_URL! })];
   await fresh.executeMultiple(sql);
   for (const table of eight) assert.deepEqual(await structure(game, table), await structure(fresh, table), table);
-  // A view makes push and pull with a tablesFilter end at once, exit code 1, no message (drizzle-kit 0.31.11).
-  assert.deepEqual(await rows(game, `SELECT name FROM sqlite_master WHERE type = 'view'`), []);
+  // A view of more than one line makes push and pull end at once, with or without a tablesFilter.
+  for (const { sql } of await rows(game, `SELECT sql FROM sqlite_master WHERE type = 'view'`)) assert.ok(!sql.includes('\n'));
   fresh.close();
   game.close();
 });

@@ -444,7 +444,7 @@ async fn lacks_commits(database: &Path, word: &Word) -> bool {
 }
 
 /// What our files have in their header.
-const APPLICATION_ID: i64 = 0x4441_5947;
+pub(crate) const APPLICATION_ID: i64 = 0x4441_5947;
 
 /// Sets aside a file of ours that is malformed, or whose tables were dropped from outside.
 pub(crate) async fn set_aside_unusable(

@@ -44,7 +44,7 @@ pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard, LeaderboardRow,
     ReadError, Reads, SeasonCounts, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails,
-    WeekDetails,
+    WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlx;

@@ -6,137 +6,25 @@
 //! check are looked at, and if anything does not hold, all is rolled back.
 
 mod check;
+mod error;
 mod files;
 mod number;
 
 use std::path::{Path, PathBuf};
 
-use daybook_schema::LedgerId;
-use sqlx::migrate::{Migrate, MigrateError};
+use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use crate::database::{Look, connect_options, look, path_in_sql};
-use crate::projection::is_passing;
+use crate::game_file::APPLICATION_ID;
 use check::RowCounts;
+pub use error::MigrationError;
 pub use files::NewMigration;
 use files::Numbered;
 pub use number::{MigrationNumber, ParseMigrationNumberError};
 
 /// The table that sqlx keeps of what was applied.
 const TABLE: &str = "_sqlx_migrations";
-
-/// A migration could not be carried out; the file is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrationError {
-    /// The file is not there.
-    #[error("there is no `{}`", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A later version made the file, or another's migrations did.
-    #[error(
-        "`{}` has migration {number}, which this version does not know; use the version that made it",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The migration.
-        number: MigrationNumber,
-    },
-    /// The file is somebody else's: a ledger, say.
-    #[error(
-        "`{}` is not a file of read models or telemetry: it holds `{holds}`",
-        path.display()
-    )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What is in it.
-        holds: String,
-    },
-    /// The read models in the file are of another ledger.
-    #[error("the read models in `{}` are of ledger {holds}, not of {given}", path.display())]
-    AnotherLedger {
-        /// The file.
-        path: PathBuf,
-        /// Whose they are.
-        holds: LedgerId,
-        /// Whose they should be.
-        given: LedgerId,
-    },
-    /// Migrations are still to be applied.
-    #[error("`{}` lacks migration {number}", path.display())]
-    Pending {
-        /// The file.
-        path: PathBuf,
-        /// The first that it lacks.
-        number: MigrationNumber,
-    },
-    /// A migration was changed after it had been applied.
-    #[error(
-        "migration {number} is not what was applied to `{}`: its checksum differs; put its file back, and write \
-         another migration for what shall change", path.display()
-    )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// The migration.
-        number: MigrationNumber,
-    },
-    /// What a migration left does not hold; it was rolled back.
-    #[error("Migration verification failed: {number}: {finding}; nothing was changed")]
-    Verification {
-        /// The migration.
-        number: MigrationNumber,
-        /// What does not hold.
-        finding: String,
-    },
-    /// A file of the migrations' directory is not one of a pair.
-    #[error("`{}` {problem}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// SQLite could not do it.
-    #[error("`{}` cannot be migrated", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: sqlx::Error,
-    },
-    /// A migration's SQL failed; it was rolled back.
-    #[error("migration of `{}` failed, nothing was changed", path.display())]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: MigrateError,
-    },
-    /// The file system could not do it.
-    #[error("`{}` cannot be written", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
-impl MigrationError {
-    /// Whether another process that is migrating the file now may be why.
-    pub(crate) fn may_pass(&self) -> bool {
-        match self {
-            Self::Pending { .. } => true,
-            Self::Sqlite { source, .. } => is_passing(source),
-            _ => false,
-        }
-    }
-}
 
 /// A migration, and whether it was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -517,6 +405,11 @@ pub(crate) async fn refuse_foreign(
     database: &mut SqliteConnection,
     path: &Path,
 ) -> Result<(), MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut *database)
+        .await
+        .map_err(failed)?;
     let holds: Option<String> = sqlx::query_scalar(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
          AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1) LIMIT 1",
@@ -524,6 +417,11 @@ pub(crate) async fn refuse_foreign(
     .bind(TABLE)
     .fetch_optional(database)
     .await
-    .map_err(|source| MigrationError::Sqlite { path: path.to_owned(), source })?;
-    holds.map_or(Ok(()), |holds| Err(MigrationError::Foreign { path: path.to_owned(), holds }))
+    .map_err(failed)?;
+    let path = path.to_owned();
+    match holds {
+        None => Ok(()),
+        Some(_) if id == APPLICATION_ID => Err(MigrationError::Dropped { path }),
+        Some(holds) => Err(MigrationError::Foreign { path, holds }),
+    }
 }

@@ -3,12 +3,13 @@
 mod boards;
 mod rows;
 
+use std::path::Path;
 use std::time::Duration;
 
 use daybook_schema::{SeasonId, Seq, UserId};
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
-use crate::database::{Applied, GameDatabase};
+use crate::database::{Applied, GameDatabase, look};
 use crate::feed::deadline;
 use crate::game_file::FileLost;
 pub use boards::{Leaderboard, LeaderboardRow};
@@ -54,6 +55,21 @@ pub struct SeasonCounts {
 pub struct Reads {
     pool: SqlitePool,
     database: GameDatabase,
+}
+
+/// A season's newest event as a `game.db` knows it, if it knows the season: where to begin to walk back its
+/// stream in the ledger.
+///
+/// # Errors
+/// [`ReadError`] when the file cannot be read.
+pub async fn season_head(game_db: &Path, season_id: SeasonId) -> Result<Option<Seq>, ReadError> {
+    let mut looked = look(game_db).await?;
+    let seq: Option<i64> =
+        sqlx::query_scalar("SELECT last_seq FROM season_streams WHERE season_id = ?1")
+            .bind(season_id.to_string())
+            .fetch_optional(&mut looked.connection)
+            .await?;
+    Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
 }
 
 impl Reads {

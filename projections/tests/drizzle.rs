@@ -10,9 +10,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use daybook_bots::Play;
+use daybook_projections::test_kit::{rows_of, same};
 use daybook_projections::{
-    BoxFuture, DatabaseSettings, Feed, FeedError, GameDatabase, Step, Tail, Worker,
-    all_projections, sqlx,
+    BoxFuture, DatabaseSettings, Feed, FeedError, FeedSource, GameDatabase, Step, Tail, Worker,
+    Workers, all_projections, sqlx,
 };
 use daybook_schema::{Block, Head};
 use sqlx::Connection;
@@ -27,6 +28,9 @@ fn run(command: &mut Command) -> String {
 
 /// Copies the TypeScript beside the packages that it needs.
 fn installed(root: &Path) -> PathBuf {
+    // Tests run beside each other.
+    static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _installing = INSTALLING.lock().unwrap();
     let (source, target) = (root.join("projections/drizzle"), root.join("target/drizzle"));
     std::fs::create_dir_all(target.join("src/db")).unwrap();
     let files = [
@@ -54,12 +58,18 @@ fn installed(root: &Path) -> PathBuf {
 
 /// A node program, with node on its path.
 fn program(root: &Path, name: &str) -> Command {
-    let directory = run(&mut Command::new(root.join("tools/node")));
-    let directory = directory.trim();
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = program_path(root);
+    let directory = path.split(':').next().unwrap_or_default();
     let mut command = Command::new(Path::new(directory).join(name));
-    command.env("PATH", format!("{directory}:{path}"));
+    command.env("PATH", path);
     command
+}
+
+/// The path, node's directory first.
+fn program_path(root: &Path) -> String {
+    let directory = run(&mut Command::new(root.join("tools/node")));
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", directory.trim())
 }
 
 fn npm(root: &Path) -> Command {
@@ -107,6 +117,58 @@ async fn game_db(data_dir: &Path, seq: u64) -> PathBuf {
     }
     connection.close().await.unwrap();
     path
+}
+
+/// `push --force` with the seed's own configuration, run by habit on a live file, drops every table that the seed
+/// does not know: the workers stop, and the next start makes all anew.
+#[test]
+fn a_forced_push_on_a_live_file_loses_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Play { players: 5, days: 3, seed: 92 }.into_new_ledger(directory.path()).unwrap();
+    let path = directory.path().join("game.db");
+    let target = installed(&root);
+    let seed = root.join("projections/drizzle/seed.txt");
+    run(program(&root, "node").arg("extract.mjs").arg(seed).current_dir(&target));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let all = all_projections();
+    let own = all.iter().flat_map(|projection| projection.tables().iter().copied());
+    let tables: Vec<&str> = own.chain(["users", "projection_positions"]).collect();
+    runtime.block_on(async {
+        let open = async |path: &Path| {
+            GameDatabase::open(path, DatabaseSettings::default()).await.unwrap()
+        };
+        let source = FeedSource::ledger(directory.path());
+        let fresh = directory.path().join("fresh.db");
+        Workers::catch_up(&open(&fresh).await, &all, &source).await.unwrap();
+        let expected = rows_of(&fresh, &tables).await.unwrap();
+
+        let database = open(&path).await;
+        Workers::catch_up(&database, &all, &source).await.unwrap();
+        let mut workers = Workers::start(&database, &all, &source);
+        let told = tokio::task::spawn_blocking(move || {
+            // It drops tables one by one, and may stop at a view of ours: whatever it did, it did.
+            Command::new(target.join("node_modules/.bin/drizzle-kit"))
+                .args(["push", "--force", "--config", "drizzle.seed.config.ts"])
+                .env("PATH", program_path(&root))
+                .env("DATABASE_URL", path.display().to_string())
+                .current_dir(target)
+                .output()
+                .unwrap()
+        });
+        let told = told.await.unwrap();
+        let lost = tokio::time::timeout(Duration::from_secs(60), workers.file_lost()).await;
+        let lost = lost.unwrap_or_else(|_| panic!("the workers go on; drizzle-kit said {told:?}"));
+        assert!(lost.reason.contains("was dropped from outside"), "{lost}");
+        workers.stop().await;
+        drop(database);
+
+        let path = directory.path().join("game.db");
+        let database = open(&path).await;
+        assert!(database.set_aside().is_some_and(|aside| aside.path.exists()));
+        Workers::catch_up(&database, &all, &source).await.unwrap();
+        same("after a forced push", &expected, &rows_of(&path, &tables).await.unwrap()).unwrap();
+    });
 }
 
 #[test]

@@ -83,8 +83,8 @@ named_enum! {
 }
 
 named_enum! {
-    /// The highest threshold that a pot's level reached.
-    pub enum Threshold {
+    /// The highest threshold that a pot's level reached. In JSON it is its number.
+    pub enum Threshold as number {
         /// 50 to 79.
         Fifty = 50 => "50",
         /// 80 to 99.

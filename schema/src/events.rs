@@ -4,10 +4,10 @@
 //! stored order: an event that was ever written stays readable for ever, so none of these may
 //! change; a new shape is a new version (see [`crate::codec::Versioned`]).
 
-mod lost_heads;
+mod restored;
 mod troubles;
 
-pub use lost_heads::LostHeads;
+pub use restored::{LedgerRestored, LostHeads};
 pub use troubles::{Trouble, Troubles};
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, PayloadError, PayloadProblem, Versioned};
 use crate::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, ClientSeedSource, Coins, Commitment,
-    DayKey, DayNumber, Epoch, EventHash, Hand, HandMultiplier, KeyId, Millicoins, PerPot, Pot,
-    PotEvent, PotLevel, RulesetNumber, Score, SeasonNumber, Seq, SessionEndReason, SessionNumber,
-    SimulinId, SimulinPath, Species, SuspicionCode, Threshold, TraitLevel, Trigger, UserId,
-    Weather, WeekNumber,
+    DayKey, DayNumber, EventHash, Hand, HandMultiplier, KeyId, Millicoins, PerPot, Pot, PotEvent,
+    PotLevel, RulesetNumber, Score, SeasonNumber, Seq, SessionEndReason, SessionNumber, SimulinId,
+    SimulinPath, Species, SuspicionCode, Threshold, TraitLevel, Trigger, UserId, Weather,
+    WeekNumber,
 };
 
 /// Whose stream an event of a kind belongs to.
@@ -198,43 +198,6 @@ pub struct KeyRotated {
     /// Whether the keys before it are known to have been compromised: seasons under them are then
     /// expired, and their commitments refused.
     pub compromised: bool,
-}
-
-/// That events are lost was accepted, and a new epoch began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LedgerRestored {
-    /// The epoch from now on.
-    pub epoch: Epoch,
-    /// Heads that were known of and are lost. None where version 1 was written, which named none; its bytes and
-    /// its JSON have no such field.
-    #[serde(skip_serializing_if = "LostHeads::is_empty")]
-    pub lost_heads: LostHeads,
-}
-
-impl LedgerRestored {
-    /// Version 2 names at least one head.
-    const fn version(&self) -> u16 {
-        if self.lost_heads.is_empty() { 1 } else { Self::VERSION }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct LedgerRestoredV1 {
-    epoch: Epoch,
-}
-
-impl Versioned for LedgerRestored {
-    const VERSION: u16 = 2;
-
-    fn decode_version(version: u16, bytes: &[u8]) -> Result<Self, PayloadProblem> {
-        match version {
-            1 => codec::decode_exact::<LedgerRestoredV1>(bytes)
-                .map(|old| Self { epoch: old.epoch, lost_heads: LostHeads::default() }),
-            2 => codec::decode_exact(bytes),
-            _ => Err(PayloadProblem::UnknownVersion { newest: Self::VERSION }),
-        }
-    }
 }
 
 /// A user began to be. Nothing personal is in the ledger.

@@ -2,9 +2,13 @@
 
 /// An enumeration with a stable number for stored bytes and a stable name for people and JSON.
 macro_rules! named_enum {
+    (@json $self:ident $serializer:ident) => { $serializer.serialize_str($self.as_str()) };
+    (@json $self:ident $serializer:ident number) => { $serializer.serialize_u8($self.number()) };
+    (@is_number) => { false };
+    (@is_number number) => { true };
     (
         $(#[$meta:meta])*
-        pub enum $name:ident {
+        pub enum $name:ident $(as $form:ident)? {
             $($(#[$variant_meta:meta])* $variant:ident = $number:literal => $text:literal,)+
         }
     ) => {
@@ -66,7 +70,7 @@ macro_rules! named_enum {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
-                    serializer.serialize_str(self.as_str())
+                    named_enum!(@json self serializer $($form)?)
                 } else {
                     serializer.serialize_u8(self.number())
                 }
@@ -78,7 +82,7 @@ macro_rules! named_enum {
                 deserializer: D,
             ) -> Result<Self, D::Error> {
                 use serde::de::Error;
-                if deserializer.is_human_readable() {
+                if deserializer.is_human_readable() && !named_enum!(@is_number $($form)?) {
                     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
                     text.parse().map_err(D::Error::custom)
                 } else {

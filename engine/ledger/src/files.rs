@@ -60,7 +60,7 @@ pub fn copy_aside(path: &Path) -> io::Result<(TempDir, PathBuf)> {
         PathBuf::from(name)
     });
     match std::fs::copy(log, log_copy) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok((directory, copy)),
     }
 }

@@ -46,7 +46,7 @@ impl Submission {
 
     /// With the id that the client made (`Idempotency-Key`): sent again, it gets the same answer.
     #[must_use]
-    pub const fn with_id(self, id: CommandId) -> Self {
+    pub fn with_id(self, id: CommandId) -> Self {
         Self { id: Some(id), ..self }
     }
 
@@ -54,13 +54,13 @@ impl Submission {
     /// comes late does not bet on the next one. The day is checked and not recorded; only
     /// [`Command::PlaceBets`] looks at it.
     #[must_use]
-    pub const fn on_day(self, expected_day: DayNumber) -> Self {
+    pub fn on_day(self, expected_day: DayNumber) -> Self {
         Self { expected_day: Some(expected_day), ..self }
     }
 
     /// At a time, for a ledger that was opened with [`Time::FromSubmissions`](crate::Time::FromSubmissions).
     #[must_use]
-    pub const fn at(self, at: UnixMicros) -> Self {
+    pub fn at(self, at: UnixMicros) -> Self {
         Self { at: Some(at), ..self }
     }
 }

@@ -1,5 +1,6 @@
 //! What became of a head that somebody knows: whoever holds a ledger to one asks here.
 
+use daybook_schema::events::LedgerRestored;
 use daybook_schema::{Epoch, Event, EventKind, Head, Seq};
 use rusqlite::Connection;
 
@@ -60,6 +61,16 @@ impl Reader {
     pub fn standing(&self, head: Head, epoch: Option<Epoch>) -> Result<Standing, ReadError> {
         standing(self.connection(), head, epoch)
     }
+
+    /// The epochs of the ledger, the first one first. It reads the whole ledger.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn epochs(&self) -> Result<Vec<Epoch>, ReadError> {
+        let restored = restored_events(self.connection())?;
+        let later = restored.into_iter().map(|(_, restored)| restored.epoch);
+        Ok(std::iter::once(Epoch::FIRST).chain(later).collect())
+    }
 }
 
 /// See [`Reader::standing`].
@@ -89,13 +100,7 @@ fn accepted_at(
     head: Head,
     epoch: Option<Epoch>,
 ) -> Result<Option<Seq>, ReadError> {
-    let kind = EventKind::LedgerRestored.number();
-    let mut statement =
-        connection.prepare_cached("SELECT seq FROM events WHERE kind = ?1 ORDER BY seq")?;
-    let seqs = statement.query_map([kind], |row| row.get::<_, i64>(0))?;
-    for seq in seqs.collect::<Result<Vec<i64>, _>>()? {
-        let (at, event) = read_event(connection, seq)?;
-        let Event::LedgerRestored(restored) = event else { continue };
+    for (at, restored) in restored_events(connection)? {
         let is_named = restored.lost_heads.iter().any(|lost| *lost == head);
         let is_passed = epoch.is_some_and(|epoch| {
             let (new, old) = (restored.epoch, epoch);
@@ -107,6 +112,21 @@ fn accepted_at(
         }
     }
     Ok(None)
+}
+
+/// Every `ledger_restored`, in order.
+fn restored_events(connection: &Connection) -> Result<Vec<(Seq, LedgerRestored)>, ReadError> {
+    let kind = EventKind::LedgerRestored.number();
+    let mut statement =
+        connection.prepare_cached("SELECT seq FROM events WHERE kind = ?1 ORDER BY seq")?;
+    let seqs = statement.query_map([kind], |row| row.get::<_, i64>(0))?;
+    let mut found = Vec::new();
+    for seq in seqs.collect::<Result<Vec<i64>, _>>()? {
+        if let (at, Event::LedgerRestored(restored)) = read_event(connection, seq)? {
+            found.push((at, restored));
+        }
+    }
+    Ok(found)
 }
 
 /// One event, held to the hash of the one before it.

@@ -93,7 +93,7 @@ pub enum OpenError {
         /// The ledger's newest event.
         newest: Head,
         /// What it lacks.
-        missing: KnownHead,
+        missing: Box<KnownHead>,
     },
     /// The newest head in the keys directory is of no use.
     #[error(transparent)]
@@ -299,7 +299,7 @@ impl LedgerFile {
             && !options.accept_loss
         {
             let newest = database::newest_head(connection)?;
-            return Err(OpenError::Behind { newest, missing: newest_missing.clone() });
+            return Err(OpenError::Behind { newest, missing: Box::new(newest_missing.clone()) });
         }
 
         // Nothing is trusted that only the page cache held.

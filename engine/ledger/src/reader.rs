@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, limits};
+use daybook_schema::{
+    EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, UserId, limits,
+};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::check::{Finding, check_row};
@@ -234,6 +236,23 @@ impl Reader {
             )
             .optional()?;
         Ok(seq.and_then(|seq| u64::try_from(seq).ok()).and_then(|seq| Seq::new(seq).ok()))
+    }
+
+    /// The events of a user and of that user's seasons, oldest first, found by a scan.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn find_events_of(&self, user_id: UserId) -> Result<Vec<Seq>, ReadError> {
+        let kind = EventKind::SeasonStarted.number();
+        // A season's first event begins with its user's id.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq FROM events WHERE stream = ?1 OR stream IN \
+             (SELECT stream FROM events WHERE kind = ?2 AND substr(payload, 1, 16) = ?1) ORDER BY seq",
+        )?;
+        let seqs = statement
+            .query_map((user_id.as_bytes(), kind), |row| row.get::<_, i64>(0))?
+            .collect::<Result<Vec<i64>, _>>()?;
+        Ok(seqs.into_iter().filter_map(|seq| Seq::new(seq.cast_unsigned()).ok()).collect())
     }
 
     /// The events of a stream, oldest first, by walking back from its newest.

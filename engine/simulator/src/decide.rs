@@ -106,10 +106,10 @@ pub fn decide(
         Command::RenewCommitment { user_id } => table.renew_commitment(user_id),
         Command::RotateKey { key_id, compromised } => table.rotate_key(key_id, compromised),
         Command::RestoreLedger { nonce } => Ok(table.restore(nonce, LostHeads::default())),
-        Command::AcceptLoss { lost_heads, .. } if lost_heads.is_empty() => {
-            Err(Rejection::NoHeadLost.into())
-        }
-        Command::AcceptLoss { nonce, lost_heads } => Ok(table.restore(nonce, lost_heads)),
+        Command::AcceptLoss { nonce, ref lost_heads } => match lost_heads.is_empty() {
+            true => Err(Rejection::NoHeadLost.into()),
+            false => Ok(table.restore(nonce, lost_heads.clone())),
+        },
     }
 }
 

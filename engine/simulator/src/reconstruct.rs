@@ -62,7 +62,7 @@ pub fn reconstruct(
             Command::RotateKey { key_id: event.key_id, compromised: event.compromised }
         }
         (Event::LedgerRestored(event), _) => {
-            let (nonce, lost_heads) = (event.epoch.nonce, event.lost_heads);
+            let (nonce, lost_heads) = (event.epoch.nonce, event.lost_heads.clone());
             match lost_heads.is_empty() {
                 true => Command::RestoreLedger { nonce },
                 false => Command::AcceptLoss { nonce, lost_heads },

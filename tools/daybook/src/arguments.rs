@@ -9,7 +9,7 @@ use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use daybook_ledger::{Head, VerifyingKey};
-use daybook_schema::{EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
+use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
 
 use crate::Outcome;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
@@ -198,7 +198,9 @@ Examples:
   daybook tail --from 1 --limit 10
   daybook tail --since 2026-12-24T00:00:00Z --until-time 2026-12-25T00:00:00Z
   daybook tail --follow --kind season_completed
-  daybook tail --stream ssn_019b8f0e-… --kind bet_placed,bet_resolved")]
+  daybook tail --season ssn_019b8f0e-… --kind bet_placed,bet_resolved
+  daybook tail --bet bet_019b8f0e-…
+  duckdb -c \"SELECT kind, count(*) FROM 'events.jsonl' GROUP BY kind\"   (daybook tail > events.jsonl)")]
 pub(crate) struct TailArguments {
     #[command(flatten)]
     pub(crate) data: DataArguments,
@@ -227,6 +229,25 @@ pub(crate) struct TailArguments {
     /// Only events of this user, season or ledger
     #[arg(long, env = "DAYBOOK_STREAM", value_name = "ID", value_parser = parse_stream)]
     pub(crate) stream: Option<StreamId>,
+    #[command(flatten)]
+    pub(crate) about: AboutArguments,
+    #[command(flatten)]
+    pub(crate) database: GameDatabaseArgument,
+}
+
+/// Whom or what the events are about.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(crate) struct AboutArguments {
+    /// Only events of this user and of that user's seasons and simulins
+    #[arg(long, env = "DAYBOOK_USER", value_name = "ID", conflicts_with_all = ["stream", "follow"])]
+    pub(crate) user: Option<UserId>,
+    /// Only events of this season; found at once where game.db knows it
+    #[arg(long, env = "DAYBOOK_SEASON", value_name = "ID", conflicts_with_all = ["stream", "follow"])]
+    pub(crate) season: Option<SeasonId>,
+    /// Only the events of this bet: placed, and resolved or given back
+    #[arg(long, env = "DAYBOOK_BET", value_name = "ID", conflicts_with_all = ["stream", "follow"])]
+    pub(crate) bet: Option<BetId>,
 }
 
 fn parse_stream(text: &str) -> Result<StreamId, String> {

@@ -1,24 +1,26 @@
 //! An event as JSON: what `tail` prints a line, and what other programs read.
 
 use daybook_ledger::StoredEvent;
-use daybook_schema::{CommandId, Event, EventHash, EventKind, Seq, StreamId, StreamKind};
+use daybook_schema::{CommandId, EventHash, EventKind, Seq, StreamId, StreamKind};
 use serde::Serialize;
 
-/// An event as other programs see it.
+/// An event as other programs see it. Every line has the same keys, and each a plain value of one type, so that
+/// a table can be read from any of them: the payload, whose fields depend on the kind, is a text that holds JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct EventJson<'a> {
+pub(crate) struct EventJson {
     seq: Seq,
     /// Microseconds since 1970; fields named `…At` are in seconds.
     recorded_micros: i64,
     stream: String,
-    stream_prev: Option<Seq>,
+    /// 0 where the event is its stream's first.
+    stream_prev: u64,
     kind: EventKind,
     version: u16,
     command_id: Option<CommandId>,
     place: u8,
     size: u8,
-    payload: &'a Event,
+    payload: String,
     hash: EventHash,
 }
 
@@ -31,22 +33,23 @@ pub(crate) fn shown_stream(kind: StreamKind, stream: StreamId) -> String {
     }
 }
 
-impl<'a> From<&'a StoredEvent> for EventJson<'a> {
-    fn from(stored: &'a StoredEvent) -> Self {
+impl EventJson {
+    /// What an event looks like.
+    pub(crate) fn of(stored: &StoredEvent) -> Result<Self, serde_json::Error> {
         let StoredEvent { header, event, hash } = stored;
         let kind = event.kind();
-        Self {
+        Ok(Self {
             seq: header.seq,
             recorded_micros: header.recorded_at.get(),
             stream: shown_stream(kind.stream(), header.stream),
-            stream_prev: header.stream_prev,
+            stream_prev: header.stream_prev.map_or(0, Seq::get),
             kind,
             version: header.version,
             command_id: header.command.mark.map(|mark| mark.id),
             place: header.command.place,
             size: header.command.size,
-            payload: event,
+            payload: serde_json::to_string(event)?,
             hash: *hash,
-        }
+        })
     }
 }

@@ -156,6 +156,9 @@ fn of_nats(error: &NatsError) -> Option<&'static str> {
 fn of_migration(error: &MigrationError) -> Option<&'static str> {
     match error {
         MigrationError::Missing { .. } => Some("`daybook migrate up` makes it"),
+        MigrationError::Dropped { .. } => Some(
+            "once no process has it open, `daybook projections run` sets it aside and makes the tables anew",
+        ),
         MigrationError::Changed { .. } => {
             Some("where it is your own, name its files with --migrations")
         }

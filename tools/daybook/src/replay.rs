@@ -103,7 +103,7 @@ fn to_json(replayed: &Replayed, commands: &SeasonCommands) -> Result<WorldJson> 
     let events = commands
         .kept
         .iter()
-        .map(|stored| serde_json::value::to_raw_value(&EventJson::from(stored)))
+        .map(|stored| serde_json::value::to_raw_value(&EventJson::of(stored)?))
         .collect::<serde_json::Result<Vec<_>>>()?;
     Ok(WorldJson {
         head_seq: replayed.head.seq,

@@ -100,7 +100,8 @@ fn verify_replay_and_tail_agree_on_a_demo() {
     assert_eq!(starts.lines().count() as u64, played["seasons"].as_u64().unwrap());
     let first: Value = serde_json::from_str(starts.lines().next().unwrap()).unwrap();
     assert_eq!(first["kind"], "season_started");
-    assert!(first["payload"]["userId"].as_str().unwrap().starts_with("usr_"));
+    let payload: Value = serde_json::from_str(first["payload"].as_str().unwrap()).unwrap();
+    assert!(payload["userId"].as_str().unwrap().starts_with("usr_"));
 }
 
 /// A part of the log by seq, by time, by number; and what is not there is told.
@@ -137,6 +138,49 @@ fn tail_prints_the_part_that_is_asked_for() {
         &tail(&["--stream", nowhere]),
         "there is no event of the user, season or ledger",
     );
+    // From a season, a bet and a user to the events, with game.db and without.
+    let season = events.iter().find(|event| event["kind"] == "season_completed").unwrap();
+    let stream = season["stream"].as_str().unwrap();
+    let count = |output: &Output| stdout(output).lines().count();
+    let of_stream = events.iter().filter(|event| event["stream"] == *stream).count();
+    let placed = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let of_bet = |id: &str| {
+        let lines: Vec<Value> = stdout(&tail(&["--bet", id])).lines().map(placed).collect();
+        lines.iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let game_db = directory.path().join("game.db");
+    let connection = rusqlite::Connection::open(&game_db).unwrap();
+    let texts = |sql: &str| -> Vec<String> {
+        let mut found = connection.prepare(sql).unwrap();
+        found.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let resolved = texts("SELECT id FROM bets WHERE won IS NOT NULL ORDER BY id LIMIT 3");
+    let returned =
+        texts("SELECT id FROM bets WHERE won IS NULL AND payout > 0 ORDER BY id LIMIT 3");
+    let user = texts("SELECT user_id FROM seasons ORDER BY id LIMIT 1").remove(0);
+    drop(connection);
+    for _ in 0..2 {
+        assert_eq!(count(&tail(&["--season", stream])), of_stream);
+        assert_eq!(count(&tail(&["--season", stream, "--limit", "3"])), 3);
+        for id in &resolved {
+            assert_eq!(of_bet(id), ["bet_placed", "bet_resolved"]);
+        }
+        for id in &returned {
+            let kinds = of_bet(id);
+            assert!(kinds.len() == 2 && kinds[1].starts_with("season_"), "{kinds:?}");
+        }
+        let of_user = stdout(&tail(&["--user", &user])).lines().map(placed).collect::<Vec<_>>();
+        assert!(of_user.iter().any(|event| event["kind"] == "user_registered"));
+        assert!(of_user.iter().any(|event| event["kind"] == "bet_placed"));
+        drop(std::fs::remove_file(&game_db));
+    }
+    for unknown in [
+        ["--bet", "bet_0193a0b0-1c2d-8e3f-8a4b-5c6d7e8f9a0b"],
+        ["--season", "ssn_0193a0b0-1c2d-8e3f-8a4b-5c6d7e8f9a0b"],
+        ["--user", "usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b"],
+    ] {
+        expect_refusal(&tail(&unknown), "there is no ");
+    }
     let beyond = tail(&["--from", "999999999"]);
     assert!(beyond.status.success() && stderr(&beyond).contains("the ledger ends at"));
     assert_eq!(events.len() as u64, played["events"].as_u64().unwrap());

@@ -242,6 +242,20 @@ impl SeasonRows {
                 let day = granted.day_number.get();
                 self.move_coins(&at, (day, CoinKind::Stipend), granted.amount.get().cast_signed());
             }
+            _ => return Ok(self.fold_end(&at, progress, keys)),
+        }
+        Ok(None)
+    }
+
+    /// Folds an event that may end a season.
+    fn fold_end(
+        &mut self,
+        at: &At<'_>,
+        progress: &mut Progress,
+        keys: &SeasonKeys,
+    ) -> Option<Ended> {
+        let (event, season_id, recorded_at) = (at.event, at.season_id, at.recorded_at);
+        match &event.stored.event {
             Event::SeasonCompleted(completed) => {
                 progress.coins = completed.coins.get();
                 let score = completed.final_score;
@@ -253,24 +267,23 @@ impl SeasonRows {
                     score,
                     recorded_at,
                 });
-                self.end(&at, progress, SeasonEnd::Completed);
+                self.end(at, progress, SeasonEnd::Completed);
                 let final_score = Some(score.get());
-                return Ok(Some(Ended { at: at.seconds(), final_score }));
+                Some(Ended { at: at.seconds(), final_score })
             }
             Event::SeasonAbandoned(end) => {
-                let ended = self.break_off(&at, progress, end.coins);
-                self.end(&at, progress, SeasonEnd::Abandoned);
-                return Ok(Some(ended));
+                let ended = self.break_off(at, progress, end.coins);
+                self.end(at, progress, SeasonEnd::Abandoned);
+                Some(ended)
             }
             Event::SeasonExpired(end) => {
-                let ended = self.break_off(&at, progress, end.coins);
+                let ended = self.break_off(at, progress, end.coins);
                 let how = progress.expired_by(event.identity.epoch, keys);
-                self.end(&at, progress, how);
-                return Ok(Some(ended));
+                self.end(at, progress, how);
+                Some(ended)
             }
-            _ => {}
+            _ => None,
         }
-        Ok(None)
     }
 
     fn open_day(&mut self, at: &At<'_>, progress: &mut Progress, opened: &DayOpened) {

@@ -1,0 +1,111 @@
+//! An accepted loss, in both its versions, and the heads that it names: a list whose bound holds while it is read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, PayloadProblem, Versioned};
+use crate::{Epoch, Head, limits};
+
+/// That events are lost was accepted, and a new epoch began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerRestored {
+    /// The epoch from now on.
+    pub epoch: Epoch,
+    /// Heads that were known of and are lost. None where version 1 was written, which named none; its bytes and
+    /// its JSON have no such field.
+    #[serde(skip_serializing_if = "LostHeads::is_empty")]
+    pub lost_heads: LostHeads,
+}
+
+impl LedgerRestored {
+    /// Version 2 names at least one head.
+    pub(super) const fn version(&self) -> u16 {
+        if self.lost_heads.is_empty() { 1 } else { Self::VERSION }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LedgerRestoredV1 {
+    epoch: Epoch,
+}
+
+impl Versioned for LedgerRestored {
+    const VERSION: u16 = 2;
+
+    fn decode_version(version: u16, bytes: &[u8]) -> Result<Self, PayloadProblem> {
+        match version {
+            1 => codec::decode_exact::<LedgerRestoredV1>(bytes)
+                .map(|old| Self { epoch: old.epoch, lost_heads: LostHeads::default() }),
+            2 => codec::decode_exact(bytes),
+            _ => Err(PayloadProblem::UnknownVersion { newest: Self::VERSION }),
+        }
+    }
+}
+
+/// Heads that a ledger no longer had when its loss was accepted: none, where an earlier version wrote the event
+/// and named none, or up to eight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LostHeads(Vec<Head>);
+
+impl LostHeads {
+    /// The first eight of what is given.
+    #[must_use]
+    pub fn take_from(heads: impl IntoIterator<Item = Head>) -> Self {
+        Self(heads.into_iter().take(limits::LOST_HEADS_MAX).collect())
+    }
+
+    /// The heads in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Head> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is named.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for LostHeads {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LostHeads {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneToEight;
+
+        impl<'de> serde::de::Visitor<'de> for OneToEight {
+            type Value = LostHeads;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "1 to {} heads", limits::LOST_HEADS_MAX)
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut sequence: A,
+            ) -> Result<Self::Value, A::Error> {
+                use serde::de::Error;
+                let given = sequence.size_hint().unwrap_or(0);
+                if !(1..=limits::LOST_HEADS_MAX).contains(&given) {
+                    return Err(A::Error::invalid_length(given, &self));
+                }
+                let mut heads = Vec::with_capacity(given);
+                while let Some(head) = sequence.next_element()? {
+                    heads.push(head);
+                }
+                Ok(LostHeads(heads))
+            }
+        }
+
+        deserializer.deserialize_seq(OneToEight)
+    }
+}
