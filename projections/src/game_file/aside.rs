@@ -1,0 +1,196 @@
+//! What is done with a file that may be damaged: it is set aside under another name, and nothing is removed.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection};
+
+use super::{
+    APPLICATION_ID, Files, Found, INDEX, LOG, Wait, Word, beside, boot_id, with_ending, words,
+};
+use crate::database::{CORRUPT, connect_options, look_options, result_code};
+use crate::feed::FileId;
+use crate::migrations::{MigrationError, Migrations};
+use crate::position::Position;
+
+/// Under what name something was set aside, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The name.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// What files that were set aside as damaged are called, before the time.
+pub(crate) const DAMAGED: &str = ".damaged-";
+/// Files that were set aside as damaged.
+pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
+    let mut found = beside(database, DAMAGED);
+    found.retain(|path| {
+        let name = path.to_string_lossy();
+        ![LOG, INDEX].iter().any(|ending| name.ends_with(ending)) && !name.contains(GIVEN_OVER)
+    });
+    found
+}
+
+/// What files that were given over to another ledger are called, before the time.
+pub(crate) const GIVEN_OVER: &str = ".given-over-";
+
+/// Gives a database, or what is left of it, another name; nothing is removed.
+pub(crate) fn set_aside(
+    database: &Path,
+    (kind, endings): (&str, &[&str]),
+) -> Result<PathBuf, MigrationError> {
+    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
+    let aside = with_ending(database, &format!("{kind}{at}"));
+    for ending in endings {
+        let (from, to) = (with_ending(database, ending), with_ending(&aside, ending));
+        match std::fs::rename(&from, to) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(MigrationError::Io { path: from, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// All files of a database. The log goes last: beside another database it would be taken for that one's.
+pub(crate) const WHOLE: &[&str] = &[INDEX, LOG, ""];
+
+/// Looks what processes left that did not close the file: sets aside what may be damaged.
+pub(crate) async fn settle(database: &Path) -> Result<Option<SetAside>, MigrationError> {
+    let found = words(database);
+    if found.iter().any(|found| found.is_alive) {
+        // Whoever has it open sees for himself whether it is sound.
+        return Ok(None);
+    }
+    let mut aside = None;
+    for Found { path, word, .. } in found {
+        if let Some(word) = word
+            && aside.is_none()
+            && let Some((reason, endings)) = damage(database, &word).await
+        {
+            let path = set_aside(database, (DAMAGED, endings))?;
+            let shown = path.display().to_string();
+            tracing::warn!(path = shown, reason, "the file of the read models was set aside");
+            aside = Some(SetAside { path, reason });
+        }
+        std::fs::remove_file(&path).map_err(|source| MigrationError::Io { path, source })?;
+    }
+    Ok(aside)
+}
+
+/// What a process that ended without closing the file left damaged: why, and which files.
+async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'static str])> {
+    let now = Files::of(database);
+    if now.database != word.files.database {
+        // What is there now is another's, and so is its log, unless it is the one that we had.
+        let is_ours = |now: Option<FileId>, ours| now.is_some() && now == ours;
+        let has_ours = is_ours(now.log, word.files.log) || is_ours(now.index, word.files.index);
+        let reason = "its log belonged to a file that is gone".to_owned();
+        return has_ours.then_some((reason, &[INDEX, LOG][..]));
+    }
+    now.database?;
+    if let Some(Wait { reason, .. }) = &word.given_up {
+        return Some((reason.clone(), WHOLE));
+    }
+    if now.log.is_some() && now.log != word.files.log {
+        let reason = "its log is another than the one that was written last".to_owned();
+        return Some((reason, WHOLE));
+    }
+    // After the machine's end the newest transactions may be missing, each whole.
+    let is_same_boot = word.boot == boot_id();
+    let lacks = is_same_boot && lacks_commits(database, word).await;
+    let reason = "it lacks what was committed last: its log was cut or removed".to_owned();
+    lacks.then_some((reason, WHOLE))
+}
+
+/// Whether a file lacks something that was committed to it; one that cannot be read does.
+async fn lacks_commits(database: &Path, word: &Word) -> bool {
+    let Ok(mut connection) = connect_options(database).connect().await else { return true };
+    for (name, seq) in &word.applied {
+        match Position::load(&mut connection, name).await {
+            Ok(Some(position)) if position.head.seq >= *seq => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Sets aside a file of ours that is malformed, or whose tables were dropped from outside.
+pub(crate) async fn set_aside_unusable(
+    database: &Path,
+    migrations: &Migrations,
+) -> Result<Option<SetAside>, MigrationError> {
+    if !database.exists() || words(database).iter().any(|found| found.is_alive) {
+        return Ok(None);
+    }
+    let Some(reason) = unusable(database, migrations).await? else { return Ok(None) };
+    let path = set_aside(database, (DAMAGED, WHOLE))?;
+    let shown = path.display().to_string();
+    tracing::warn!(path = shown, reason, "the file of the read models was set aside");
+    Ok(Some(SetAside { path, reason }))
+}
+
+async fn unusable(
+    database: &Path,
+    migrations: &Migrations,
+) -> Result<Option<String>, MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: database.to_owned(), source };
+    let id = async {
+        let mut connection = look_options(database).connect().await?;
+        let id: i64 =
+            sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        // The schema is read with it: a file that was cut shows itself.
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(id)
+    };
+    match id.await {
+        Ok(APPLICATION_ID) => {
+            let table = migrations.missing_table(database).await?;
+            Ok(table.map(|table| format!("its table `{table}` was dropped from outside")))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if result_code(&error) == Some(CORRUPT) && has_our_header(database) => {
+            Ok(Some(error.to_string()))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Looked for in the file itself, where SQLite cannot read it. Nobody of this process has it open.
+fn has_our_header(database: &Path) -> bool {
+    let mut header = [0; 72];
+    let read = File::open(database).and_then(|file| file.read_exact_at(&mut header, 0));
+    let id = header.last_chunk().map(|id| i64::from(u32::from_be_bytes(*id)));
+    read.is_ok() && id == Some(APPLICATION_ID)
+}
+
+/// How often a lock is looked at that another process has.
+const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
+
+/// Held while a file is opened: of two that start at once one makes or sets aside, and the other finds it so.
+pub(crate) struct OpeningLock {
+    _file: File,
+}
+
+impl OpeningLock {
+    /// Waits for it.
+    pub(crate) async fn take(database: &Path) -> Result<Self, MigrationError> {
+        let path = with_ending(database, ".lock");
+        let failed = |source| MigrationError::Io { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+}
