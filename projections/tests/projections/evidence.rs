@@ -18,6 +18,8 @@ use daybook_projections::{
 use daybook_schema::{Event, EventKind, Head, LEDGER_SQL, LedgerId, Seq};
 
 use crate::fixture::{Played, all_rows, named};
+use crate::nats::Bus;
+use crate::nats_server::NatsServer;
 use crate::rebuilds::rebuild_in_part;
 
 /// Takes the newest commands away from a ledger, and its snapshots, as somebody could who owns the files.
@@ -340,4 +342,42 @@ async fn two_ledgers_do_not_take_turns_on_one_file() {
     let (fresh, _) = first.project("fresh.db").await;
     same("one has it", &all_rows(fresh.path()).await, &all_rows(database.path()).await).unwrap();
     drop(Arc::new(other));
+}
+
+/// Where the ledger is not at hand the relay tells by signed notes what became of a head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_head_is_told_apart_over_the_bus() {
+    let bus = Bus::with(71, NatsServer::start()).await;
+    let relay = bus.relay();
+    let (database, workers) = bus.workers("bus.db").await;
+    bus.expect_same("before", &database).await;
+    workers.stop().await;
+    relay.stop().await;
+    let (path, before) = (bus.played.path(), all_rows(database.path()).await);
+    let known = known_heads(database.path(), ledger_id(path)).await.unwrap();
+    cut(path, 4);
+
+    let relay = bus.relay();
+    let follow = async || {
+        Workers::catch_up(&database, &all_projections(), &bus.source(None)).await.map(drop)
+    };
+    let started = std::time::Instant::now();
+    while !follow().await.is_err_and(|error| is_lost(&error)) {
+        assert!(started.elapsed() < Duration::from_secs(60), "the relay tells");
+    }
+    same("the position stays", &before, &all_rows(database.path()).await).unwrap();
+    open(path, 71, &known, true).unwrap();
+    let newest = head(path).seq;
+    let (fresh, _) = bus.played.project("fresh.db").await;
+    let started = std::time::Instant::now();
+    let stands = |known: Vec<KnownHead>| known.iter().all(|known| known.head.seq == newest);
+    loop {
+        drop(follow().await);
+        if stands(known_heads(database.path(), ledger_id(path)).await.unwrap()) {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "the tables are made anew");
+    }
+    same("accepted", &all_rows(fresh.path()).await, &all_rows(database.path()).await).unwrap();
+    relay.stop().await;
 }

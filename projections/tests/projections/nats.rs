@@ -23,7 +23,7 @@ pub const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 
 /// A ledger, a server, and a relay between them.
 pub struct Bus {
-    played: Played,
+    pub played: Played,
     pub server: NatsServer,
     pub settings: NatsSettings,
     key: VerifyingKey,
@@ -70,7 +70,7 @@ impl Bus {
         Relaying { stop, running: tokio::spawn(relay.run(stopped)) }
     }
 
-    fn source(&self, data_dir: Option<&Path>) -> FeedSource {
+    pub fn source(&self, data_dir: Option<&Path>) -> FeedSource {
         FeedSource::JetStream {
             settings: Box::new(self.settings.clone()),
             key: self.key,
