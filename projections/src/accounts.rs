@@ -121,18 +121,35 @@ impl Unmoved {
         let options = connect_options(accounts).synchronous(SqliteSynchronous::Full);
         let mut accounts = options.busy_timeout(Duration::from_secs(30)).connect().await?;
         let mut transaction = accounts.begin_with("BEGIN IMMEDIATE").await?;
-        for (insert, rows) in [INSERT_USERS, INSERT_SESSIONS, INSERT_NAMES].iter().zip(&self.0) {
-            put(&mut transaction, format!("{insert} DO NOTHING"), rows).await?;
+        // What these accounts ever knew is theirs, also where it is gone; a session needs its user.
+        let unknown = |kind: &str, id: &str| {
+            format!(
+                "WHERE NOT EXISTS (SELECT 1 FROM changes WHERE kind = '{kind}' AND id = value->>'{id}')"
+            )
+        };
+        let has_user = "AND EXISTS (SELECT 1 FROM users WHERE id = value->>'user_id')";
+        let tables = [
+            (INSERT_USERS, unknown("user", "id")),
+            (INSERT_SESSIONS, format!("{} {has_user}", unknown("session", "id"))),
+            (INSERT_NAMES, unknown("simulin_name", "simulin_id")),
+        ];
+        for ((insert, which), rows) in tables.iter().zip(&self.0) {
+            let statement = insert.replace("WHERE true", which);
+            put(&mut transaction, format!("{statement} DO NOTHING"), rows).await?;
         }
         transaction.commit().await?;
         accounts.close().await
     }
 }
 
+/// How far accounts were filled in: which accounts, the newest change and its stamp.
+type Mark = (String, i64, Option<i64>);
+
 /// What changed in accounts, up to a number: rows, and the ids of those that are gone, as JSON arrays.
 struct Changes {
     accounts_id: String,
     number: i64,
+    stamp: Option<i64>,
     /// Whether it is from the beginning: what was filled in before is other accounts', or newer than these.
     is_anew: bool,
     is_more: bool,
@@ -170,8 +187,10 @@ impl Filler {
             match self.fill().await {
                 Ok(()) => self.database.file.say_goes_on(FILLING),
                 Err(FileError::Lost(lost)) => return Err(lost),
-                Err(FileError::Sqlite(error)) => {
-                    self.database.judge(&error).await?;
+                Err(error) => {
+                    if let FileError::Sqlite(error) = &error {
+                        self.database.judge(error).await?;
+                    }
                     self.database.file.say_waits(FILLING, &error.to_string());
                     tracing::warn!(%error, "accounts are not filled in for now; tried again");
                 }
@@ -192,11 +211,11 @@ impl Filler {
 
     /// Fills in some changes; tells whether there are more.
     async fn fill_some(&self) -> Result<bool, FileError> {
-        let mut accounts = look(&self.accounts).await?.connection;
+        let mut accounts = look(&self.accounts).await.map_err(FileError::Accounts)?.connection;
         let mut live = self.database.connect_writer().await?;
-        let mark = "SELECT accounts_id, change_number FROM filled_accounts";
-        let mark: Option<(String, i64)> = sqlx::query_as(mark).fetch_optional(&mut *live).await?;
-        let changes = changes_after(&mut accounts, mark.as_ref()).await?;
+        let mark = "SELECT accounts_id, change_number, change_stamp FROM filled_accounts";
+        let mark: Option<Mark> = sqlx::query_as(mark).fetch_optional(&mut *live).await?;
+        let changes = changes_after(&mut accounts, mark).await.map_err(FileError::Accounts)?;
         let is_more = match &changes {
             None => false,
             Some(changes) => {
@@ -218,7 +237,7 @@ impl Filler {
 /// counts for none.
 async fn changes_after(
     accounts: &mut SqliteConnection,
-    mark: Option<&(String, i64)>,
+    mark: Option<Mark>,
 ) -> Result<Option<Changes>, sqlx::Error> {
     // All of one moment.
     let mut moment = accounts.begin().await?;
@@ -230,13 +249,19 @@ async fn changes_after(
         sqlx::query_scalar::<_, i64>(newest).bind(after).bind(most).fetch_one(moment).await
     };
     let newest = number_at(&mut moment, 0, -1).await?;
-    let is_of_these = |mark: &&(String, i64)| mark.0 == accounts_id && mark.1 <= newest;
-    let mark = mark.filter(is_of_these);
-    let after = mark.map_or(0, |(_, number)| *number);
+    let stamp_of = "SELECT stamp FROM changes WHERE number = ?1";
+    let (of, after, stamp) = mark.unwrap_or_default();
+    let found: Option<i64> =
+        sqlx::query_scalar(stamp_of).bind(after).fetch_optional(&mut *moment).await?;
+    // A number that is there with another stamp was given again, in an older copy that was put back.
+    let mark = (of == accounts_id && found == stamp).then_some(after);
+    let after = mark.unwrap_or(0);
     if mark.is_some() && after == newest {
         return Ok(None);
     }
     let number = number_at(&mut moment, after, CHANGES_MAX).await?;
+    let stamp: Option<i64> =
+        sqlx::query_scalar(stamp_of).bind(number).fetch_optional(&mut *moment).await?;
     let changed = |kind: &str| {
         format!(
             "(SELECT id FROM changes WHERE kind = '{kind}' AND number > {after} AND number <= {number})"
@@ -245,7 +270,7 @@ async fn changes_after(
     let gone = |kind: &str, table: &str, id: &str| {
         let changed = changed(kind);
         format!(
-            "SELECT json_group_array(id) FROM {changed} WHERE id NOT IN (SELECT {id} FROM {table})"
+            "SELECT json_group_array(DISTINCT id) FROM {changed} WHERE id NOT IN (SELECT {id} FROM {table})"
         )
     };
     let (users, sessions, names) = (changed("user"), changed("session"), changed("simulin_name"));
@@ -274,6 +299,7 @@ async fn changes_after(
         names_gone: text(&mut moment, gone("simulin_name", "simulin_names", "simulin_id")).await?,
         accounts_id,
         number,
+        stamp,
         is_anew: mark.is_none(),
         is_more: number < newest,
     };
@@ -342,11 +368,17 @@ async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sql
     for (statement, goes_on, json) in steps {
         put(live, format!("{statement}{goes_on}"), json).await?;
     }
+    if !changes.is_more {
+        // Whose address went to another without a change of his own: his row was replaced.
+        sqlx::query(users::ERASE_REPLACED).execute(&mut *live).await?;
+    }
     sqlx::query(
-        "INSERT OR REPLACE INTO filled_accounts (id, accounts_id, change_number) VALUES (1, ?1, ?2)",
+        "INSERT OR REPLACE INTO filled_accounts (id, accounts_id, change_number, change_stamp) \
+         VALUES (1, ?1, ?2, ?3)",
     )
     .bind(&changes.accounts_id)
     .bind(changes.number)
+    .bind(changes.stamp)
     .execute(live)
     .await?;
     Ok(())

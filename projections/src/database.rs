@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::accounts::open_accounts;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside};
-use crate::migrations::{MigrationError, Migrations};
+use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
 
 /// What a `DATABASE_URL` cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +141,10 @@ impl GameDatabase {
             let failed = |source| MigrationError::Io { path: parent.to_owned(), source };
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
+        // Where it really lies: SQLite keeps the log there.
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = real.as_path();
+        refuse_foreign_file(path).await?;
         let lock = OpeningLock::take(path).await?;
         let set_aside = match game_file::settle(path).await? {
             Some(aside) => Some(aside),
@@ -229,6 +233,9 @@ pub(crate) enum FileError {
     Lost(#[from] FileLost),
     #[error(transparent)]
     Sqlite(#[from] sqlx::Error),
+    /// The other file: it says nothing of this one.
+    #[error("accounts.db cannot be read: {0}")]
+    Accounts(sqlx::Error),
 }
 
 /// SQLite's primary result codes.
@@ -315,6 +322,11 @@ pub(crate) struct Look {
 
 /// Opens a file to look at it: nothing is written to it, and no log folded in.
 pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
+    // A pipe would be waited for.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let error = format!("`{}` is no file", path.display());
+        return Err(sqlx::Error::Io(std::io::Error::other(error)));
+    }
     let read = async |options: SqliteConnectOptions| {
         let mut connection = options.read_only(true).connect().await?;
         sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;

@@ -330,7 +330,15 @@ fn words(database: &Path) -> Vec<Found> {
         });
         Found { word: serde_json::from_str(&text).ok(), is_alive: lock.unwrap_or(true), path }
     };
-    beside(database, WORD).into_iter().map(read).collect()
+    // Nothing else that is called so is ours: a process and a number.
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let numbers = name.rsplit_once(WORD).and_then(|(_, numbers)| numbers.split_once('-'));
+        numbers.is_some_and(|(process, number)| {
+            process.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
+        })
+    };
+    beside(database, WORD).into_iter().filter(is_ours).map(read).collect()
 }
 
 /// Why a projection waits, as the process says that runs it; or why a process gave the file up, if nothing was

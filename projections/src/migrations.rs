@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
-use crate::database::{Look, connect_options, look, path_in_sql};
+use crate::database::{CORRUPT, Look, connect_options, look, path_in_sql, result_code};
 use crate::game_file::APPLICATION_ID;
 use check::RowCounts;
 pub use error::MigrationError;
@@ -135,6 +135,7 @@ impl Migrations {
         path: &Path,
         until: Option<MigrationNumber>,
     ) -> Result<Migrated, MigrationError> {
+        refuse_foreign_file(path).await?;
         let mut database = self.connect(path, true).await?;
         let applied = self.applied(&mut database, path).await?;
         let pending = self.list.iter().filter(|numbered| {
@@ -164,6 +165,7 @@ impl Migrations {
         if !path.exists() {
             return Err(MigrationError::Missing { path: path.to_owned() });
         }
+        refuse_foreign_file(path).await?;
         let mut database = self.connect(path, false).await?;
         let mut applied = self.applied(&mut database, path).await?;
         applied.sort_by_key(|applied| applied.number);
@@ -228,7 +230,7 @@ impl Migrations {
         let database = &mut looked.connection;
         let tables = check::tables(database).await.map_err(failed)?;
         if !tables.contains(TABLE) {
-            return Ok((!tables.is_empty()).then(|| TABLE.to_owned()));
+            return Ok(Some(TABLE.to_owned()));
         }
         let applied = self.known_applied(database, path).await?;
         let is_applied = |number| applied.iter().any(|applied| applied.number == number);
@@ -400,7 +402,20 @@ fn trusted(sql: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql.to_owned())
 }
 
-/// Refuses a file with tables that no migration was ever applied to.
+/// Refuses a file of somebody else's before anything of it is changed, its journal's mode for one.
+pub(crate) async fn refuse_foreign_file(path: &Path) -> Result<(), MigrationError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    match look(path).await {
+        Ok(mut looked) => refuse_foreign(&mut looked.connection, path).await,
+        // What is malformed may be ours: whoever opens it sees to that.
+        Err(error) if result_code(&error) == Some(CORRUPT) => Ok(()),
+        Err(source) => Err(MigrationError::Sqlite { path: path.to_owned(), source }),
+    }
+}
+
+/// Refuses a file with tables or views that no migration was ever applied to.
 pub(crate) async fn refuse_foreign(
     database: &mut SqliteConnection,
     path: &Path,
@@ -410,18 +425,24 @@ pub(crate) async fn refuse_foreign(
         .fetch_one(&mut *database)
         .await
         .map_err(failed)?;
-    let holds: Option<String> = sqlx::query_scalar(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
-         AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1) LIMIT 1",
-    )
-    .bind(TABLE)
-    .fetch_optional(database)
-    .await
-    .map_err(failed)?;
-    let path = path.to_owned();
-    match holds {
-        None => Ok(()),
-        Some(_) if id == APPLICATION_ID => Err(MigrationError::Dropped { path }),
-        Some(holds) => Err(MigrationError::Foreign { path, holds }),
+    let objects: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+            .fetch_all(&mut *database)
+            .await
+            .map_err(failed)?;
+    let holds = objects.iter().find(|name| *name != TABLE);
+    let Some(holds) = holds else { return Ok(()) };
+    let applied: i64 = match objects.iter().any(|name| name == TABLE) {
+        true => sqlx::query_scalar(trusted(&format!("SELECT count(*) FROM {TABLE}")))
+            .fetch_one(database)
+            .await
+            .map_err(failed)?,
+        false => 0,
+    };
+    let (path, holds) = (path.to_owned(), holds.clone());
+    match applied {
+        0 if id == APPLICATION_ID => Err(MigrationError::Dropped { path }),
+        0 => Err(MigrationError::Foreign { path, holds }),
+        _ => Ok(()),
     }
 }

@@ -39,13 +39,10 @@ impl Position {
         database: &mut SqliteConnection,
         name: &str,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT version, ledger_id, seq, hash, epoch_number, epoch_nonce, recorded_at_micros \
-             FROM projection_positions WHERE name = ?1",
-        )
-        .bind(name)
-        .fetch_optional(database)
-        .await?;
+        let row = sqlx::query("SELECT * FROM projection_positions WHERE name = ?1")
+            .bind(name)
+            .fetch_optional(database)
+            .await?;
         Ok(row.map(|row| Self::read(&row)))
     }
 
@@ -200,15 +197,17 @@ pub async fn give_over(
     path: &Path,
     ledger_id: LedgerId,
 ) -> Result<Option<PathBuf>, MigrationError> {
-    let is_of_it = |known: &KnownLedger| known.ledger_id == ledger_id;
-    if !known_ledgers(path).await?.iter().any(is_of_it) {
+    let is_of_it = |witness: &Witness| {
+        witness.position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
+    };
+    let mut meant = witnesses(path).await?;
+    meant.retain(is_of_it);
+    if !meant.iter().any(|witness| witness.file == path) {
         return Ok(None);
     }
-    for file in rebuild::files(path) {
-        game_file::set_aside(&file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
-    }
-    for file in game_file::damaged(path) {
-        game_file::set_aside(&file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
+    let left = rebuild::files(path);
+    for file in left.iter().filter(|file| meant.iter().any(|witness| witness.file == **file)) {
+        game_file::set_aside(file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
     }
     game_file::set_aside(path, (game_file::GIVEN_OVER, game_file::WHOLE)).map(Some)
 }
@@ -218,10 +217,23 @@ pub async fn give_over(
 ///
 /// # Errors
 /// When the file cannot be written.
-pub async fn forget(path: &Path, head: Head) -> Result<usize, MigrationError> {
+pub async fn forget(
+    path: &Path,
+    head: Head,
+    ledger_id: Option<LedgerId>,
+) -> Result<usize, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
     let mut meant = witnesses(path).await?;
     meant.retain(|witness| witness.position.head == head);
+    if let Some(ledger_id) = ledger_id
+        && let Some(holds) = meant.iter().find_map(|witness| {
+            let identity = witness.position.identity.filter(|known| known.ledger_id != ledger_id);
+            identity.map(|identity| identity.ledger_id)
+        })
+    {
+        let path = path.to_owned();
+        return Err(MigrationError::AnotherLedger { path, holds, given: ledger_id });
+    }
     let mut database = connect_options(path).connect().await.map_err(failed)?;
     let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for Witness { name, position, .. } in &meant {
@@ -264,14 +276,25 @@ async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
     let Some(looked) = look_at(path).await? else { return Ok(Vec::new()) };
     let mut witnesses = witnesses_in(looked, path).await.map_err(failed)?;
     let disputed: Vec<Head> = disputed_heads(path).await?.iter().map(|known| known.head).collect();
-    for file in rebuild::files(path).into_iter().chain(game_file::damaged(path)) {
-        // One that a worker is removing, or that cannot be read, is no witness.
+    for file in game_file::damaged(path).into_iter().chain(backups(path)) {
+        let failed = |source| MigrationError::Unread { path: file.clone(), source };
+        let looked = look(&file).await.map_err(failed)?;
+        witnesses.extend(witnesses_in(looked, &file).await.map_err(failed)?);
+    }
+    for file in rebuild::files(path) {
+        // One that a worker is removing is no witness.
         if let Ok(looked) = look(&file).await {
             witnesses.extend(witnesses_in(looked, &file).await.unwrap_or_default());
         }
     }
     witnesses.retain(|witness| !disputed.contains(&witness.position.head));
     Ok(witnesses)
+}
+
+/// The copies that were taken before migrations.
+fn backups(path: &Path) -> Vec<PathBuf> {
+    let directory = path.parent().unwrap_or(Path::new(".")).join("backups");
+    game_file::beside(&directory.join("game"), "-")
 }
 
 async fn witnesses_in(mut looked: Look, file: &Path) -> Result<Vec<Witness>, sqlx::Error> {

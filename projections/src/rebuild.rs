@@ -84,7 +84,7 @@ impl From<FileError> for RebuildError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Lost(lost) => Self::Lost(lost),
-            FileError::Sqlite(error) => Self::Database(error),
+            FileError::Sqlite(error) | FileError::Accounts(error) => Self::Database(error),
         }
     }
 }

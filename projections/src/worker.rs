@@ -77,7 +77,7 @@ impl From<FileError> for WorkerError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Lost(lost) => Self::Lost(lost),
-            FileError::Sqlite(error) => Self::Database(error),
+            FileError::Sqlite(error) | FileError::Accounts(error) => Self::Database(error),
         }
     }
 }

@@ -39,10 +39,10 @@ def read_with_all(lines: Path, events: list[dict]) -> None:
     expected = (len(events), len({e["kind"] for e in events}), sum(e["streamPrev"] for e in events), stakes)
 
     table = f"read_json_auto('{lines}')"
-    counts = duckdb.sql(f"SELECT count(*), count(DISTINCT kind), sum(streamPrev)::BIGINT FROM {table}").fetchone()
+    counts = duckdb.sql(f"SELECT count(*), count(DISTINCT kind), sum(streamPrev)::BIGINT FROM {table}").fetchall()[0]
     staked = duckdb.sql(
         f"SELECT sum((payload->>'$.amount')::BIGINT)::BIGINT FROM {table} WHERE kind = 'bet_placed'"
-    ).fetchone()
+    ).fetchall()[0]
     expect("DuckDB", (*counts, *staked), expected)
     expect("DuckDB's columns", duckdb.sql(f"SELECT * FROM {table}").columns, FLAT)
 

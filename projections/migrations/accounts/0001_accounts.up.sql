@@ -34,50 +34,42 @@ CREATE TABLE simulin_names (
   name TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The newest change of each row, by which read models are filled; numbers are never used again.
+-- Every change, by which read models are filled. The stamp tells a number that was given again, after an older
+-- copy was put back, from the first one.
 CREATE TABLE changes (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   kind TEXT NOT NULL,
   id TEXT NOT NULL,
-  UNIQUE (kind, id)
+  stamp INTEGER NOT NULL DEFAULT (random())
 ) STRICT;
+CREATE INDEX idx_changes_id ON changes (kind, id);
 
 CREATE TRIGGER users_inserted AFTER INSERT ON users BEGIN
-  DELETE FROM changes WHERE kind = 'user' AND id = NEW.id;
   INSERT INTO changes (kind, id) VALUES ('user', NEW.id);
 END;
 CREATE TRIGGER users_updated AFTER UPDATE ON users BEGIN
-  DELETE FROM changes WHERE kind = 'user' AND id IN (OLD.id, NEW.id);
-  INSERT INTO changes (kind, id) SELECT DISTINCT 'user', value FROM json_each(json_array(OLD.id, NEW.id));
+  INSERT INTO changes (kind, id) VALUES ('user', OLD.id), ('user', NEW.id);
 END;
 CREATE TRIGGER users_deleted AFTER DELETE ON users BEGIN
-  DELETE FROM changes WHERE kind = 'user' AND id = OLD.id;
   INSERT INTO changes (kind, id) VALUES ('user', OLD.id);
 END;
 
 CREATE TRIGGER sessions_inserted AFTER INSERT ON sessions BEGIN
-  DELETE FROM changes WHERE kind = 'session' AND id = NEW.id;
   INSERT INTO changes (kind, id) VALUES ('session', NEW.id);
 END;
 CREATE TRIGGER sessions_updated AFTER UPDATE ON sessions BEGIN
-  DELETE FROM changes WHERE kind = 'session' AND id IN (OLD.id, NEW.id);
-  INSERT INTO changes (kind, id) SELECT DISTINCT 'session', value FROM json_each(json_array(OLD.id, NEW.id));
+  INSERT INTO changes (kind, id) VALUES ('session', OLD.id), ('session', NEW.id);
 END;
 CREATE TRIGGER sessions_deleted AFTER DELETE ON sessions BEGIN
-  DELETE FROM changes WHERE kind = 'session' AND id = OLD.id;
   INSERT INTO changes (kind, id) VALUES ('session', OLD.id);
 END;
 
 CREATE TRIGGER simulin_names_inserted AFTER INSERT ON simulin_names BEGIN
-  DELETE FROM changes WHERE kind = 'simulin_name' AND id = NEW.simulin_id;
   INSERT INTO changes (kind, id) VALUES ('simulin_name', NEW.simulin_id);
 END;
 CREATE TRIGGER simulin_names_updated AFTER UPDATE ON simulin_names BEGIN
-  DELETE FROM changes WHERE kind = 'simulin_name' AND id IN (OLD.simulin_id, NEW.simulin_id);
-  INSERT INTO changes (kind, id)
-    SELECT DISTINCT 'simulin_name', value FROM json_each(json_array(OLD.simulin_id, NEW.simulin_id));
+  INSERT INTO changes (kind, id) VALUES ('simulin_name', OLD.simulin_id), ('simulin_name', NEW.simulin_id);
 END;
 CREATE TRIGGER simulin_names_deleted AFTER DELETE ON simulin_names BEGIN
-  DELETE FROM changes WHERE kind = 'simulin_name' AND id = OLD.simulin_id;
   INSERT INTO changes (kind, id) VALUES ('simulin_name', OLD.simulin_id);
 END;

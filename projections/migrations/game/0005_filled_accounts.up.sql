@@ -2,5 +2,7 @@
 CREATE TABLE filled_accounts (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   accounts_id TEXT NOT NULL,
-  change_number INTEGER NOT NULL
+  change_number INTEGER NOT NULL,
+  -- Of that change; none before the first.
+  change_stamp INTEGER
 ) STRICT;

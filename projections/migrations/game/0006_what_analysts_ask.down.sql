@@ -1,3 +1,6 @@
+-- The rows are made anew by the next worker; the heads that they stood for stay.
+UPDATE projection_positions SET version = 4294967295;
+
 DROP TABLE user_activity;
 CREATE TABLE user_activity (
   user_id TEXT PRIMARY KEY NOT NULL,

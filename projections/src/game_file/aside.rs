@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection};
+use sqlx::ConnectOptions;
 
 use super::{
     APPLICATION_ID, Files, Found, INDEX, LOG, Wait, Word, beside, boot_id, with_ending, words,
 };
-use crate::database::{CORRUPT, connect_options, look_options, result_code};
+use crate::database::{CORRUPT, connect_options, look, result_code};
 use crate::feed::FileId;
 use crate::migrations::{MigrationError, Migrations};
 use crate::position::Position;
@@ -30,8 +30,8 @@ pub(crate) const DAMAGED: &str = ".damaged-";
 pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
     let mut found = beside(database, DAMAGED);
     found.retain(|path| {
-        let name = path.to_string_lossy();
-        ![LOG, INDEX].iter().any(|ending| name.ends_with(ending)) && !name.contains(GIVEN_OVER)
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ![LOG, INDEX].iter().any(|ending| name.ends_with(ending))
     });
     found
 }
@@ -46,19 +46,21 @@ pub(crate) fn set_aside(
 ) -> Result<PathBuf, MigrationError> {
     let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
     let aside = with_ending(database, &format!("{kind}{at}"));
-    for ending in endings {
-        let (from, to) = (with_ending(database, ending), with_ending(&aside, ending));
-        match std::fs::rename(&from, to) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(MigrationError::Io { path: from, source });
-            }
-            _ => {}
-        }
+    // First all get the new names and then lose the old ones: whoever is killed between leaves a whole one.
+    let names = endings.iter().map(|end| (with_ending(database, end), with_ending(&aside, end)));
+    let names: Vec<(PathBuf, PathBuf)> = names.filter(|(from, _)| from.exists()).collect();
+    let failed = |path: &Path, source| MigrationError::Io { path: path.to_owned(), source };
+    for (from, to) in &names {
+        std::fs::hard_link(from, to).map_err(|source| failed(from, source))?;
+    }
+    for (from, _) in &names {
+        std::fs::remove_file(from).map_err(|source| failed(from, source))?;
     }
     Ok(aside)
 }
 
-/// All files of a database. The log goes last: beside another database it would be taken for that one's.
+/// All files of a database. The log loses its name first: beside another database it would be taken for that
+/// one's.
 pub(crate) const WHOLE: &[&str] = &[INDEX, LOG, ""];
 
 /// Looks what processes left that did not close the file: sets aside what may be damaged.
@@ -98,7 +100,8 @@ async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'sta
     if let Some(Wait { reason, .. }) = &word.given_up {
         return Some((reason.clone(), WHOLE));
     }
-    if now.log.is_some() && now.log != word.files.log {
+    let log = std::fs::metadata(with_ending(database, LOG));
+    if now.log != word.files.log && log.is_ok_and(|log| log.len() > 0) {
         let reason = "its log is another than the one that was written last".to_owned();
         return Some((reason, WHOLE));
     }
@@ -142,13 +145,10 @@ async fn unusable(
 ) -> Result<Option<String>, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: database.to_owned(), source };
     let id = async {
-        let mut connection = look_options(database).connect().await?;
-        let id: i64 =
-            sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
         // The schema is read with it: a file that was cut shows itself.
-        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(id)
+        let mut looked = look(database).await?;
+        let id = sqlx::query_scalar("PRAGMA application_id");
+        id.fetch_one(&mut looked.connection).await
     };
     match id.await {
         Ok(APPLICATION_ID) => {

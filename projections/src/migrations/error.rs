@@ -39,6 +39,17 @@ pub enum MigrationError {
         /// What is in it.
         holds: String,
     },
+    /// A file that was set aside, or kept before a migration, cannot be read: it might tell of lost events.
+    #[error(
+        "`{}` cannot be read, and might tell of lost events; once you know that the ledger is whole, move it away",
+        path.display()
+    )]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
     /// The read models in the file are of another ledger.
     #[error("the read models in `{}` are of ledger {holds}, not of {given}", path.display())]
     AnotherLedger {

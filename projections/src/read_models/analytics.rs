@@ -172,6 +172,10 @@ impl Batch {
         if user.steps == step {
             user.steps += 1;
             let cohort = user.registered_day.unwrap_or(day);
+            // Steps that nobody of a day reached stand there as zero.
+            for later in 0..FUNNEL.len() {
+                self.steps.entry((cohort, later)).or_default();
+            }
             *self.steps.entry((cohort, step)).or_default() += 1;
         }
         Ok(())

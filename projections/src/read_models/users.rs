@@ -44,6 +44,11 @@ pub(crate) const ERASE_ALL_ACCOUNTS: &str = "UPDATE users SET email = 'erased+' 
     display_name = 'player', avatar_url = NULL, role = 'player', last_login_at = NULL \
     WHERE email <> 'erased+' || id || '@erased.invalid'";
 
+/// Puts placeholders in the place of users whose address is another's now.
+pub(crate) const ERASE_REPLACED: &str = "UPDATE users SET email = 'erased+' || id || '@erased.invalid', \
+    display_name = 'player', avatar_url = NULL, role = 'player', last_login_at = NULL \
+    WHERE email = 'filling+' || id || '@filling.invalid'";
+
 /// The table that read models share.
 pub(crate) const TABLE: &str = "users";
 

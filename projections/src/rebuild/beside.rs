@@ -265,11 +265,7 @@ pub(crate) fn remove_files(path: &Path) -> std::io::Result<()> {
 /// The files in which new tables grow, or were left by a rebuild that was killed.
 pub(crate) fn files(database: &Path) -> Vec<PathBuf> {
     let mut files = game_file::beside(database, ".rebuild-");
-    let endings = [".lock", "-wal", "-shm"];
-    files.retain(|path| {
-        let name = path.to_string_lossy();
-        !endings.iter().any(|ending| name.ends_with(ending))
-            && !name.contains(game_file::GIVEN_OVER)
-    });
+    // One that is ours has its lock beside it.
+    files.retain(|path| game_file::with_ending(path, ".lock").exists());
     files
 }

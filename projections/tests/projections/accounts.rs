@@ -142,3 +142,79 @@ async fn every_change_of_accounts_is_filled_in() {
     assert_eq!(text(email, &users[5]), format!("{}@example.org", users[5]));
     assert!(text(email, &users[1]).starts_with("erased+"), "whom these accounts do not know");
 }
+
+/// An older copy that was put back and went on has given numbers again.
+#[tokio::test]
+async fn numbers_that_were_given_again_are_told_apart() {
+    let played = Played::new(8, 3, 123);
+    let path = played.game_db("game.db");
+    drop(played.project("game.db").await);
+    let users = ids(&path, "users");
+    let file = accounts_of(&played);
+    Migrations::accounts().up(&file, None).await.unwrap();
+    let accounts = rusqlite::Connection::open(&file).unwrap();
+    for user in &users[..2] {
+        accounts.execute(USER, [user]).unwrap();
+    }
+    let older = played.path().join("older.db");
+    accounts.execute("VACUUM INTO ?1", [older.to_str().unwrap()]).unwrap();
+    accounts.execute("UPDATE users SET email = 'new' WHERE id = ?1", [&users[0]]).unwrap();
+    accounts.execute(USER, [&users[2]]).unwrap();
+    follow(&played).await;
+    drop(accounts);
+    remove(&file);
+    std::fs::rename(&older, &file).unwrap();
+    let accounts = rusqlite::Connection::open(&file).unwrap();
+    for user in &users[3..6] {
+        accounts.execute(USER, [user]).unwrap();
+    }
+    let found = follow(&played).await;
+    remove(&path);
+    same("as in these accounts", &follow(&played).await, &found).unwrap();
+}
+
+/// People who are gone from accounts do not come back from an older state of the copies, and accounts that cannot
+/// be read are not taken for a damaged `game.db`.
+#[tokio::test]
+async fn who_is_gone_stays_gone_and_damage_is_told_where_it_is() {
+    let played = Played::new(6, 3, 124);
+    let path = played.game_db("game.db");
+    drop(played.project("game.db").await);
+    let users = ids(&path, "users");
+    let file = accounts_of(&played);
+    Migrations::accounts().up(&file, None).await.unwrap();
+    let accounts = rusqlite::Connection::open(&file).unwrap();
+    for user in &users[..2] {
+        accounts.execute(USER, [user]).unwrap();
+        accounts.execute(SESSION, [user]).unwrap();
+    }
+    follow(&played).await;
+    accounts.execute("PRAGMA foreign_keys = ON", []).unwrap();
+    accounts.execute("DELETE FROM users WHERE id = ?1", [&users[0]]).unwrap();
+    Migrations::game().down(&path, Some(MigrationNumber::Ours(3))).await.unwrap();
+    Migrations::game().up(&path, None).await.unwrap();
+    let found = follow(&played).await;
+    let left: i64 = accounts.query_row("SELECT count(*) FROM users", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 1, "deleted people stay deleted");
+    drop(accounts);
+
+    let settings =
+        || DatabaseSettings { accounts: Some(file.clone()), ..DatabaseSettings::default() };
+    let database = GameDatabase::open(&path, settings()).await.unwrap();
+    let length = std::fs::metadata(&file).unwrap().len();
+    let accounts = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    accounts.set_len(length / 2).unwrap();
+    let source = FeedSource::ledger(played.path());
+    let workers = Workers::start(&database, &all_projections(), &source);
+    let started = std::time::Instant::now();
+    while daybook_projections::filling_waits(&path).is_none() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "it is told");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let waits = daybook_projections::filling_waits(&path).unwrap();
+    assert!(waits.reason.contains("accounts.db"), "{}", waits.reason);
+    workers.stop().await;
+    drop(database);
+    let tables = ["users", "sessions", "simulins", "simulin_names"];
+    same("as it was", &found, &rows_of(&path, &tables).await.unwrap()).unwrap();
+}

@@ -224,8 +224,8 @@ async fn a_position_that_is_wrong_is_forgotten_and_kept_as_disputed() {
     assert!(open(played.path(), 65, &known, false).is_err());
 
     let other = Head { seq: wrong.seq + 1, ..wrong };
-    assert_eq!(forget(database.path(), other).await.unwrap(), 0);
-    assert_eq!(forget(database.path(), wrong).await.unwrap(), 1);
+    assert_eq!(forget(database.path(), other, Some(id)).await.unwrap(), 0);
+    assert_eq!(forget(database.path(), wrong, Some(id)).await.unwrap(), 1);
     let known = known_heads(database.path(), id).await.unwrap();
     open(played.path(), 65, &known, false).unwrap();
     assert!(epochs(played.path()).is_empty(), "no epoch begins");
@@ -246,6 +246,7 @@ async fn what_a_rebuild_left_tells_too() {
     let beside = played.path().join("game.db.rebuild-seasons");
     let connection = rusqlite::Connection::open(database.path()).unwrap();
     connection.execute("VACUUM INTO ?1", [beside.to_str().unwrap()]).unwrap();
+    std::fs::write(played.path().join("game.db.rebuild-seasons.lock"), "").unwrap();
     let early = played.events()[10].head();
     connection
         .execute(
@@ -260,7 +261,7 @@ async fn what_a_rebuild_left_tells_too() {
     let rebuilt = rebuild(&database, &[named("seasons")], &mut Tail::new(played.path())).await;
     assert!(matches!(rebuilt, Err(RebuildError::Feed(FeedError::Lost { .. }))), "{rebuilt:?}");
     assert!(beside.exists());
-    assert_eq!(forget(database.path(), lost).await.unwrap(), 3);
+    assert_eq!(forget(database.path(), lost, Some(id)).await.unwrap(), 3);
     assert!(!beside.exists());
     rebuild(&database, &[named("seasons")], &mut Tail::new(played.path())).await.unwrap();
 }
@@ -314,6 +315,8 @@ async fn another_ledgers_file_is_refused_until_it_is_given_over() {
     let (path, from) = (database.path().to_owned(), database.path().to_owned());
     drop((database, connection));
     assert_eq!(give_over(&path, given).await.unwrap(), None);
+    // A file of the other's beside is no reason to give this one over.
+    std::fs::copy(&path, path.with_extension("db.damaged-20260101T000000000000Z")).unwrap();
     let aside = give_over(&path, holds).await.unwrap().unwrap();
     let database = GameDatabase::open(&path, DatabaseSettings::default()).await.unwrap();
     catch_up(&database, &other).await.unwrap();
@@ -380,4 +383,95 @@ async fn a_lost_head_is_told_apart_over_the_bus() {
     }
     same("accepted", &all_rows(fresh.path()).await, &all_rows(database.path()).await).unwrap();
     relay.stop().await;
+}
+
+/// Tables that a migration took away and brought back are made anew, and the heads that they stood for stay.
+#[tokio::test]
+async fn a_migration_down_and_up_leaves_no_table_empty_and_no_head_lost() {
+    let played = Played::new(5, 3, 72);
+    let (database, _) = played.project("game.db").await;
+    let (expected, path) = (all_rows(database.path()).await, database.path().to_owned());
+    drop(database);
+    let (lost, id) = (head(played.path()), ledger_id(played.path()));
+    for number in [5, 3] {
+        let ours = daybook_projections::Migrations::game();
+        let until = Some(daybook_projections::MigrationNumber::Ours(number));
+        ours.down(&path, until).await.unwrap();
+        let known = known_heads(&path, id).await.unwrap();
+        assert!(known.iter().any(|known| known.head == lost), "as it is");
+        assert!(status(&path, &all_projections(), played.path()).await.is_ok());
+        ours.up(&path, None).await.unwrap();
+        let database = played.database("game.db").await;
+        catch_up(&database, &played).await.unwrap();
+        same("down and up", &expected, &all_rows(&path).await).unwrap();
+    }
+    // Also where the positions' own table went: the copy from before tells.
+    let ours = daybook_projections::Migrations::game();
+    ours.down(&path, Some(daybook_projections::MigrationNumber::Ours(1))).await.unwrap();
+    let known = known_heads(&path, id).await.unwrap();
+    assert!(known.iter().any(|known| known.head == lost && known.source.contains("backups")));
+}
+
+/// What cannot be read of what was set aside is not taken for silence.
+#[tokio::test]
+async fn a_file_that_was_set_aside_is_a_witness() {
+    let played = Played::new(5, 3, 73);
+    let (database, _) = played.project("game.db").await;
+    let (path, id) = (database.path().to_owned(), ledger_id(played.path()));
+    let lost = head(played.path());
+    drop(database);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF; DROP TABLE bets").unwrap();
+    drop(connection);
+    cut(played.path(), 3);
+    let database = played.database("game.db").await;
+    let aside = database.set_aside().unwrap().path.clone();
+    catch_up(&database, &played).await.unwrap();
+    let known = known_heads(&path, id).await.unwrap();
+    assert!(known.iter().any(|known| known.head == lost), "it tells still");
+    assert!(matches!(open(played.path(), 73, &known, false), Err(OpenError::Behind { .. })));
+    let file = std::fs::OpenOptions::new().write(true).open(&aside).unwrap();
+    file.set_len(10_000).unwrap();
+    let refused = known_heads(&path, id).await.unwrap_err();
+    assert!(matches!(refused, MigrationError::Unread { .. }), "{refused}");
+}
+
+/// Somebody else's files are refused as they lie, and files that are only called like ours stay.
+#[tokio::test]
+async fn foreign_files_are_left_as_they_are() {
+    let played = Played::new(3, 2, 74);
+    let path = played.game_db("game.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE mine (x); CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY)",
+        )
+        .unwrap();
+    drop(connection);
+    let before = std::fs::read(&path).unwrap();
+    let ours = daybook_projections::Migrations::game();
+    for refused in [
+        GameDatabase::open(&path, DatabaseSettings::default()).await.unwrap_err(),
+        ours.up(&path, None).await.unwrap_err(),
+        ours.down(&path, None).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, MigrationError::Foreign { .. }), "{refused}");
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "its journal too");
+    assert!(!played.game_db("game.db.lock").exists());
+    std::fs::remove_file(&path).unwrap();
+    for name in ["game.db.open-notes.txt", "game.db.rebuild-of-monday"] {
+        std::fs::write(played.game_db(name), "notes").unwrap();
+    }
+    std::fs::create_dir(played.game_db("game.db.open-directory")).unwrap();
+    drop(played.project("game.db").await);
+    let head = head(played.path());
+    assert_eq!(forget(&path, head, None).await.unwrap(), 3);
+    for name in ["game.db.open-notes.txt", "game.db.rebuild-of-monday", "game.db.open-directory"] {
+        assert!(played.game_db(name).exists(), "{name}");
+    }
+    // What is no file is told at once.
+    let pipe = played.game_db("pipe.db");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(known_heads(&pipe, ledger_id(played.path())).await.is_err());
 }

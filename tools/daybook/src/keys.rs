@@ -130,7 +130,16 @@ fn of_read_models(
         return Err(MigrationError::Missing { path: game_db.to_owned() }.into());
     }
     let ledger_id = Reader::open(data)?.genesis().ledger_id;
-    let heads = crate::runtime()?.block_on(known_heads(game_db, ledger_id));
+    let mut files = vec![game_db.to_owned()];
+    // Another file that is named does not silence the one in its usual place.
+    files.extend(crate::arguments::game_db_path(data).ok().filter(|usual| usual != game_db));
+    let heads = crate::runtime()?.block_on(async {
+        let mut heads = Vec::new();
+        for file in &files {
+            heads.extend(known_heads(file, ledger_id).await?);
+        }
+        Ok::<_, MigrationError>(heads)
+    });
     heads.context("the read models' positions cannot be read")
 }
 

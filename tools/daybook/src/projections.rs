@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::Reader;
+use daybook_ledger::{KnownHead, Reader, Standing};
 use daybook_projections::{
-    DatabaseSettings, FeedSource, GameDatabase, Projection, ProjectionState, ProjectionStatus,
-    SetAside, Wait, Workers, all_projections, filling_waits, forget, give_over, known_heads,
-    rebuild, status,
+    DatabaseSettings, FeedSource, GameDatabase, MigrationError, Projection, ProjectionState,
+    ProjectionStatus, SetAside, Wait, Workers, all_projections, filling_waits, forget, give_over,
+    known_heads, rebuild, status,
 };
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 struct StatusJson {
     projections: Vec<ProjectionJson>,
     accounts_wait: Option<WaitJson>,
+    /// Heads that files beside tell of and that the ledger lacks.
+    lost_heads: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -100,13 +102,18 @@ fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<F
 
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
+    if let Ok(reader) = Reader::open(&common.data.data) {
+        // Refused before anything of it, or of the people in it, is touched.
+        known_heads(&path, reader.genesis().ledger_id).await?;
+    }
     let migrations = common.migrations.clone();
     let accounts = Some(common.data.data.join("accounts.db"));
     let settings = DatabaseSettings { migrations, accounts, ..DatabaseSettings::default() };
     let database = GameDatabase::open(&path, settings).await?;
     if let Some(SetAside { path, reason }) = database.set_aside() {
         note(&format!(
-            "the file of the read models was set aside as `{}`: {reason}; nothing is lost, and you may remove it",
+            "the file of the read models was set aside as `{}`: {reason}; the tables are made anew. Look at it \
+             before you remove it: its positions may tell of lost events, and tables of your own are in it alone",
             path.display()
         ));
     }
@@ -125,13 +132,18 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     let stands_still =
         |status: &ProjectionStatus| status.state.needs_operator() || status.waits.is_some();
     let filling = filling_waits(&path);
-    let outcome = match filling.is_some() || all.iter().any(stands_still) {
+    let lost = lost_witnesses(&path, &common.data.data).await;
+    let outcome = match filling.is_some() || !lost.is_empty() || all.iter().any(stands_still) {
         true => Outcome::DoesNotHold,
         false => Outcome::Holds,
     };
     if json {
         let projections = all.into_iter().map(to_json).collect();
-        write_json(&StatusJson { projections, accounts_wait: filling.map(wait_json) })?;
+        write_json(&StatusJson {
+            projections,
+            accounts_wait: filling.map(wait_json),
+            lost_heads: lost,
+        })?;
         return Ok(outcome);
     }
     let explained = |status: &ProjectionStatus| {
@@ -140,6 +152,7 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     };
     let mut notes: Vec<String> = all.iter().flat_map(explained).flatten().collect();
     notes.extend(filling.map(|wait| waiting("the filling from accounts.db", &wait)));
+    notes.extend(lost.iter().map(|lost| format!("the ledger lacks {lost}: {SEE_TO_IT}")));
     let rows = all.into_iter().map(|status| {
         vec![
             status.name.to_owned(),
@@ -232,9 +245,16 @@ async fn forget_positions(
     }
     let told = match (arguments.position, arguments.ledger) {
         (Some(head), _) => {
+            let reader = Reader::open(&common.data.data).ok();
+            if let Some(reader) = &reader
+                && reader.has(head)?
+            {
+                bail!("the ledger has {head}: there is nothing to forget");
+            }
             // Opened first: a migration may be due, and what another process left is seen to.
             let database = open(common).await?;
-            let forgotten = forget(database.path(), head).await?;
+            let ledger_id = reader.map(|reader| reader.genesis().ledger_id);
+            let forgotten = forget(database.path(), head, ledger_id).await?;
             if forgotten == 0 {
                 bail!("no position is {head}; `daybook projections status` shows them");
             }
@@ -266,6 +286,22 @@ async fn forget_positions(
         ))?,
     }
     Ok(Outcome::Holds)
+}
+
+/// What tells of events that the ledger lacks, what was set aside or kept before a migration included; also that
+/// this cannot be looked at.
+async fn lost_witnesses(path: &Path, data: &Path) -> Vec<String> {
+    let Ok(reader) = Reader::open(data) else { return Vec::new() };
+    let known = match known_heads(path, reader.genesis().ledger_id).await {
+        Ok(known) => known,
+        // Which ledger it is of is told by each projection.
+        Err(MigrationError::AnotherLedger { .. }) => return Vec::new(),
+        Err(error) => return vec![format!("what cannot be looked at ({error})")],
+    };
+    let is_lost = |known: &KnownHead| {
+        matches!(reader.standing(known.head, known.epoch), Ok(Standing::Lost { .. }))
+    };
+    known.iter().filter(|known| is_lost(known)).map(ToString::to_string).collect()
 }
 
 fn wait_json(Wait { reason, since }: Wait) -> WaitJson {
@@ -349,10 +385,6 @@ async fn follow(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Re
     let mut stop = stop_on_signal()?;
     let source = source(common, feed)?;
     let database = open(common).await?;
-    if let FeedSource::Ledger { data_dir } = &source {
-        // Refused at once; where another ledger comes later, the workers stop.
-        known_heads(database.path(), Reader::open(data_dir)?.genesis().ledger_id).await?;
-    }
     note(&format!("keeping the read models in `{}`", database.path().display()));
     let mut workers = Workers::start(&database, &all_projections(), &source);
     tokio::select! {

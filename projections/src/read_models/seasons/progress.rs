@@ -379,6 +379,9 @@ impl SeasonRows {
 
     fn move_coins(&mut self, at: &At<'_>, (day_number, kind): (u8, CoinKind), amount: i64) {
         let (season_id, moved_at) = (at.season_id, at.seconds());
+        if amount == 0 {
+            return;
+        }
         self.coins.push(CoinRow { season_id, day_number, kind, amount, moved_at });
     }
 

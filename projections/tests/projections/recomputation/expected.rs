@@ -6,6 +6,9 @@ use daybook_schema::{LedgerIdentity, Period, SeasonId, UserId};
 
 use super::{Fold, day_text, first_day, or_null, phase};
 
+const FUNNEL: [&str; 5] =
+    ["registered", "first_season", "first_bet", "first_week", "completed_season"];
+
 impl Fold {
     pub(super) fn seasons(&self) -> BTreeSet<String> {
         let rows = self.seasons.iter().map(|(id, it)| {
@@ -145,6 +148,9 @@ impl Fold {
         for (user, reached) in &self.steps {
             for (step, name) in reached.iter().enumerate() {
                 *steps.entry((self.registered[user], step + 1, name)).or_default() += 1;
+                for (later, name) in FUNNEL.iter().enumerate() {
+                    steps.entry((self.registered[user], later + 1, name)).or_default();
+                }
             }
         }
         let active = active.iter().map(|(day, users)| format!("{}|{users}", day_text(*day)));
