@@ -145,7 +145,17 @@ impl Unmoved {
 /// How far accounts were filled in: which accounts, the newest change and its stamp.
 type Mark = (String, i64, Option<i64>);
 
-/// What changed in accounts, up to a number: rows, and the ids of those that are gone, as JSON arrays.
+/// Rows, and the ids of those that are gone, as JSON arrays.
+struct ChangedRows {
+    users: String,
+    users_gone: String,
+    sessions: String,
+    sessions_gone: String,
+    names: String,
+    names_gone: String,
+}
+
+/// What changed in accounts, up to a number.
 struct Changes {
     accounts_id: String,
     number: i64,
@@ -153,12 +163,7 @@ struct Changes {
     /// Whether it is from the beginning: what was filled in before is other accounts', or newer than these.
     is_anew: bool,
     is_more: bool,
-    users: String,
-    users_gone: String,
-    sessions: String,
-    sessions_gone: String,
-    names: String,
-    names_gone: String,
+    rows: ChangedRows,
 }
 
 /// Why accounts are not filled in for now, and since when, as the process says that does it.
@@ -262,6 +267,24 @@ async fn changes_after(
     let number = number_at(&mut moment, after, CHANGES_MAX).await?;
     let stamp: Option<i64> =
         sqlx::query_scalar(stamp_of).bind(number).fetch_optional(&mut *moment).await?;
+    let changes = Changes {
+        accounts_id,
+        number,
+        stamp,
+        is_anew: mark.is_none(),
+        is_more: number < newest,
+        rows: changed_rows(&mut moment, after, number).await?,
+    };
+    moment.commit().await?;
+    Ok(Some(changes))
+}
+
+/// What changed after a number, up to another one.
+async fn changed_rows(
+    moment: &mut SqliteConnection,
+    after: i64,
+    number: i64,
+) -> Result<ChangedRows, sqlx::Error> {
     let changed = |kind: &str| {
         format!(
             "(SELECT id FROM changes WHERE kind = '{kind}' AND number > {after} AND number <= {number})"
@@ -274,37 +297,21 @@ async fn changes_after(
         )
     };
     let (users, sessions, names) = (changed("user"), changed("session"), changed("simulin_name"));
-    let changes = Changes {
-        // A session's user must be there, though it changed later.
-        users: text(
-            &mut moment,
-            format!(
-                "SELECT {USERS_AS_JSON} FROM users WHERE id IN {users} \
-                 OR id IN (SELECT user_id FROM sessions WHERE id IN {sessions})"
-            ),
-        )
-        .await?,
-        users_gone: text(&mut moment, gone("user", "users", "id")).await?,
-        sessions: text(
-            &mut moment,
-            format!("SELECT {SESSIONS_AS_JSON} FROM sessions WHERE id IN {sessions}"),
-        )
-        .await?,
-        sessions_gone: text(&mut moment, gone("session", "sessions", "id")).await?,
-        names: text(
-            &mut moment,
-            format!("SELECT {NAMES_AS_JSON} FROM simulin_names WHERE simulin_id IN {names}"),
-        )
-        .await?,
-        names_gone: text(&mut moment, gone("simulin_name", "simulin_names", "simulin_id")).await?,
-        accounts_id,
-        number,
-        stamp,
-        is_anew: mark.is_none(),
-        is_more: number < newest,
-    };
-    moment.commit().await?;
-    Ok(Some(changes))
+    // A session's user must be there, though it changed later.
+    let users = format!(
+        "SELECT {USERS_AS_JSON} FROM users WHERE id IN {users} \
+         OR id IN (SELECT user_id FROM sessions WHERE id IN {sessions})"
+    );
+    let sessions = format!("SELECT {SESSIONS_AS_JSON} FROM sessions WHERE id IN {sessions}");
+    let names = format!("SELECT {NAMES_AS_JSON} FROM simulin_names WHERE simulin_id IN {names}");
+    Ok(ChangedRows {
+        users: text(moment, users).await?,
+        users_gone: text(moment, gone("user", "users", "id")).await?,
+        sessions: text(moment, sessions).await?,
+        sessions_gone: text(moment, gone("session", "sessions", "id")).await?,
+        names: text(moment, names).await?,
+        names_gone: text(moment, gone("simulin_name", "simulin_names", "simulin_id")).await?,
+    })
 }
 
 async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sqlx::Error> {
@@ -318,54 +325,7 @@ async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sql
             sqlx::query(statement).execute(&mut *live).await?;
         }
     }
-    // Addresses may have gone from one to another: whoever has one that is another's now gets his own when his
-    // change is filled in.
-    let steps = [
-        (
-            "UPDATE users SET email = 'filling+' || id || '@filling.invalid' WHERE id IN \
-             (SELECT value->>'id' FROM json_each(?1)) OR email IN (SELECT value->>'email' FROM json_each(?1))",
-            "",
-            &changes.users,
-        ),
-        (
-            INSERT_USERS,
-            " (id) DO UPDATE SET email = excluded.email, display_name = excluded.display_name, \
-             avatar_url = excluded.avatar_url, role = excluded.role, \
-             last_login_at = excluded.last_login_at",
-            &changes.users,
-        ),
-        (users::ERASE_ACCOUNTS, "", &changes.users_gone),
-        (
-            INSERT_SESSIONS,
-            " (id) DO UPDATE SET user_id = excluded.user_id, expires_at = excluded.expires_at, \
-             created_at = excluded.created_at, user_agent = excluded.user_agent, \
-             ip_address = excluded.ip_address",
-            &changes.sessions,
-        ),
-        (
-            "DELETE FROM sessions WHERE id IN (SELECT value FROM json_each(?1))",
-            "",
-            &changes.sessions_gone,
-        ),
-        (INSERT_NAMES, " (simulin_id) DO UPDATE SET name = excluded.name", &changes.names),
-        (
-            "UPDATE simulins SET name = named.value->>'name' FROM json_each(?1) AS named \
-             WHERE simulins.id = named.value->>'simulin_id'",
-            "",
-            &changes.names,
-        ),
-        (
-            "DELETE FROM simulin_names WHERE simulin_id IN (SELECT value FROM json_each(?1))",
-            "",
-            &changes.names_gone,
-        ),
-        (
-            "UPDATE simulins SET name = species WHERE id IN (SELECT value FROM json_each(?1))",
-            "",
-            &changes.names_gone,
-        ),
-    ];
-    for (statement, goes_on, json) in steps {
+    for (statement, goes_on, json) in steps(&changes.rows) {
         put(live, format!("{statement}{goes_on}"), json).await?;
     }
     if !changes.is_more {
@@ -382,4 +342,55 @@ async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sql
     .execute(live)
     .await?;
     Ok(())
+}
+
+/// The statements that write changed rows: a beginning, how it goes on, and the rows.
+fn steps(rows: &ChangedRows) -> [(&'static str, &'static str, &String); 9] {
+    // Addresses may have gone from one to another: whoever has one that is another's now gets his own when his
+    // change is filled in.
+    [
+        (
+            "UPDATE users SET email = 'filling+' || id || '@filling.invalid' WHERE id IN \
+             (SELECT value->>'id' FROM json_each(?1)) OR email IN (SELECT value->>'email' FROM json_each(?1))",
+            "",
+            &rows.users,
+        ),
+        (
+            INSERT_USERS,
+            " (id) DO UPDATE SET email = excluded.email, display_name = excluded.display_name, \
+             avatar_url = excluded.avatar_url, role = excluded.role, \
+             last_login_at = excluded.last_login_at",
+            &rows.users,
+        ),
+        (users::ERASE_ACCOUNTS, "", &rows.users_gone),
+        (
+            INSERT_SESSIONS,
+            " (id) DO UPDATE SET user_id = excluded.user_id, expires_at = excluded.expires_at, \
+             created_at = excluded.created_at, user_agent = excluded.user_agent, \
+             ip_address = excluded.ip_address",
+            &rows.sessions,
+        ),
+        (
+            "DELETE FROM sessions WHERE id IN (SELECT value FROM json_each(?1))",
+            "",
+            &rows.sessions_gone,
+        ),
+        (INSERT_NAMES, " (simulin_id) DO UPDATE SET name = excluded.name", &rows.names),
+        (
+            "UPDATE simulins SET name = named.value->>'name' FROM json_each(?1) AS named \
+             WHERE simulins.id = named.value->>'simulin_id'",
+            "",
+            &rows.names,
+        ),
+        (
+            "DELETE FROM simulin_names WHERE simulin_id IN (SELECT value FROM json_each(?1))",
+            "",
+            &rows.names_gone,
+        ),
+        (
+            "UPDATE simulins SET name = species WHERE id IN (SELECT value FROM json_each(?1))",
+            "",
+            &rows.names_gone,
+        ),
+    ]
 }

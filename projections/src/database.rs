@@ -144,7 +144,11 @@ impl GameDatabase {
         // Where it really lies: SQLite keeps the log there.
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let path = real.as_path();
-        refuse_foreign_file(path).await?;
+        match refuse_foreign_file(path).await {
+            // It is ours, and set aside.
+            Err(MigrationError::Dropped { .. }) => {}
+            other => other?,
+        }
         let lock = OpeningLock::take(path).await?;
         let set_aside = match game_file::settle(path).await? {
             Some(aside) => Some(aside),
@@ -199,12 +203,18 @@ impl GameDatabase {
         self.file.check()?;
         match result_code(error) {
             Some(CORRUPT | NOT_A_DATABASE) => Err(self.file.give_up(error.to_string())),
-            Some(GENERIC) => match self.migrations.missing_table(&self.path).await {
-                Ok(Some(table)) => {
-                    Err(self.file.give_up(format!("its table `{table}` was dropped from outside")))
-                }
-                _ => Ok(()),
-            },
+            Some(GENERIC) => self.check_tables().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the file up where a table is gone that a migration made.
+    pub(crate) async fn check_tables(&self) -> Result<(), FileLost> {
+        match self.migrations.missing_table(&self.path).await {
+            Ok(Some(table)) => {
+                Err(self.file.give_up(format!("its table `{table}` was dropped from outside")))
+            }
+            // What cannot be looked at now is met by whoever needs it.
             _ => Ok(()),
         }
     }

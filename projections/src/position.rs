@@ -310,8 +310,11 @@ async fn look_at(path: &Path) -> Result<Option<Look>, MigrationError> {
         return Ok(None);
     }
     let mut looked = look(path).await.map_err(failed)?;
-    refuse_foreign(&mut looked.connection, path).await?;
-    Ok(Some(looked))
+    match refuse_foreign(&mut looked.connection, path).await {
+        // It is ours, and what is left of it tells.
+        Ok(()) | Err(MigrationError::Dropped { .. }) => Ok(Some(looked)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The positions in a table, if the file has it.

@@ -89,6 +89,8 @@ pub struct Worker {
     database: GameDatabase,
     /// The connection, and the position as it was committed.
     open: Option<(WriterConnection, Position)>,
+    /// The version of the file's schema when it was opened, or when nothing came last.
+    schema: Option<i64>,
     /// What was fetched ahead.
     fetched: Option<Fetched>,
     rate: Rate,
@@ -111,7 +113,15 @@ impl Worker {
         database: &GameDatabase,
     ) -> Self {
         let rate = Rate { since: Instant::now(), events: 0, is_told: false };
-        Self { projection, feed, database: database.clone(), open: None, fetched: None, rate }
+        Self {
+            projection,
+            feed,
+            database: database.clone(),
+            open: None,
+            schema: None,
+            fetched: None,
+            rate,
+        }
     }
 
     /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
@@ -213,6 +223,11 @@ impl Worker {
             self.database.file.check()?;
             let name = self.projection.name();
             let committed = Position::load(&mut connection, name).await?;
+            let schema = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection);
+            let schema: i64 = schema.await?;
+            if self.schema.replace(schema).is_some_and(|known| known != schema) {
+                self.database.check_tables().await?;
+            }
             let is_same = committed.unwrap_or(Position::start(position.version)) == position;
             if is_same {
                 self.open = Some((connection, position));
@@ -242,6 +257,8 @@ impl Worker {
         loop {
             let mut connection = self.database.connect_writer().await?;
             rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
+            let schema = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection);
+            self.schema = Some(schema.await?);
             // Both as they are at one moment: somebody else may be about to commit the first rows.
             let mut reading = connection.begin().await?;
             let position = Position::load(&mut reading, name).await?;

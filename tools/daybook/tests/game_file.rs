@@ -95,7 +95,7 @@ fn ended(process: &mut Process, what: &str) -> i32 {
 /// What is done to the files under a process that keeps them.
 type Damage = fn(&Kept);
 
-const DAMAGES: [(&str, Damage); 6] = [
+const DAMAGES: [(&str, Damage); 8] = [
     ("removed", |kept| std::fs::remove_file(kept.game_db()).unwrap()),
     ("all removed", |kept| {
         for ending in ["", "-wal", "-shm"] {
@@ -117,6 +117,26 @@ const DAMAGES: [(&str, Damage); 6] = [
         std::fs::rename(other, kept.game_db()).unwrap();
     }),
     ("moved away", |kept| std::fs::rename(kept.game_db(), kept.beside(".elsewhere")).unwrap()),
+    ("a table dropped that nobody reads now", |kept| {
+        let connection = rusqlite::Connection::open(kept.game_db()).unwrap();
+        connection.execute_batch("DROP TABLE season_coins").unwrap();
+    }),
+    ("all tables dropped but not the views", |kept| {
+        let connection = rusqlite::Connection::open(kept.game_db()).unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        let tables: Vec<String> = connection
+            .prepare(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+            )
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        for table in tables {
+            connection.execute(&format!("DROP TABLE {table}"), []).unwrap();
+        }
+    }),
     ("its tables dropped", |kept| {
         let connection = rusqlite::Connection::open(kept.game_db()).unwrap();
         connection
