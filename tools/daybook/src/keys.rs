@@ -7,7 +7,7 @@ use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
 use daybook_projections::{MigrationError, known_heads};
 use daybook_schema::{Command, KeyId};
-use daybook_simulator::{Keyring, State};
+use daybook_simulator::{Keyring, Season, State};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -32,6 +32,8 @@ struct RotationJson {
     key_id: KeyId,
     compromised: bool,
     seasons_expired: usize,
+    /// In play under a key that the directory lacks: they cannot be advanced any more.
+    seasons_under_lost_keys: usize,
     commitments_renewed: usize,
     head_seq: u64,
     head_hash: String,
@@ -188,17 +190,31 @@ fn rotate(
         .context("the rotation was refused")?;
     // Those too that an interrupted rotation left.
     let withdrawn = ledger.withdraw_outdated()?;
+    let lost = ledger
+        .query(move |state| {
+            let under_lost = |season: &&Season| !keyring.contains(&season.key_id);
+            state.seasons.values().filter(under_lost).count()
+        })?
+        .wait()?;
     let head = ledger.close()?;
     let report = RotationJson {
         key_id,
         compromised,
         seasons_expired: withdrawn.seasons_expired,
+        seasons_under_lost_keys: lost,
         commitments_renewed: withdrawn.commitments_renewed,
         head_seq: head.seq,
         head_hash: head.hash.to_string(),
     };
     if common.json.json {
         return write_json(&report);
+    }
+    if lost > 0 {
+        note(&format!(
+            "{} seasons are in play under a season key that is not in the keys directory: they cannot be advanced, \
+             and end when they are abandoned or idle for 30 days; put the key back, or end them with --compromised",
+            grouped(lost as u64)
+        ));
     }
     write_line(&format!(
         "season key   {key_id} is in force\nexpired      {} seasons\nrenewed      {} commitments\nhead         {head}",

@@ -370,6 +370,37 @@ fn keys_are_made_listed_and_rotated() {
     expect_refusal(&daybook(&["keys", "list", "--keys", "/nowhere/at/all"]), "keys init");
 }
 
+/// Seasons that are in play under a key that is gone are told of: nothing else would say that they stand still.
+#[test]
+fn a_rotation_tells_of_seasons_under_lost_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    demo(&data, "7");
+    // Half of the demo, so that seasons are in play, and nothing that tells of the rest.
+    let connection = rusqlite::Connection::open(data.join("ledger.db")).unwrap();
+    let guards = daybook_schema::LEDGER_SQL.split_once("CREATE TRIGGER").unwrap().1;
+    connection
+        .execute_batch(&format!(
+            "DROP TRIGGER events_refuse_update; DROP TRIGGER events_refuse_delete; \
+             DROP TRIGGER genesis_refuse_update; DROP TRIGGER genesis_refuse_delete; \
+             DELETE FROM events WHERE seq >= (SELECT min(seq) FROM events \
+             WHERE length(command) = 34 AND seq > (SELECT max(seq) / 2 FROM events)); \
+             CREATE TRIGGER{guards}"
+        ))
+        .unwrap();
+    drop(connection);
+    std::fs::remove_dir_all(data.join("snapshots")).unwrap();
+    std::fs::remove_file(data.join("game.db")).unwrap();
+    let (data, own) = (data.to_str().unwrap(), directory.path().join("own"));
+    let own = own.to_str().unwrap();
+    assert!(daybook(&["keys", "init", "--keys", own]).status.success());
+    let rotated = daybook(&["keys", "rotate", "--keys", own, "--json", "--data", data]);
+    let told = json(&rotated);
+    assert!(told["seasons_under_lost_keys"].as_u64().unwrap() > 0, "{told}");
+    let text = stderr(&daybook(&["keys", "rotate", "--keys", own, "--data", data]));
+    assert!(text.contains("seasons are in play under a season key"), "{text}");
+}
+
 #[test]
 fn odds_prints_all_48_cells() {
     let odds = json(&daybook(&["odds", "--json"]));
