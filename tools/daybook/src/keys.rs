@@ -145,6 +145,26 @@ fn of_read_models(
     heads.context("the read models' positions cannot be read")
 }
 
+/// How many seasons are in play under a key that is not among these.
+fn under_lost_keys(ledger: &Ledger, keyring: Keyring) -> Result<usize> {
+    let counted = ledger.query(move |state| {
+        let is_under_lost = |season: &&Season| !keyring.contains(&season.key_id);
+        state.seasons.values().filter(is_under_lost).count()
+    });
+    Ok(counted?.wait()?)
+}
+
+/// Says that they stand still.
+fn tell_lost(lost: usize) {
+    if lost > 0 {
+        note(&format!(
+            "{} seasons are in play under a season key that is not in the keys directory: they cannot be advanced, \
+             and end when they are abandoned or idle for 30 days; put the key back, or end them with --compromised",
+            grouped(lost as u64)
+        ));
+    }
+}
+
 fn rotate(
     common: &KeysCommonArguments,
     opening: &OpeningArguments,
@@ -190,12 +210,7 @@ fn rotate(
         .context("the rotation was refused")?;
     // Those too that an interrupted rotation left.
     let withdrawn = ledger.withdraw_outdated()?;
-    let lost = ledger
-        .query(move |state| {
-            let under_lost = |season: &&Season| !keyring.contains(&season.key_id);
-            state.seasons.values().filter(under_lost).count()
-        })?
-        .wait()?;
+    let lost = under_lost_keys(&ledger, keyring)?;
     let head = ledger.close()?;
     let report = RotationJson {
         key_id,
@@ -209,13 +224,7 @@ fn rotate(
     if common.json.json {
         return write_json(&report);
     }
-    if lost > 0 {
-        note(&format!(
-            "{} seasons are in play under a season key that is not in the keys directory: they cannot be advanced, \
-             and end when they are abandoned or idle for 30 days; put the key back, or end them with --compromised",
-            grouped(lost as u64)
-        ));
-    }
+    tell_lost(lost);
     write_line(&format!(
         "season key   {key_id} is in force\nexpired      {} seasons\nrenewed      {} commitments\nhead         {head}",
         grouped(report.seasons_expired as u64),
