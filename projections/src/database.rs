@@ -168,6 +168,15 @@ impl GameDatabase {
         Ok(Self { path, settings, migrations, file, set_aside, writing, applied })
     }
 
+    /// Closes the file: where no connection of the process is left its log is folded in before this returns. For
+    /// the end of a process, after workers and readers.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub async fn close(self) -> Result<(), sqlx::Error> {
+        self.file.close().await
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

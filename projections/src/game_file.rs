@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 
 use crate::database::connect_options;
 use crate::feed::{FileId, file_id};
@@ -150,7 +150,9 @@ impl WordFile {
     fn write(&self) -> std::io::Result<()> {
         let mut bytes = serde_json::to_vec(&self.word)?;
         bytes.resize(bytes.len().max(WORD_BYTES), b' ');
-        self.file.write_all_at(&bytes, 0)
+        self.file.write_all_at(&bytes, 0)?;
+        // A longer one may have been there before.
+        self.file.set_len(bytes.len() as u64)
     }
 }
 
@@ -190,6 +192,8 @@ impl GameFile {
         if id != APPLICATION_ID {
             let set = format!("PRAGMA application_id = {APPLICATION_ID}");
             anchor.execute(AssertSqlSafe(set)).await.map_err(failed)?;
+            // Into the file itself: by that it is known for ours, whatever becomes of its log.
+            anchor.execute("PRAGMA wal_checkpoint(PASSIVE)").await.map_err(failed)?;
         }
         let files = Files::of(path);
         if files.database != before {
@@ -211,6 +215,24 @@ impl GameFile {
             word: Mutex::new(word),
             given_up: OnceLock::new(),
         })
+    }
+
+    /// Closes the file, if it is still there: its log is folded in before this returns, where no connection is
+    /// left. Dropped without this, it is closed in the background.
+    pub(crate) async fn close(&self) -> Result<(), sqlx::Error> {
+        if self.check().is_err() {
+            return Ok(());
+        }
+        let anchor = locked(&self.anchor).take();
+        if let Some(anchor) = anchor {
+            anchor.close().await?;
+        }
+        // SQLite may have removed the log; that is no loss.
+        let word = locked(&self.word).take();
+        if let Some(word) = word {
+            drop(std::fs::remove_file(&word.path));
+        }
+        Ok(())
     }
 
     /// Whether all files are still those that were opened.
@@ -276,8 +298,11 @@ impl GameFile {
 
 impl Drop for GameFile {
     fn drop(&mut self) {
-        let is_lost = self.check().is_err();
         let anchor = locked(&self.anchor).take();
+        if anchor.is_none() {
+            return;
+        }
+        let is_lost = self.check().is_err();
         let word = locked(&self.word).take();
         if is_lost {
             // Closing would fold the log into what is no longer ours. The word stays for the next start.

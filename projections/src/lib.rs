@@ -21,6 +21,7 @@ mod rebuild;
 mod rows;
 mod status;
 pub mod test_kit;
+mod witnesses;
 mod worker;
 mod workers;
 
@@ -38,7 +39,7 @@ pub use migrations::{
     ParseMigrationNumberError,
 };
 pub use notices::{Notice, NoticeHub, Watch, notices_of};
-pub use position::{Position, disputed_heads, forget, give_over, known_heads, known_ledgers};
+pub use position::Position;
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{
@@ -49,5 +50,6 @@ pub use reads::{
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlx;
 pub use status::{ProjectionState, ProjectionStatus, Stopped, status};
+pub use witnesses::{disputed_heads, forget, give_over, known_heads, known_ledgers};
 pub use worker::{Step, Worker, WorkerError};
 pub use workers::{FeedSource, Workers};

@@ -210,12 +210,7 @@ impl Migrations {
         let pending = self.list.iter().filter(|numbered| !is_applied(numbered.number));
         let pending = pending.map(|it| format!("migration {} `{}` is pending", it.number, it.name));
         findings.extend(pending);
-        let applied: Vec<&Numbered> = self
-            .list
-            .iter()
-            .filter(|numbered| applied.iter().any(|applied| applied.number == numbered.number))
-            .collect();
-        findings.extend(check::drift(database, &applied).await.map_err(failed)?);
+        findings.extend(check::drift(database, &self.those(&applied)).await.map_err(failed)?);
         Ok(findings)
     }
 
@@ -233,11 +228,14 @@ impl Migrations {
             return Ok(Some(TABLE.to_owned()));
         }
         let applied = self.known_applied(database, path).await?;
-        let is_applied = |number| applied.iter().any(|applied| applied.number == number);
-        let applied: Vec<&Numbered> =
-            self.list.iter().filter(|numbered| is_applied(numbered.number)).collect();
-        let expected = check::tables_of(&applied).await.map_err(failed)?;
+        let expected = check::tables_of(&self.those(&applied)).await.map_err(failed)?;
         Ok(expected.into_iter().find(|table| !tables.contains(table)))
+    }
+
+    /// The migrations that were applied.
+    fn those(&self, applied: &[Applied]) -> Vec<&Numbered> {
+        let is_applied = |number| applied.iter().any(|applied| applied.number == number);
+        self.list.iter().filter(|numbered| is_applied(numbered.number)).collect()
     }
 
     async fn connect(&self, path: &Path, create: bool) -> Result<SqliteConnection, MigrationError> {

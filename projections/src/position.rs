@@ -1,14 +1,8 @@
 //! How far a projection has come: committed together with its rows.
 
-use std::path::{Path, PathBuf};
-
-use daybook_ledger::{KnownHead, KnownLedger};
+use daybook_ledger::KnownHead;
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
-
-use crate::database::{Look, connect_options, look};
-use crate::migrations::{MigrationError, refuse_foreign};
-use crate::{game_file, rebuild};
+use sqlx::{Row, SqliteConnection};
 
 /// The newest event that a projection has applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +41,7 @@ impl Position {
     }
 
     /// What cannot be one was altered by hand: the rows are then taken for outdated, and made anew.
-    fn read(row: &sqlx::sqlite::SqliteRow) -> Self {
+    pub(crate) fn read(row: &sqlx::sqlite::SqliteRow) -> Self {
         Self::try_read(row).unwrap_or(Self::start(OUTDATED))
     }
 
@@ -87,7 +81,7 @@ impl Position {
     }
 
     /// A statement with the eight columns of a row bound; none before the first event.
-    fn row<'q>(
+    pub(crate) fn row<'q>(
         &self,
         statement: &'static str,
         name: &'q str,
@@ -106,7 +100,7 @@ impl Position {
     }
 
     /// The position as a head to hold a ledger to.
-    fn known_head(&self, source: String) -> KnownHead {
+    pub(crate) fn known_head(&self, source: String) -> KnownHead {
         let epoch = self.identity.map(|identity| identity.epoch);
         KnownHead { head: self.head, epoch, source }
     }
@@ -126,211 +120,5 @@ pub(crate) async fn other_ledger(
     Ok(others.iter().find_map(|other| other.parse().ok()))
 }
 
-/// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has lost events,
-/// unless that was accepted. None where there is no such file. Those that were forgotten do not count.
-///
-/// # Errors
-/// When the file cannot be read, holds something else, or is of another ledger: its silence would say that
-/// nothing was lost.
-pub async fn known_heads(
-    path: &Path,
-    ledger_id: LedgerId,
-) -> Result<Vec<KnownHead>, MigrationError> {
-    let mut heads = Vec::new();
-    for Witness { name, file, position } in witnesses(path).await? {
-        let Some(identity) = position.identity.filter(|_| position.version != OUTDATED) else {
-            continue;
-        };
-        if identity.ledger_id != ledger_id && file != path {
-            // What a damaged file was mixed with.
-            continue;
-        }
-        if identity.ledger_id != ledger_id {
-            return Err(MigrationError::AnotherLedger {
-                path: file,
-                holds: identity.ledger_id,
-                given: ledger_id,
-            });
-        }
-        let source = format!("the position of `{name}` in {}", file.display());
-        heads.push(position.known_head(source));
-    }
-    Ok(heads)
-}
-
-/// The positions of a `game.db` that an operator took for wrong, as they were forgotten.
-///
-/// # Errors
-/// As [`known_heads`].
-pub async fn disputed_heads(path: &Path) -> Result<Vec<KnownHead>, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    let Some(mut looked) = look_at(path).await? else { return Ok(Vec::new()) };
-    let disputed = table_of(&mut looked.connection, "disputed_positions").await.map_err(failed)?;
-    let heads = disputed.into_iter().map(|(name, position)| {
-        position.known_head(format!("a forgotten position of `{name}` in {}", path.display()))
-    });
-    Ok(heads.collect())
-}
-
-/// The ledgers that the read models in a `game.db` are of: where such a ledger is gone, none is made in its
-/// place unasked. None where there is no such file, and none where nothing was applied yet.
-///
-/// # Errors
-/// When the file cannot be read, or holds something else.
-pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationError> {
-    let mut ledgers = Vec::new();
-    for Witness { name, file, position } in witnesses(path).await? {
-        if let Some(LedgerIdentity { ledger_id, .. }) = position.identity {
-            let source = format!("the position of `{name}` in `{}`", file.display());
-            ledgers.push(KnownLedger { ledger_id, source });
-        }
-    }
-    Ok(ledgers)
-}
-
-/// Gives a file over to another ledger: what it holds of this one goes on under another name, whole, and the
-/// next worker makes the tables anew. Tells that name; none where nothing is of that ledger.
-///
-/// # Errors
-/// When the file cannot be read or renamed.
-pub async fn give_over(
-    path: &Path,
-    ledger_id: LedgerId,
-) -> Result<Option<PathBuf>, MigrationError> {
-    let is_of_it = |witness: &Witness| {
-        witness.position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
-    };
-    let mut meant = witnesses(path).await?;
-    meant.retain(is_of_it);
-    if !meant.iter().any(|witness| witness.file == path) {
-        return Ok(None);
-    }
-    let left = rebuild::files(path);
-    for file in left.iter().filter(|file| meant.iter().any(|witness| witness.file == **file)) {
-        game_file::set_aside(file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
-    }
-    game_file::set_aside(path, (game_file::GIVEN_OVER, game_file::WHOLE)).map(Some)
-}
-
-/// Takes positions at a head for wrong, the ledger being right without it: they are kept as disputed, and the
-/// rows that stood for them are made anew by the next worker. Tells how many.
-///
-/// # Errors
-/// When the file cannot be written.
-pub async fn forget(
-    path: &Path,
-    head: Head,
-    ledger_id: Option<LedgerId>,
-) -> Result<usize, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    let mut meant = witnesses(path).await?;
-    meant.retain(|witness| witness.position.head == head);
-    if let Some(ledger_id) = ledger_id
-        && let Some(holds) = meant.iter().find_map(|witness| {
-            let identity = witness.position.identity.filter(|known| known.ledger_id != ledger_id);
-            identity.map(|identity| identity.ledger_id)
-        })
-    {
-        let path = path.to_owned();
-        return Err(MigrationError::AnotherLedger { path, holds, given: ledger_id });
-    }
-    let mut database = connect_options(path).connect().await.map_err(failed)?;
-    let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-    for Witness { name, position, .. } in &meant {
-        let statement = "INSERT OR REPLACE INTO disputed_positions (name, version, ledger_id, seq, hash, \
-             epoch_number, epoch_nonce, recorded_at_micros, forgotten_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch())";
-        let Some(row) = position.row(statement, name) else { continue };
-        row.execute(&mut *transaction).await.map_err(failed)?;
-        sqlx::query("DELETE FROM projection_positions WHERE name = ?1 AND hash = ?2")
-            .bind(name)
-            .bind(position.head.hash.to_string())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-    }
-    transaction.commit().await.map_err(failed)?;
-    database.close().await.map_err(failed)?;
-    // What a rebuild left of that past would be gone on with.
-    let left = rebuild::files(path);
-    for Witness { file, .. } in meant.iter().filter(|witness| left.contains(&witness.file)) {
-        rebuild::remove_files(file)
-            .map_err(|source| MigrationError::Io { path: file.clone(), source })?;
-    }
-    Ok(meant.len())
-}
-
 /// No projection has this version.
-const OUTDATED: u32 = 0;
-
-/// A position and the file that it lies in.
-struct Witness {
-    name: String,
-    file: PathBuf,
-    position: Position,
-}
-
-/// All positions of a file of read models and of what rebuilds left beside it; none where there is no file.
-async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    let Some(looked) = look_at(path).await? else { return Ok(Vec::new()) };
-    let mut witnesses = witnesses_in(looked, path).await.map_err(failed)?;
-    let disputed: Vec<Head> = disputed_heads(path).await?.iter().map(|known| known.head).collect();
-    for file in game_file::damaged(path).into_iter().chain(backups(path)) {
-        let failed = |source| MigrationError::Unread { path: file.clone(), source };
-        let looked = look(&file).await.map_err(failed)?;
-        witnesses.extend(witnesses_in(looked, &file).await.map_err(failed)?);
-    }
-    for file in rebuild::files(path) {
-        // One that a worker is removing is no witness.
-        if let Ok(looked) = look(&file).await {
-            witnesses.extend(witnesses_in(looked, &file).await.unwrap_or_default());
-        }
-    }
-    witnesses.retain(|witness| !disputed.contains(&witness.position.head));
-    Ok(witnesses)
-}
-
-/// The copies that were taken before migrations.
-fn backups(path: &Path) -> Vec<PathBuf> {
-    let directory = path.parent().unwrap_or(Path::new(".")).join("backups");
-    game_file::beside(&directory.join("game"), "-")
-}
-
-async fn witnesses_in(mut looked: Look, file: &Path) -> Result<Vec<Witness>, sqlx::Error> {
-    let positions = table_of(&mut looked.connection, "projection_positions").await?;
-    let witness = |(name, position)| Witness { name, file: file.to_owned(), position };
-    Ok(positions.into_iter().map(witness).collect())
-}
-
-/// Opens a file to look at it, if it is there; refuses another's.
-async fn look_at(path: &Path) -> Result<Option<Look>, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    if !path.exists() {
-        return Ok(None);
-    }
-    let mut looked = look(path).await.map_err(failed)?;
-    match refuse_foreign(&mut looked.connection, path).await {
-        // It is ours, and what is left of it tells.
-        Ok(()) | Err(MigrationError::Dropped { .. }) => Ok(Some(looked)),
-        Err(error) => Err(error),
-    }
-}
-
-/// The positions in a table, if the file has it.
-async fn table_of(
-    database: &mut SqliteConnection,
-    table: &'static str,
-) -> Result<Vec<(String, Position)>, sqlx::Error> {
-    let is_there: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
-            .bind(table)
-            .fetch_optional(&mut *database)
-            .await?;
-    if is_there.is_none() {
-        return Ok(Vec::new());
-    }
-    let sql = AssertSqlSafe(format!("SELECT * FROM {table}"));
-    let rows = sqlx::query(sql).fetch_all(database).await?;
-    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)))).collect()
-}
+pub(crate) const OUTDATED: u32 = 0;

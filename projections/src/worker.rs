@@ -159,6 +159,11 @@ impl Worker {
                 _ = stop.changed() => break,
             }
         }
+        if let Some((connection, _)) = self.open.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(projection = name, %error, "the file of the read models was not closed");
+        }
         Ok(())
     }
 

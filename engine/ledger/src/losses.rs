@@ -1,7 +1,10 @@
 //! What became of a head that somebody knows: whoever holds a ledger to one asks here.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use daybook_schema::events::LedgerRestored;
-use daybook_schema::{Epoch, Event, EventKind, Head, Seq};
+use daybook_schema::{Epoch, Event, EventKind, Head, LedgerId, Seq};
 use rusqlite::Connection;
 
 use crate::check::check_row;
@@ -53,8 +56,8 @@ pub enum Standing {
 impl Reader {
     /// What became of a head. The genesis is one, with seq 0.
     ///
-    /// A head that the ledger lacks is looked for in every `ledger_restored`: where there is one, that takes as
-    /// long as reading the ledger.
+    /// A head that the ledger lacks is looked for in every `ledger_restored`. To find these takes as long as reading
+    /// the ledger once; a process that asks again has what came since read.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.
@@ -62,7 +65,7 @@ impl Reader {
         standing(self.connection(), head, epoch)
     }
 
-    /// The epochs of the ledger, the first one first. It reads the whole ledger.
+    /// The epochs of the ledger, the first one first; read as for [`Self::standing`].
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.
@@ -114,19 +117,46 @@ fn accepted_at(
     Ok(None)
 }
 
+/// What was found of each ledger, and up to which head it was looked through: whoever asks again and again for
+/// heads that are not there has only what came since looked through.
+static FOUND: Mutex<BTreeMap<LedgerId, Found>> = Mutex::new(BTreeMap::new());
+
+#[derive(Clone)]
+struct Found {
+    until: Head,
+    restored: Vec<(Seq, LedgerRestored)>,
+}
+
 /// Every `ledger_restored`, in order.
 fn restored_events(connection: &Connection) -> Result<Vec<(Seq, LedgerRestored)>, ReadError> {
+    let ledger_id = database::read_genesis(connection)?.map(|stored| stored.genesis.ledger_id);
+    let newest = database::newest_head(connection)?;
+    let known = ledger_id.and_then(|id| locked().get(&id).cloned());
+    // Another file may lie in the ledger's place now.
+    let is_of_it =
+        |found: &Found| database::has_head(connection, found.until).is_ok_and(|has_head| has_head);
+    let known = known.filter(is_of_it);
+    let after = known.as_ref().map_or(0, |found| found.until.seq);
+    let mut restored = known.map(|found| found.restored).unwrap_or_default();
+    let mut statement = connection.prepare_cached(
+        "SELECT seq FROM events WHERE kind = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq",
+    )?;
     let kind = EventKind::LedgerRestored.number();
-    let mut statement =
-        connection.prepare_cached("SELECT seq FROM events WHERE kind = ?1 ORDER BY seq")?;
-    let seqs = statement.query_map([kind], |row| row.get::<_, i64>(0))?;
-    let mut found = Vec::new();
+    let bounds = (kind, after.cast_signed(), newest.seq.cast_signed());
+    let seqs = statement.query_map(bounds, |row| row.get::<_, i64>(0))?;
     for seq in seqs.collect::<Result<Vec<i64>, _>>()? {
-        if let (at, Event::LedgerRestored(restored)) = read_event(connection, seq)? {
-            found.push((at, restored));
+        if let (at, Event::LedgerRestored(event)) = read_event(connection, seq)? {
+            restored.push((at, event));
         }
     }
-    Ok(found)
+    if let Some(ledger_id) = ledger_id {
+        locked().insert(ledger_id, Found { until: newest, restored: restored.clone() });
+    }
+    Ok(restored)
+}
+
+fn locked() -> MutexGuard<'static, BTreeMap<LedgerId, Found>> {
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One event, held to the hash of the one before it.

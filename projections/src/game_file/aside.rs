@@ -26,6 +26,9 @@ pub struct SetAside {
 
 /// What files that were set aside as damaged are called, before the time.
 pub(crate) const DAMAGED: &str = ".damaged-";
+/// More of them show that something is wrong beyond a file: they would fill the disk.
+const DAMAGED_MAX: usize = 8;
+
 /// Files that were set aside as damaged.
 pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
     let mut found = beside(database, DAMAGED);
@@ -44,6 +47,10 @@ pub(crate) fn set_aside(
     database: &Path,
     (kind, endings): (&str, &[&str]),
 ) -> Result<PathBuf, MigrationError> {
+    let set_aside = damaged(database).len();
+    if kind == DAMAGED && set_aside >= DAMAGED_MAX {
+        return Err(MigrationError::SetAsideTooOften { path: database.to_owned(), set_aside });
+    }
     let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
     let aside = with_ending(database, &format!("{kind}{at}"));
     // First all get the new names and then lose the old ones: whoever is killed between leaves a whole one.
@@ -51,9 +58,11 @@ pub(crate) fn set_aside(
     let names: Vec<(PathBuf, PathBuf)> = names.filter(|(from, _)| from.exists()).collect();
     let failed = |path: &Path, source| MigrationError::Io { path: path.to_owned(), source };
     for (from, to) in &names {
-        std::fs::hard_link(from, to).map_err(|source| failed(from, source))?;
+        // Where the file system has no second names, it is renamed.
+        let named = std::fs::hard_link(from, to).or_else(|_| std::fs::rename(from, to));
+        named.map_err(|source| failed(from, source))?;
     }
-    for (from, _) in &names {
+    for (from, _) in names.iter().filter(|(from, _)| from.exists()) {
         std::fs::remove_file(from).map_err(|source| failed(from, source))?;
     }
     Ok(aside)
@@ -166,13 +175,17 @@ async fn unusable(
 /// Looked for in the file itself, where SQLite cannot read it. Nobody of this process has it open.
 fn has_our_header(database: &Path) -> bool {
     let mut header = [0; 72];
-    let read = File::open(database).and_then(|file| file.read_exact_at(&mut header, 0));
+    let read = File::open(database).and_then(|file| file.read_at(&mut header, 0)).unwrap_or(0);
     let id = header.last_chunk().map(|id| i64::from(u32::from_be_bytes(*id)));
-    read.is_ok() && id == Some(APPLICATION_ID)
+    // What was cut within the header is nobody's any more.
+    let begins = header.starts_with(b"SQLite format 3\0");
+    begins && (read < header.len() || id == Some(APPLICATION_ID))
 }
 
 /// How often a lock is looked at that another process has.
 const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
+/// After so many looks it is said that it is waited for.
+const LOCK_LOOKS_UNTOLD: u32 = 200;
 
 /// Held while a file is opened: of two that start at once one makes or sets aside, and the other finds it so.
 pub(crate) struct OpeningLock {
@@ -185,10 +198,21 @@ impl OpeningLock {
         let path = with_ending(database, ".lock");
         let failed = |source| MigrationError::Io { path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        let mut looks = 0;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await,
+                Err(TryLockError::WouldBlock) => {
+                    looks += 1;
+                    if looks == LOCK_LOOKS_UNTOLD {
+                        let path = path.display().to_string();
+                        tracing::warn!(
+                            path,
+                            "another process is opening the file; it is waited for"
+                        );
+                    }
+                    tokio::time::sleep(LOCK_LOOKED_AT_EVERY).await;
+                }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }

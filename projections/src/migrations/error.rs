@@ -50,6 +50,19 @@ pub enum MigrationError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// A file was set aside as damaged again and again.
+    #[error(
+        "`{}` was set aside {set_aside} times already (`{}.damaged-…`): look at its disk and at those files, and \
+         move them away",
+        path.display(),
+        path.display()
+    )]
+    SetAsideTooOften {
+        /// The file.
+        path: PathBuf,
+        /// How often.
+        set_aside: usize,
+    },
     /// The read models in the file are of another ledger.
     #[error("the read models in `{}` are of ledger {holds}, not of {given}", path.display())]
     AnotherLedger {

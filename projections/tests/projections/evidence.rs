@@ -430,6 +430,10 @@ async fn a_file_that_was_set_aside_is_a_witness() {
     let known = known_heads(&path, id).await.unwrap();
     assert!(known.iter().any(|known| known.head == lost), "it tells still");
     assert!(matches!(open(played.path(), 73, &known, false), Err(OpenError::Behind { .. })));
+    // Also where no other was made yet, or it was removed.
+    drop(database);
+    std::fs::remove_file(&path).unwrap();
+    assert!(known_heads(&path, id).await.unwrap().iter().any(|known| known.head == lost));
     let file = std::fs::OpenOptions::new().write(true).open(&aside).unwrap();
     file.set_len(10_000).unwrap();
     let refused = known_heads(&path, id).await.unwrap_err();

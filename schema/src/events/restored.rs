@@ -94,15 +94,20 @@ impl<'de> Deserialize<'de> for LostHeads {
                 mut sequence: A,
             ) -> Result<Self::Value, A::Error> {
                 use serde::de::Error;
-                let given = sequence.size_hint().unwrap_or(0);
-                if !(1..=limits::LOST_HEADS_MAX).contains(&given) {
+                let is_allowed = |count: usize| (1..=limits::LOST_HEADS_MAX).contains(&count);
+                if let Some(given) = sequence.size_hint().filter(|given| !is_allowed(*given)) {
                     return Err(A::Error::invalid_length(given, &self));
                 }
-                let mut heads = Vec::with_capacity(given);
-                while let Some(head) = sequence.next_element()? {
+                let mut heads = Vec::new();
+                while heads.len() <= limits::LOST_HEADS_MAX
+                    && let Some(head) = sequence.next_element()?
+                {
                     heads.push(head);
                 }
-                Ok(LostHeads(heads))
+                match is_allowed(heads.len()) {
+                    true => Ok(LostHeads(heads)),
+                    false => Err(A::Error::invalid_length(heads.len(), &self)),
+                }
             }
         }
 

@@ -129,7 +129,9 @@ fn project(data: &Path, game_db: &Path) -> Result<Projected> {
         let started = Instant::now();
         Workers::catch_up(&database, &all_projections(), &FeedSource::ledger(data)).await?;
         let seconds = started.elapsed().as_secs_f64();
-        anyhow::Ok(Projected { summary: Summary::read(&database).await?, seconds })
+        let summary = Summary::read(&database).await?;
+        database.close().await?;
+        anyhow::Ok(Projected { summary, seconds })
     });
     bar.finish_and_clear();
     projected.context("the read models could not be made")

@@ -103,8 +103,11 @@ fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<F
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
     if let Ok(reader) = Reader::open(&common.data.data) {
-        // Refused before anything of it, or of the people in it, is touched.
-        known_heads(&path, reader.genesis().ledger_id).await?;
+        // Refused before anything of it, or of the people in it, is touched. What cannot be read is set aside.
+        let known = known_heads(&path, reader.genesis().ledger_id).await;
+        if let Err(error @ MigrationError::AnotherLedger { .. }) = known {
+            return Err(error.into());
+        }
     }
     let migrations = common.migrations.clone();
     let accounts = Some(common.data.data.join("accounts.db"));
@@ -392,5 +395,6 @@ async fn follow(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Re
         lost = workers.file_lost() => return Err(lost.into()),
     }
     workers.stop().await;
+    database.close().await?;
     Ok(Outcome::Holds)
 }

@@ -298,8 +298,14 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
         let mut process = made.keep();
         process.child.kill().unwrap();
     }
+    let verified = json(&run(&["verify", "--json", "--data", other.data()]));
+    let other_id = verified["ledger_id"].as_str().unwrap().to_owned();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..rounds {
+        // What was set aside has been looked at.
+        for aside in kept.named(".damaged-").into_iter().chain(kept.named(".given-over-")) {
+            std::fs::remove_file(aside).unwrap();
+        }
         let mut process = kept.keep();
         let how = random.below(3);
         if how == 1 {
@@ -317,7 +323,7 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
         );
         std::thread::sleep(Duration::from_millis(random.below(700)));
         drop(process);
-        // What is refused is another's: it is put away, as the message says.
+        // What is refused is another's: it is given over, as the message says.
         let mut refusals = 0;
         loop {
             let mut process = kept.start();
@@ -328,6 +334,12 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
                 }
                 let has_opened = kept.has_opened(&process);
                 let status = run(&["projections", "status", "--json", "--data", kept.data()]);
+                // What was set aside and cannot be read is moved away, once it was looked at, as it says.
+                if String::from_utf8_lossy(&status.stdout).contains("cannot be looked at") {
+                    kept.named(".damaged-")
+                        .iter()
+                        .for_each(|path| drop(std::fs::remove_file(path)));
+                }
                 if has_opened && status.status.success() && !status.stdout.is_empty() {
                     let all = json(&status)["projections"].as_array().unwrap().clone();
                     if all.iter().all(|projection| projection["state"] == "current") {
@@ -339,15 +351,49 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
             if is_current {
                 break;
             }
-            let told = run(&["projections", "run", "--data", kept.data()]);
             refusals += 1;
-            assert!(refusals < 4, "{what}: {told:?}");
-            if told.status.code() == Some(2) {
-                for ending in ["", "-wal", "-shm"] {
-                    drop(std::fs::remove_file(kept.beside(ending)));
-                }
-            }
+            assert!(refusals < 4, "{what}");
+            // Another ledger's file alone is refused: whatever else it is, the next start sees to it.
+            let told =
+                run(&["projections", "forget", "--ledger", &other_id, "--data", kept.data()]);
+            let known = run(&["projections", "status", "--data", kept.data()]);
+            assert!(
+                told.status.success() || !kept.game_db().exists(),
+                "{what}: {told:?} {known:?}"
+            );
         }
         same(&what, &kept.expected, &kept.found()).unwrap();
     }
+}
+
+/// A file that was cut while nothing ran is set aside by the next start, whatever is left of it; after so many that
+/// the disk itself must be at fault a start refuses, and says what to do.
+#[test]
+fn a_file_that_was_cut_is_set_aside_and_not_without_end() {
+    let kept = Kept::new(116);
+    let mut process = kept.keep();
+    let pid = process.child.id().to_string();
+    std::process::Command::new("kill").arg(pid).status().unwrap();
+    process.child.wait().unwrap();
+    for (round, length) in
+        [4_096, 10_000, 100_000, 600, 20_000, 30_000, 50_000, 70_000].into_iter().enumerate()
+    {
+        let file = std::fs::OpenOptions::new().write(true).open(kept.game_db()).unwrap();
+        file.set_len(length).unwrap();
+        let mut process = kept.keep();
+        let aside = kept.named(".damaged-");
+        let aside = aside.iter().filter(|path| !path.to_str().unwrap().contains("Z-"));
+        assert_eq!(aside.count(), round + 1, "{length} bytes");
+        let pid = process.child.id().to_string();
+        std::process::Command::new("kill").arg(pid).status().unwrap();
+        process.child.wait().unwrap();
+        assert!(!kept.beside("-wal").exists(), "a stop folds the log in");
+        same("cut", &kept.expected, &kept.found()).unwrap();
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(kept.game_db()).unwrap();
+    file.set_len(9_000).unwrap();
+    let refused = run(&["projections", "run", "--data", kept.data()]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(told.contains("was set aside 8 times already"), "{told}");
 }
