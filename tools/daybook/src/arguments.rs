@@ -200,6 +200,7 @@ Examples:
   daybook tail --follow --kind season_completed
   daybook tail --season ssn_019b8f0e-… --kind bet_placed,bet_resolved
   daybook tail --bet bet_019b8f0e-…
+  daybook tail --sql > events.sql; sqlite3 -readonly -init events.sql daybook-data/ledger.db
   duckdb -c \"SELECT kind, count(*) FROM 'events.jsonl' GROUP BY kind\"   (daybook tail > events.jsonl)")]
 pub(crate) struct TailArguments {
     #[command(flatten)]
@@ -229,6 +230,9 @@ pub(crate) struct TailArguments {
     /// Only events of this user, season or ledger
     #[arg(long, env = "DAYBOOK_STREAM", value_name = "ID", value_parser = parse_stream)]
     pub(crate) stream: Option<StreamId>,
+    /// Print no event, but SQL: it makes a view of the events with names and fields, for sqlite3
+    #[arg(long, exclusive = true)]
+    pub(crate) sql: bool,
     #[command(flatten)]
     pub(crate) about: AboutArguments,
     #[command(flatten)]

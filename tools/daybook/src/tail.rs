@@ -14,7 +14,15 @@ use crate::arguments::{AboutArguments, TailArguments};
 use crate::event_json::EventJson;
 use crate::output::{grouped, note};
 
+/// A view of the events with names and fields, for `sqlite3` on a ledger.
+const READABLE_EVENTS: &str = include_str!("tail/readable_events.sql");
+
 pub(crate) fn run(arguments: &TailArguments) -> Result<Outcome> {
+    if arguments.sql {
+        let written = std::io::stdout().lock().write_all(READABLE_EVENTS.as_bytes());
+        written.context("stdout cannot be written")?;
+        return Ok(Outcome::Holds);
+    }
     let reader = Reader::open(&arguments.data.data)?;
     let from = match arguments.since {
         Some(since) => first_since(&reader, since)?.max(arguments.from),
