@@ -130,7 +130,7 @@ fn append(dir: &Path, seasons: usize, measured: Duration) -> Result<(f64, f64)> 
     let commands = window.commands.max(1);
     let events_per_batch = window.events * IN_FLIGHT as u64 / commands;
     let expected = before + window.events;
-    ensure!(ledger.close()?.seq == expected, "every event is in the ledger");
+    ensure!(ledger.close().wait()?.seq == expected, "every event is in the ledger");
     let raw = raw_inserts(dir, events_per_batch)?;
     println!(
         "raw SQLite {raw:>9.0} rows/s, the same rows, {events_per_batch} a transaction, synchronous=FULL"

@@ -146,7 +146,7 @@ fn flood(parent: &Path, what: &str, (count, accepted): (u32, bool)) -> Result<()
     })?;
     met.tell(&format!("beside {count} {what} ({seconds:.1} s)"));
     after(&ledger, honest, &format!("after them, {what}"))?;
-    ledger.close()?;
+    ledger.close().wait()?;
     Ok(())
 }
 
@@ -207,7 +207,7 @@ fn decisions(parent: &Path, (adoptions, count): (u32, u32)) -> Result<()> {
     cost(&ledger, "a session's start", &start, count)?;
     let repeated = start.with_id(CommandId::random());
     cost(&ledger, "a session's start, repeated", &repeated, count)?;
-    ledger.close()?;
+    ledger.close().wait()?;
     Ok(())
 }
 

@@ -213,7 +213,7 @@ async fn lag(parent: &Path, (rate, seconds): (u64, u64)) -> Result<()> {
         lag_us.max() as f64 / 1e3,
     );
     workers.stop().await;
-    tokio::task::spawn_blocking(move || ledger.close()).await??;
+    tokio::task::spawn_blocking(move || ledger.close().wait()).await??;
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn main() -> Result<()> {
     let play = Play { players, days, seed: 7 };
     let ledger = Ledger::open(Simulated::from_seed(play.seed).options(dir.path()))?;
     play.run(&ledger, &mut |_, _| {})?;
-    let events = ledger.close()?.seq;
+    let events = ledger.close().wait()?.seq;
     ensure!(Reader::open(dir.path())?.event(Seq::new(events)?).is_ok(), "the ledger is whole");
     println!("{events} events of {players} players over {days} days, synchronous=NORMAL");
 

@@ -88,7 +88,7 @@ fn play(dir: &Path, (seasons, rounds): (u32, u8)) -> Result<u64> {
         }
     }
     window.settle()?;
-    Ok(ledger.close()?.seq)
+    Ok(ledger.close().wait()?.seq)
 }
 
 /// A line of the process's own status, in KiB.
@@ -110,7 +110,7 @@ fn open_and_tell(dir: &Path) -> Result<()> {
         held / 1_024,
         most / 1_024
     );
-    ledger.close()?;
+    ledger.close().wait()?;
     Ok(())
 }
 

@@ -99,7 +99,7 @@ pub fn measure(parent: &Path, events: u64) -> Result<()> {
         limits::SNAPSHOT_EVENTS
     );
     let started = Instant::now();
-    ledger.close()?;
+    ledger.close().wait()?;
     println!("closing it, with a snapshot: {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
     Ok(())
 }

@@ -39,7 +39,7 @@ pub fn measure(parent: &Path, (subscribers, seconds): (usize, u64)) -> Result<()
             .time(Time::Source(Box::new(HurriedClock::default())));
         let ledger = Ledger::open(options)?;
         runtime.block_on(play(&ledger, dir.path(), (count, seconds)))?;
-        ledger.close()?;
+        ledger.close().wait()?;
     }
     Ok(())
 }

@@ -39,6 +39,8 @@ pub(crate) enum Applied {
 pub(crate) struct Fetched {
     pub(crate) after: Head,
     pub(crate) blocks: Vec<Block>,
+    events: usize,
+    events_max: usize,
     /// Whether there is likely to be more.
     pub(crate) is_full: bool,
 }
@@ -60,16 +62,40 @@ impl Fetched {
         after: Head,
         timeout: Duration,
     ) -> Result<Self, FeedError> {
-        let mut fetched = Self { after, blocks: Vec::new(), is_full: false };
-        let (mut wait, mut events) = (timeout, 0);
-        while !fetched.is_full {
-            let Some(block) = feed.next(fetched.last(), wait).await? else { break };
-            events += block.events.len();
-            fetched.blocks.push(block);
-            fetched.is_full = events >= events_max;
+        let mut fetched = Self { after, blocks: Vec::new(), events: 0, events_max, is_full: false };
+        let mut wait = timeout;
+        while !fetched.is_full && fetched.add(feed, wait).await? {
             wait = timeout.min(MORE);
         }
         Ok(fetched)
+    }
+
+    /// Waits for a block, and takes those that are there already.
+    pub(crate) async fn next_ready(
+        feed: &mut dyn Feed,
+        after: Head,
+        timeout: Duration,
+    ) -> Result<Self, FeedError> {
+        let events_max = limits::EVENTS_PER_APPLY_MAX;
+        let mut fetched = Self { after, blocks: Vec::new(), events: 0, events_max, is_full: false };
+        let mut wait = timeout;
+        while !fetched.is_full && fetched.add(feed, wait).await? {
+            wait = Duration::ZERO;
+        }
+        Ok(fetched)
+    }
+
+    /// Waits for one more block; tells whether one came.
+    pub(crate) async fn add(
+        &mut self,
+        feed: &mut dyn Feed,
+        timeout: Duration,
+    ) -> Result<bool, FeedError> {
+        let Some(block) = feed.next(self.last(), timeout).await? else { return Ok(false) };
+        self.events += block.events.len();
+        self.blocks.push(block);
+        self.is_full = self.events >= self.events_max;
+        Ok(true)
     }
 
     /// The newest event, or what they begin after.

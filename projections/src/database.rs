@@ -1,6 +1,5 @@
 //! `game.db`: where it is, and how it is opened.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::accounts::open_accounts;
+use crate::applied::AppliedSeqs;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside};
 use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
 
@@ -108,9 +108,6 @@ async fn make(path: &Path, migrations: &Migrations) -> Result<(), MigrationError
     migrations.require_current(path).await
 }
 
-/// The seqs up to which projections have applied the ledger, by name.
-pub(crate) type Applied = BTreeMap<&'static str, u64>;
-
 /// `game.db`, its migrations applied.
 #[derive(Clone, Debug)]
 pub struct GameDatabase {
@@ -122,8 +119,8 @@ pub struct GameDatabase {
     set_aside: Option<SetAside>,
     /// One writer at a time within the process: SQLite lets one in, and would let the others try in turn.
     pub(crate) writing: Arc<Mutex<()>>,
-    /// Told of every commit of a projection in this process.
-    pub(crate) applied: watch::Sender<Applied>,
+    /// How far the projections have come.
+    pub(crate) applied: Arc<AppliedSeqs>,
 }
 
 impl GameDatabase {
@@ -163,7 +160,7 @@ impl GameDatabase {
         }
         let file = Arc::new(GameFile::open(path).await?);
         drop(lock);
-        let (writing, applied) = (Arc::default(), watch::Sender::default());
+        let (writing, applied) = (Arc::default(), Arc::default());
         let (path, migrations) = (path.to_owned(), Arc::new(migrations));
         Ok(Self { path, settings, migrations, file, set_aside, writing, applied })
     }

@@ -155,6 +155,12 @@ pub trait Feed: Send {
             }
         })
     }
+
+    /// Whether events come one by one, the moment they are committed: then those of a few milliseconds are
+    /// gathered, unless somebody waits for them.
+    fn is_immediate(&self) -> bool {
+        false
+    }
 }
 
 /// How often a thread that waits for events looks whether anybody waits for it still.
@@ -308,17 +314,21 @@ impl Feed for Tail {
         head: Head,
         identity: LedgerIdentity,
     ) -> BoxFuture<'_, Result<Past, FeedError>> {
-        let data_dir = self.data_dir.clone();
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            // What else the process does on threads that may wait cannot hold it up.
-            std::thread::Builder::new()
-                .name("daybook-past".to_owned())
-                .spawn(move || drop(reply.send(past_in(&data_dir, head, identity))))
-                .map_err(|error| FeedError::Bus(error.to_string()))?;
-            let stopped =
-                || FeedError::Bus("the thread that looks into the ledger stopped".to_owned());
-            answer.await.map_err(|_| stopped())?
-        })
+        Box::pin(past_beside(self.data_dir.clone(), head, identity))
     }
+}
+
+/// The same on a thread of its own: what else the process does on threads that may wait cannot hold it up.
+pub(crate) async fn past_beside(
+    data_dir: PathBuf,
+    head: Head,
+    identity: LedgerIdentity,
+) -> Result<Past, FeedError> {
+    let (reply, answer) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("daybook-past".to_owned())
+        .spawn(move || drop(reply.send(past_in(&data_dir, head, identity))))
+        .map_err(|error| FeedError::Bus(error.to_string()))?;
+    let stopped = || FeedError::Bus("the thread that looks into the ledger stopped".to_owned());
+    answer.await.map_err(|_| stopped())?
 }

@@ -6,9 +6,11 @@
 //! an API asks.
 
 mod accounts;
+mod applied;
 mod applier;
 mod bus;
 mod database;
+mod engine_feed;
 mod feed;
 mod game_file;
 mod migrations;
@@ -31,6 +33,7 @@ pub use bus::{
     StreamStorage,
 };
 pub use database::{DatabaseSettings, DatabaseUrlError, GameDatabase, path_of_url};
+pub use engine_feed::EngineFeed;
 pub use feed::{Feed, FeedError, Past, Tail};
 pub use futures_util::future::BoxFuture;
 pub use game_file::{FileLost, SetAside, Wait};

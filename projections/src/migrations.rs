@@ -406,8 +406,11 @@ pub(crate) async fn refuse_foreign_file(path: &Path) -> Result<(), MigrationErro
         return Ok(());
     }
     match look(path).await {
-        Ok(mut looked) => refuse_foreign(&mut looked.connection, path).await,
         // What is malformed may be ours: whoever opens it sees to that.
+        Ok(mut looked) => match refuse_foreign(&mut looked.connection, path).await {
+            Err(error) if error.is_malformed() => Ok(()),
+            other => other,
+        },
         Err(error) if result_code(&error) == Some(CORRUPT) => Ok(()),
         Err(source) => Err(MigrationError::Sqlite { path: path.to_owned(), source }),
     }

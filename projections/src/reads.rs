@@ -9,7 +9,7 @@ use std::time::Duration;
 use daybook_schema::{SeasonId, Seq, UserId};
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
-use crate::database::{Applied, GameDatabase, look};
+use crate::database::{GameDatabase, look};
 use crate::feed::deadline;
 use crate::game_file::FileLost;
 pub use boards::{Leaderboard, LeaderboardRow};
@@ -101,34 +101,53 @@ impl Reads {
         time_limit: Duration,
     ) -> Result<StandsFor, ReadError> {
         let deadline = deadline(time_limit);
-        let mut applied = self.database.applied.subscribe();
+        let applied = &self.database.applied;
+        let stands_for = || {
+            let seq = applied.least(projections).unwrap_or(0);
+            StandsFor { seq, is_stale: seq < at_least }
+        };
+        if !stands_for().is_stale {
+            return Ok(stands_for());
+        }
+        let mut waiting = applied.wait_for(projections, at_least);
+        // It may have come to it before we waited.
+        if !stands_for().is_stale {
+            return Ok(stands_for());
+        }
+        // A worker of this process wakes those who wait; of them one looks into the file, for it may be another
+        // process that writes it.
+        let looking = tokio::select! {
+            _ = &mut waiting.reached => return Ok(stands_for()),
+            looking = applied.looking.lock() => looking,
+            () = tokio::time::sleep_until(deadline) => {
+                self.look_at_positions().await?;
+                return Ok(stands_for());
+            }
+        };
         loop {
-            let here = least(&applied.borrow_and_update(), projections);
-            if let Some(seq) = here.filter(|seq| *seq >= at_least) {
-                return Ok(StandsFor { seq, is_stale: false });
+            self.look_at_positions().await?;
+            let now = tokio::time::Instant::now();
+            if !stands_for().is_stale || now >= deadline {
+                drop(looking);
+                return Ok(stands_for());
             }
-            let seq = self.least_committed(projections).await?;
-            let is_stale = seq < at_least;
-            if !is_stale || tokio::time::Instant::now() >= deadline {
-                return Ok(StandsFor { seq, is_stale });
+            let next_look = deadline.min(now + LOOK_EVERY);
+            if tokio::time::timeout_at(next_look, &mut waiting.reached).await.is_ok() {
+                return Ok(stands_for());
             }
-            let next_look = deadline.min(tokio::time::Instant::now() + LOOK_EVERY);
-            // Woken by a worker of this process, or by the time.
-            drop(tokio::time::timeout_at(next_look, applied.changed()).await);
         }
     }
 
-    async fn least_committed(&self, projections: &[&'static str]) -> Result<u64, ReadError> {
-        let names = serde_json::Value::from(projections).to_string();
-        let (least, found): (Option<i64>, i64) = sqlx::query_as(
-            "SELECT min(seq), count(*) FROM projection_positions \
-             WHERE name IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(names)
-        .fetch_one(self.pool()?)
-        .await?;
-        let all = usize::try_from(found) == Ok(projections.len());
-        Ok(least.filter(|_| all).map_or(0, i64::unsigned_abs))
+    /// Looks how far all projections have come, and wakes those who waited for that.
+    async fn look_at_positions(&self) -> Result<(), ReadError> {
+        let positions: Vec<(String, i64)> =
+            sqlx::query_as("SELECT name, seq FROM projection_positions")
+                .fetch_all(self.pool()?)
+                .await?;
+        for (name, seq) in positions {
+            self.database.applied.advance(&name, seq.unsigned_abs());
+        }
+        Ok(())
     }
 
     /// A season with its days, bets, triggers and weeks, all of one moment, in five statements however
@@ -279,13 +298,6 @@ impl Reads {
         let rows = sqlx::query_as("SELECT * FROM bet_economics ORDER BY pot_id, bet_type, weather");
         Ok(rows.fetch_all(self.pool()?).await?)
     }
-}
-
-/// The least of some projections' seqs, if all of them are known of.
-fn least(applied: &Applied, projections: &[&'static str]) -> Option<u64> {
-    let seqs: Option<Vec<u64>> =
-        projections.iter().map(|name| applied.get(name).copied()).collect();
-    seqs?.into_iter().min()
 }
 
 async fn of_season<T>(

@@ -185,9 +185,7 @@ async fn place_all(
                 seconds,
                 "new tables are in place"
             );
-            database.applied.send_modify(|applied| {
-                applied.insert(name, position.head.seq);
-            });
+            database.applied.advance(name, position.head.seq);
             placed.push((Rebuilt { name, position, seconds }, live, beside));
         }
         growing = behind;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
+use daybook_schema::Head;
 use sqlx::Connection;
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 const RETRY_STOPPED: Duration = Duration::from_secs(10);
 /// How long a worker that catches up waits for what follows a full transaction.
 const MORE: Duration = Duration::from_millis(2);
+/// How long events are gathered that come one by one and that nobody waits for.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often the rate is written down.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -207,7 +210,7 @@ impl Worker {
         };
         let fetched = match self.fetched.take() {
             Some(fetched) if fetched.after == position.head => Ok(fetched),
-            _ => Fetched::next(self.feed.as_mut(), position.head, timeout).await,
+            _ => self.fetch(position.head, timeout).await,
         };
         let fetched = match fetched {
             Ok(fetched) => fetched,
@@ -254,6 +257,31 @@ impl Worker {
         // A position that somebody else moved is looked up again.
         self.open = position.map(|position| (connection, position));
         Ok(step)
+    }
+
+    /// Fetches what comes next. Where it comes one by one some of it is gathered, unless somebody waits for it:
+    /// a transaction for each command would slow the writer of the ledger.
+    async fn fetch(&mut self, after: Head, timeout: Duration) -> Result<Fetched, FeedError> {
+        let Self { projection, feed, database, .. } = self;
+        if !feed.is_immediate() {
+            return Fetched::next(feed.as_mut(), after, timeout).await;
+        }
+        let mut fetched = Fetched::next_ready(feed.as_mut(), after, timeout).await?;
+        let gathered_until = tokio::time::Instant::now() + GATHER;
+        while !fetched.is_full && !fetched.blocks.is_empty() {
+            let wanted = database.applied.wanted();
+            let left = gathered_until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() || database.applied.is_wanted(projection.name(), fetched.last().seq) {
+                break;
+            }
+            tokio::select! {
+                more = fetched.add(feed.as_mut(), left) => {
+                    if !more? { break }
+                }
+                () = wanted => {}
+            }
+        }
+        Ok(fetched)
     }
 
     /// Opens the database; tables of another version of the projection are made anew first.
@@ -351,9 +379,7 @@ impl Applying<'_> {
     async fn tell(&mut self, position: &Position, events: usize) -> Result<(), WorkerError> {
         let name = self.projection.name();
         self.database.file.say_applied(name, position.head.seq);
-        self.database.applied.send_modify(|applied| {
-            applied.insert(name, position.head.seq);
-        });
+        self.database.applied.advance(name, position.head.seq);
         self.rate.events += events;
         let elapsed = self.rate.since.elapsed();
         if elapsed >= RATE_INTERVAL || !self.rate.is_told {

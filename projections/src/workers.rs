@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_ledger::VerifyingKey;
+use daybook_ledger::{Ledger, VerifyingKey};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::accounts::Filler;
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
+use crate::engine_feed::EngineFeed;
 use crate::feed::{Feed, Tail};
 use crate::game_file::FileLost;
 use crate::position::Position;
@@ -23,10 +24,15 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 /// Where the workers' events come from.
 #[derive(Clone, Debug)]
 pub enum FeedSource {
-    /// The ledger's own tail.
+    /// The tail of a ledger that another process writes.
     Ledger {
         /// Its data directory.
         data_dir: PathBuf,
+    },
+    /// An engine of this process.
+    Engine {
+        /// A handle of it.
+        ledger: Ledger,
     },
     /// JetStream, filled by a relay.
     JetStream {
@@ -46,11 +52,18 @@ impl FeedSource {
         Self::Ledger { data_dir: data_dir.to_owned() }
     }
 
+    /// An engine of this process; its events come the moment they are committed.
+    #[must_use]
+    pub fn engine(ledger: &Ledger) -> Self {
+        Self::Engine { ledger: ledger.clone() }
+    }
+
     /// A feed; its name is what a server knows it by, such as the projection's.
     #[must_use]
     pub fn feed(&self, name: &str) -> Box<dyn Feed> {
         match self {
             Self::Ledger { data_dir } => Box::new(Tail::new(data_dir)),
+            Self::Engine { ledger } => Box::new(EngineFeed::new(ledger.clone())),
             Self::JetStream { settings, key, data_dir } => {
                 let feed = JetStreamFeed::new((**settings).clone(), *key, name);
                 Box::new(match data_dir {

@@ -284,7 +284,8 @@ impl ChainCheck {
         Ok(())
     }
 
-    fn advance(&mut self, stored: &StoredEvent) {
+    /// Goes on to an event that needs no check: the engine handed it over as it committed it.
+    pub(crate) fn advance(&mut self, stored: &StoredEvent) {
         let header = &stored.header;
         self.head = Head { seq: header.seq.get(), hash: stored.hash };
         self.recorded_at = header.recorded_at;

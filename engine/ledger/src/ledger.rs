@@ -1,205 +1,69 @@
-//! The engine's front: open, submit, query, subscribe, close.
+//! The engine's front: submit, query, follow, close.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use daybook_schema::{Command, CommandId, DayNumber, Head, Seq, UnixMicros, limits};
-use daybook_simulator::{NewEvent, Rejections, State};
-use tokio::sync::oneshot;
+use daybook_schema::{Command, Head, Seq, StreamId, limits};
+use daybook_simulator::State;
+use tokio::sync::{oneshot, watch};
 
+use crate::check::StreamHeads;
+use crate::closing::{Closing, Threads};
+use crate::committed_events::{CommittedEvents, Cursor};
+use crate::containment::contain;
 use crate::database::DatabaseError;
 use crate::files::lacks_room;
 use crate::lock::WriterLock;
 use crate::reader::Reader;
-
-use crate::containment::contain;
-use crate::live::Live;
-use crate::shared::{Health, Shared};
-use crate::state_thread::Request;
+use crate::status::{Health, Status, Stopped};
+use crate::submission::{Accepted, Pending, Request, Submission, SubmitError, unavailable};
 use crate::subscription::Subscription;
 
 /// How long the engine's own commands wait where others fill the queue.
 const WAIT_FOR_TURN: Duration = Duration::from_millis(5);
 
-/// A command on its way to the engine.
-#[derive(Clone, Debug)]
-pub struct Submission {
-    pub(crate) command: Command,
-    pub(crate) id: Option<CommandId>,
-    pub(crate) expected_day: Option<DayNumber>,
-    pub(crate) at: Option<UnixMicros>,
-}
-
-impl Submission {
-    /// A command without an id of its own: sent again, it is another command.
-    #[must_use]
-    pub const fn new(command: Command) -> Self {
-        Self { command, id: None, expected_day: None, at: None }
-    }
-
-    /// With the id that the client made (`Idempotency-Key`): sent again, it gets the same answer.
-    #[must_use]
-    pub fn with_id(self, id: CommandId) -> Self {
-        Self { id: Some(id), ..self }
-    }
-
-    /// For bets that are meant for this day: on another they are refused as `WRONG_DAY`, so that a copy that
-    /// comes late does not bet on the next one. The day is checked and not recorded; only
-    /// [`Command::PlaceBets`] looks at it.
-    #[must_use]
-    pub fn on_day(self, expected_day: DayNumber) -> Self {
-        Self { expected_day: Some(expected_day), ..self }
-    }
-
-    /// At a time, for a ledger that was opened with [`Time::FromSubmissions`](crate::Time::FromSubmissions).
-    #[must_use]
-    pub fn at(self, at: UnixMicros) -> Self {
-        Self { at: Some(at), ..self }
-    }
-}
-
-/// A command was applied: its events are on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// The seq of its first event.
-    pub first_seq: Seq,
-    /// Seq and hash of its last event.
-    pub head: Head,
-    /// The time of its events.
-    pub recorded_at: UnixMicros,
-    /// Its events.
-    pub events: Vec<NewEvent>,
-}
-
-/// A command was not applied.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The rules refuse it.
-    #[error("{0}")]
-    Rejected(Box<Rejections>),
-    /// Its id was used for another command.
-    #[error("this command id was used for another command")]
-    Conflict,
-    /// Its id is too old to be known, or too far ahead: certainly not applied now, though an earlier sending
-    /// may have been.
-    #[error(
-        "command id is expired: its time must lie {}at most a minute after {} ms (server time)",
-        floor.map_or(String::new(), |floor| format!("after {} ms and ", floor.millis())),
-        server_time.millis()
-    )]
-    Expired {
-        /// The server's time.
-        server_time: UnixMicros,
-        /// Ids of this time or before are refused, where there is such a time.
-        floor: Option<UnixMicros>,
-        /// The time for a new id: one that is made with it is not expired.
-        new_id_time: UnixMicros,
-    },
-    /// Too many commands are waiting; try again later.
-    #[error("too many commands are waiting, at most {} may", limits::COMMANDS_WAITING_MAX)]
-    Overloaded,
-    /// The disk is all but full: reading goes on, writing does when there is room again. The command was
-    /// certainly not applied.
-    #[error(
-        "the ledger is read-only: its disk has {free_bytes} bytes left and needs {}; make room",
-        limits::DISK_FREE_BYTES_MIN
-    )]
-    ReadOnly {
-        /// What is left.
-        free_bytes: u64,
-    },
-    /// Another program keeps `ledger.db` locked. The command was certainly not applied; play goes on by
-    /// itself when the lock is gone.
-    #[error(
-        "another program has kept ledger.db locked for {for_seconds} s: nothing is written until it lets go"
-    )]
-    Locked {
-        /// How long.
-        for_seconds: u64,
-    },
-    /// The question panicked; the engine goes on.
-    #[error("the question panicked: {reason}")]
-    Panicked {
-        /// What it panicked with.
-        reason: String,
-    },
-    /// The engine could not decide the command. It was certainly not applied.
-    #[error("the command cannot be decided: {reason}")]
-    Undecided {
-        /// Why.
-        reason: String,
-    },
-    /// The engine stopped; whether the command was applied is told by a retry with the same id.
-    #[error("ledger is unavailable: {reason}")]
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// An answer on its way: await it in async code, or [`wait`](Self::wait) for it elsewhere.
-#[derive(Debug)]
-pub struct Pending<T> {
-    receiver: oneshot::Receiver<Result<T, SubmitError>>,
-    shared: Arc<Shared>,
-}
-
-impl<T> Pending<T> {
-    /// Blocks until the answer is there. In async code await the value instead; there this panics.
-    ///
-    /// # Errors
-    /// [`SubmitError`] when the command was not applied.
-    pub fn wait(self) -> Result<T, SubmitError> {
-        let shared = self.shared;
-        self.receiver.blocking_recv().unwrap_or_else(|_| Err(unavailable(&shared)))
-    }
-}
-
-impl<T> Pending<T> {
-    /// The answer if it is there already; it is given once.
-    pub fn try_wait(&mut self) -> Option<Result<T, SubmitError>> {
-        match self.receiver.try_recv() {
-            Ok(outcome) => Some(outcome),
-            Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => Some(Err(unavailable(&self.shared))),
-        }
-    }
-}
-
-impl<T> Future for Pending<T> {
-    type Output = Result<T, SubmitError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receiver)
-            .poll(context)
-            .map(|received| received.unwrap_or_else(|_| Err(unavailable(&self.shared))))
-    }
-}
-
-pub(crate) fn unavailable(shared: &Shared) -> SubmitError {
-    let reason = shared.failure().unwrap_or_else(|| "it was closed".to_owned());
-    SubmitError::Unavailable { reason }
-}
-
 /// A ledger that this process writes: the only one that may.
-#[derive(Debug)]
+///
+/// It is a handle: clones are the same engine. The engine runs until [`close`](Self::close) or until the last
+/// handle is dropped, which waits for the same; in async code close it first.
+///
+/// # Creating what a retry must find again
+///
+/// - **A user.** Make the id once, keep it where the account is (pending), and submit
+///   [`Command::RegisterUser`]. A retry with the same id is refused as `USER_ALREADY_REGISTERED`: that is success.
+/// - **A season.** Submit [`Command::StartSeason`] with a command id that the client made and keeps. A retry with
+///   the same id gets the first answer; its `season_started` names the season. If the answer is
+///   [`SubmitError::Expired`], ask [`Reader::find_command`] whether it was applied.
+#[derive(Clone, Debug)]
 pub struct Ledger {
+    engine: Arc<Engine>,
+}
+
+#[derive(Debug)]
+struct Engine {
     data_dir: PathBuf,
-    shared: Arc<Shared>,
-    requests: Option<SyncSender<Request>>,
-    /// The state's and the writer's, which end when no request can come any more.
-    threads: Vec<JoinHandle<()>>,
-    live: Arc<Live>,
-    /// Those beside the work, which end when the ledger is closed.
-    beside: Vec<JoinHandle<()>>,
-    _lock: WriterLock,
+    status: Arc<Status>,
+    requests: SyncSender<Request>,
+    /// Requests that wait for the state thread.
+    waiting: Arc<AtomicUsize>,
+    events: Arc<CommittedEvents>,
+    closing: Arc<Closing>,
+}
+
+/// What an engine is started with.
+pub(crate) struct Started {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) status: Arc<Status>,
+    pub(crate) requests: SyncSender<Request>,
+    pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) events: Arc<CommittedEvents>,
+    pub(crate) deciding: Vec<JoinHandle<()>>,
+    pub(crate) lock: WriterLock,
 }
 
 /// What was withdrawn because its key or epoch is no longer good, and what took its place.
@@ -212,26 +76,25 @@ pub struct Withdrawn {
 }
 
 impl Ledger {
-    pub(crate) fn start(
-        (data_dir, lock): (PathBuf, WriterLock),
-        shared: Arc<Shared>,
-        (requests, threads): (SyncSender<Request>, Vec<JoinHandle<()>>),
-    ) -> Self {
-        let requests = Some(requests);
-        let live = Arc::new(Live::new(&data_dir, Arc::clone(&shared)));
-        Self { data_dir, shared, requests, threads, live, beside: Vec::new(), _lock: lock }
+    pub(crate) fn start(started: Started) -> Self {
+        let Started { data_dir, status, requests, waiting, events, deciding, lock } = started;
+        let threads = Threads { deciding, beside: Vec::new(), lock };
+        let closing = Arc::new(Closing::new(threads, requests.clone(), Arc::clone(&status)));
+        Self { engine: Arc::new(Engine { data_dir, status, requests, waiting, events, closing }) }
     }
 
-    pub(crate) fn run_beside(&mut self, thread: JoinHandle<()>) {
-        self.beside.push(thread);
+    pub(crate) fn run_beside(&self, thread: JoinHandle<()>) {
+        self.engine.closing.add(thread);
     }
 
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    pub(crate) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.engine.status)
     }
 
-    pub(crate) fn data_dir(&self) -> &Path {
-        &self.data_dir
+    /// The directory where everything of it lives.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.engine.data_dir
     }
 
     /// Expires the seasons in play whose key or epoch is no longer good, and renews every waiting
@@ -285,7 +148,7 @@ impl Ledger {
     pub fn submit(&self, submission: Submission) -> Result<Pending<Accepted>, SubmitError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Request::Command { submission, reply })?;
-        Ok(Pending { receiver, shared: Arc::clone(&self.shared) })
+        Ok(Pending::new(receiver, &self.engine.status))
     }
 
     /// Asks for something of the state. The answer leaves when everything that it saw is on disk. A question
@@ -298,37 +161,75 @@ impl Ledger {
         &self,
         question: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Pending<T>, SubmitError> {
+        self.ask(|state, _| question(state))
+    }
+
+    /// The newest event of a stream that may get more: a user's, a season's in play, the ledger's. Of others the
+    /// engine knows nothing; [`Reader::find_stream_head`] finds them by a scan.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn stream_head(&self, stream: StreamId) -> Result<Pending<Option<Seq>>, SubmitError> {
+        self.ask(move |_, heads| heads.previous(stream))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&State, &StreamHeads) -> T + Send + 'static,
+    ) -> Result<Pending<T>, SubmitError> {
         let (reply, receiver) = oneshot::channel();
-        self.send(Request::Query(Box::new(move |state| {
-            let answer =
-                contain(|| question(state)).map_err(|reason| SubmitError::Panicked { reason });
+        self.send(Request::Query(Box::new(move |state, heads| {
+            let answer = contain(|| question(state, heads))
+                .map_err(|reason| SubmitError::Panicked { reason });
             Box::new(move || drop(reply.send(answer)))
         })))?;
-        Ok(Pending { receiver, shared: Arc::clone(&self.shared) })
+        Ok(Pending::new(receiver, &self.engine.status))
     }
 
     fn send(&self, request: Request) -> Result<(), SubmitError> {
-        if let Some(refusal) = self.shared.refusal() {
-            return Err(refusal);
+        let Engine { status, requests, waiting, .. } = &*self.engine;
+        if let Some(refusal) = status.refusal() {
+            return Err(refusal.into());
         }
-        let Some(requests) = &self.requests else { return Err(unavailable(&self.shared)) };
-        requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Overloaded,
-            TrySendError::Disconnected(_) => unavailable(&self.shared),
+        // Counted before it is sent: the state thread takes away what it counts.
+        waiting.fetch_add(1, Ordering::Relaxed);
+        requests.try_send(request).map_err(|error| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => SubmitError::Overloaded,
+                TrySendError::Disconnected(_) => unavailable(status),
+            }
         })
     }
 
     /// The newest committed event.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.shared.head()
+        self.engine.status.head()
+    }
+
+    /// The newest committed event, for who waits for it to change.
+    #[must_use]
+    pub fn watch_head(&self) -> watch::Receiver<Head> {
+        self.engine.events.watch_head()
     }
 
     /// How the ledger fares, for those who watch over it.
     #[must_use]
     pub fn health(&self) -> Health {
-        // What cannot be told is not held against the disk.
-        self.shared.health(lacks_room(self.data_dir()).unwrap_or(None))
+        Health {
+            // What cannot be told is not held against the disk.
+            read_only_free_bytes: lacks_room(self.data_dir()).unwrap_or(None),
+            waiting: self.engine.waiting.load(Ordering::Relaxed),
+            ..self.engine.status.health()
+        }
+    }
+
+    /// Waits until nothing is committed any more, and tells why: it failed or was closed. A service ends then.
+    pub async fn stopped(&self) -> Stopped {
+        let mut stopped = self.engine.events.watch_stopped();
+        let told = stopped.wait_for(Option::is_some).await.map(|told| told.clone());
+        told.ok().flatten().unwrap_or_else(|| self.engine.status.why_stopped())
     }
 
     /// A reader of this ledger.
@@ -336,46 +237,38 @@ impl Ledger {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be opened once more.
     pub fn reader(&self) -> Result<Reader, DatabaseError> {
-        Reader::open(&self.data_dir)
+        Reader::open(&self.engine.data_dir)
     }
 
-    /// Follows the ledger from a seq through catch-up into live. A thousand may do so: each event is read
-    /// once for all of them.
+    /// Follows the ledger from a seq through catch-up into live. A thousand may do so: what is committed is
+    /// shared by all of them.
     ///
     /// # Errors
     /// As [`Self::reader`].
     pub fn subscribe(&self, from: Seq) -> Result<Subscription, DatabaseError> {
-        Subscription::new(Arc::clone(&self.live), from)
+        Subscription::new(Arc::clone(&self.engine.events), Cursor::from(from))
     }
 
-    /// Answers what was accepted, folds the write-ahead log in, makes a snapshot, and gives the lock back.
+    /// The same after a head that is known from before. If the ledger does not have it, the subscription says
+    /// [`UnknownHead`](crate::ReadError::UnknownHead): who follows must not go on over a fork.
     ///
     /// # Errors
-    /// [`SubmitError::Unavailable`] when a commit had failed.
-    pub fn close(mut self) -> Result<Head, SubmitError> {
-        self.stop();
-        match self.shared.failure() {
-            Some(_) => Err(unavailable(&self.shared)),
-            None => Ok(self.shared.head()),
-        }
+    /// As [`Self::reader`].
+    pub fn subscribe_after(&self, head: Head) -> Result<Subscription, DatabaseError> {
+        Subscription::new(Arc::clone(&self.engine.events), Cursor::after(head))
     }
 
-    fn stop(&mut self) {
-        self.shared.begin_stop();
-        self.requests = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has told so by its guard.
-            drop(thread.join());
-        }
-        self.shared.close();
-        for thread in self.beside.drain(..) {
-            drop(thread.join());
-        }
+    /// Accepts nothing more, answers what was accepted, folds the write-ahead log in, makes a snapshot, and
+    /// gives the lock back. It begins at once, for all handles; the answer comes when it is done.
+    ///
+    /// The answer is [`SubmitError::Unavailable`] when a commit had failed. Dropping it cancels nothing.
+    pub fn close(&self) -> Pending<Head> {
+        Pending::new(self.engine.closing.begin(), &self.engine.status)
     }
 }
 
-impl Drop for Ledger {
+impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop();
+        self.closing.begin_and_wait();
     }
 }

@@ -35,7 +35,7 @@
 //!     .map(|event| Ok(event?.event.kind().as_str()))
 //!     .collect::<Result<_, daybook_ledger::ReadError>>()?;
 //! assert_eq!(kinds, ["key_rotated", "user_registered", "commitment_published"]);
-//! ledger.close()?;
+//! ledger.close().wait()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -45,17 +45,20 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod batch;
 mod check;
 mod clock;
+mod closing;
 mod command_ids;
+mod committed_events;
 mod containment;
+mod cut;
 mod database;
 mod evidence;
 mod files;
 mod held_file;
 pub mod keys;
 mod ledger;
-mod live;
 mod lock;
 mod losses;
 mod newest_head;
@@ -67,22 +70,24 @@ mod replay;
 mod row;
 mod scan;
 mod scoped_ids;
-mod shared;
 mod snapshot;
 mod snapshot_thread;
 mod state_thread;
+mod status;
+mod submission;
 mod subscription;
 mod verify;
 mod writer_thread;
 
 pub use check::{Finding, Verdict};
 pub use clock::{SystemTimeSource, TimeSource};
+pub use cut::Cut;
 pub use database::{APPLICATION_ID, DatabaseError, ledger_path};
 pub use daybook_schema::{Head, ParseHeadError, StoredEvent};
 pub use ed25519_dalek::VerifyingKey;
 pub use evidence::LostLedger;
 pub use files::{copy_aside, create_directories};
-pub use ledger::{Accepted, Ledger, Pending, Submission, SubmitError, Withdrawn};
+pub use ledger::{Ledger, Withdrawn};
 pub use lock::{LockError, WriterLock};
 pub use losses::{KnownHead, Standing};
 pub use newest_head::{HeadNote, NewestHead, is_signed_block, read_head_note, read_newest_head};
@@ -90,8 +95,9 @@ pub use open::OpenError;
 pub use options::{KnownLedger, NewLedger, Options, Time};
 pub use reader::{Events, ReadError, Reader};
 pub use replay::{ReplayError, Replayed, replay};
-pub use shared::Health;
 pub use snapshot::snapshots_path;
 pub use snapshot_thread::make_snapshot;
-pub use subscription::{Cut, Follower, Subscription};
+pub use status::{Failure, Health, Stopped};
+pub use submission::{Accepted, Pending, Submission, SubmitError};
+pub use subscription::{Follower, Subscription};
 pub use verify::{Report, UnrevealedSeason, VerifyError, VerifyOptions, verify};

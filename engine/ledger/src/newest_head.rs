@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::keys::{KeysError, write_whole};
 use crate::losses::KnownHead;
-use crate::shared::Shared;
+use crate::status::Status;
 
 const FIRST_LINE: &str = "daybook newest head v1";
 const BLOCK_FIRST_LINE: &str = "daybook block v1";
@@ -134,14 +134,14 @@ pub fn read_newest_head(
 /// when the ledger is closed. The file may lag behind the ledger, it is never ahead of it.
 pub(crate) fn spawn(
     newest_head: NewestHead,
-    shared: Arc<Shared>,
+    status: Arc<Status>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-head".to_owned()).spawn(move || {
         let mut written = None;
         loop {
             // Looked at before the head: what is committed before the end is written.
-            let is_over = shared.is_over();
-            let (identity, head) = shared.identified_head();
+            let is_over = status.is_over();
+            let (identity, head) = status.identified_head();
             if written != Some(head) {
                 match newest_head.write(identity, head) {
                     Ok(()) => written = Some(head),
@@ -155,9 +155,9 @@ pub(crate) fn spawn(
                 return;
             }
             if written == Some(head) {
-                shared.wait_beyond(head.seq, Duration::from_secs(3_600));
+                status.wait_beyond(head.seq);
             }
-            shared.wait_until_over(Duration::from_millis(limits::NEWEST_HEAD_INTERVAL_MS));
+            status.wait_until_over(Duration::from_millis(limits::NEWEST_HEAD_INTERVAL_MS));
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
 use crate::clock::{SystemTimeSource, TimeSource};
+use crate::committed_events::CommittedEvents;
 use crate::database::{self, DatabaseError};
 use crate::evidence::{self, LostLedger};
 use crate::files::create_directories;
 use crate::held_file::HeldFile;
 use crate::keys::KeysError;
-use crate::ledger::{Ledger, Submission, SubmitError};
+use crate::ledger::{Ledger, Started};
 use crate::lock::{LockError, WriterLock};
 use crate::losses::{self, KnownHead, Standing};
 use crate::newest_head::{self, NewestHead};
@@ -25,11 +27,12 @@ use crate::options::{Options, Time};
 use crate::reader::ReadError;
 use crate::recovery::{self, Recovery};
 use crate::replay::ReplayError;
-use crate::shared::Shared;
 use crate::snapshot;
 use crate::snapshot_thread::{self, SnapshotMaker};
-use crate::state_thread::{self, Decider, Grounds};
-use crate::writer_thread::{self, HeldConnection};
+use crate::state_thread::{self, Decider, Grounds, StateThread};
+use crate::status::{Failure, Status, Stopped};
+use crate::submission::{Submission, SubmitError};
+use crate::writer_thread::{self, HeldConnection, HeldLedger};
 
 /// A ledger could not be opened for writing.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,9 @@ impl From<ReadError> for OpenError {
         match error {
             ReadError::Damaged(finding) => Self::Damaged(finding),
             ReadError::Sqlite(error) => Self::Sqlite(error),
-            ReadError::BrokeOff { reason } => Self::Io(std::io::Error::other(reason)),
+            ReadError::BrokeOff { .. } | ReadError::UnknownHead { .. } => {
+                Self::Io(std::io::Error::other(error.to_string()))
+            }
         }
     }
 }
@@ -143,22 +148,39 @@ impl Ledger {
         let LedgerFile { held, path, genesis, lock } = file;
 
         let identity = recovery.fold.state.identity();
-        let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
-        let shared = Arc::new(Shared::new(recovery.fold.check.head(), identity));
         let due_events = snapshot_thread::due_events(&recovery.fold.state);
-        let maker = SnapshotMaker {
-            data_dir: data_dir.clone(),
-            shared: Arc::clone(&shared),
-            newest_seq,
-            due_events,
+        let seen_seq = recovery.fold.check.head().seq;
+        let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
+        let status = Arc::new(Status::new(recovery.fold.check.head(), identity));
+        let events = CommittedEvents::new(&data_dir, genesis.ledger_id, Arc::clone(&status));
+        let events = Arc::new(events);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let decider = Decider::new(recovery, data_dir.clone(), Grounds { keys, rulesets, time });
+        let thread = StateThread {
+            decider,
+            status: Arc::clone(&status),
+            events: Arc::clone(&events),
+            waiting: Arc::clone(&waiting),
         };
-        let grounds = Grounds { keys, rulesets, time };
-        let decider = Decider::new(recovery, data_dir.clone(), grounds);
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
-        let writer = writer_thread::spawn(held, (path, Arc::clone(&shared)), to_commit)?;
-        let state = state_thread::spawn((decider, Arc::clone(&shared)), incoming, batches)?;
-        let mut ledger = Self::start((data_dir, lock), shared, (requests, vec![state, writer]));
+        let held = HeldLedger { held, path };
+        let writer =
+            writer_thread::spawn(held, Arc::clone(&status), Arc::clone(&events), to_commit)?;
+        let state = state_thread::spawn(thread, incoming, batches)?;
+        let maker = SnapshotMaker {
+            data_dir: data_dir.clone(),
+            status: Arc::clone(&status),
+            events: Arc::clone(&events),
+            newest_seq,
+            due_events,
+            seen_seq,
+        };
+        let dispatcher = events.start_dispatcher()?;
+        let deciding = vec![state, writer];
+        let started = Started { data_dir, status, requests, waiting, events, deciding, lock };
+        let ledger = Self::start(started);
+        ledger.run_beside(dispatcher);
         if !missing.is_empty() || has_older_epochs_left {
             ledger.restore(&missing, (&genesis, newest_head.as_ref()))?;
         }
@@ -166,8 +188,7 @@ impl Ledger {
         // Both begin after the loss was accepted: until then what they would replace tells of it.
         ledger.run_beside(snapshot_thread::spawn(maker)?);
         if let Some(newest_head) = newest_head {
-            let shared = ledger.shared();
-            ledger.run_beside(newest_head::spawn(newest_head, shared)?);
+            ledger.run_beside(newest_head::spawn(newest_head, ledger.status())?);
         }
         Ok(ledger)
     }
@@ -188,8 +209,7 @@ impl Ledger {
         // In a thread of its own, because it waits for answers, which async code that opens a ledger must not.
         std::thread::scope(|scope| {
             scope.spawn(restore).join().unwrap_or_else(|_| {
-                let reason = "the restore stopped on a broken invariant".to_owned();
-                Err(SubmitError::Unavailable { reason }.into())
+                Err(SubmitError::Unavailable(Stopped::Failed(Failure::ThreadStopped)).into())
             })
         })
     }
@@ -208,7 +228,7 @@ impl Ledger {
         heads.dedup();
         for named in heads.chunks(limits::LOST_HEADS_MAX) {
             let mut nonce = [0; 16];
-            getrandom::fill(&mut nonce).map_err(|error| SubmitError::Unavailable {
+            getrandom::fill(&mut nonce).map_err(|error| SubmitError::Undecided {
                 reason: format!("the system gave no random bytes: {error}"),
             })?;
             let nonce = EpochNonce::new(nonce);
@@ -219,7 +239,7 @@ impl Ledger {
         }
         // Killed from here on, the next start goes on without being told again.
         if let Some(newest_head) = newest_head {
-            let (identity, head) = self.shared().identified_head();
+            let (identity, head) = self.status().identified_head();
             newest_head.write(identity, head)?;
         }
         Ok(snapshot::remove_unconfirmed(self.data_dir(), genesis)?)

@@ -10,6 +10,7 @@ use daybook_schema::{
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::check::{Finding, check_row};
+use crate::cut::Run;
 use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::replay::unreadable_page;
 use crate::row::{COLUMNS, RowView};
@@ -24,6 +25,12 @@ pub enum ReadError {
     /// SQLite could not do it.
     #[error("ledger cannot be read")]
     Sqlite(#[from] rusqlite::Error),
+    /// The ledger does not have the head that was asked from: it lost events, or is another one.
+    #[error("the ledger does not have the head {after}")]
+    UnknownHead {
+        /// What was asked from.
+        after: Head,
+    },
     /// Reading for those who follow broke off on a broken invariant; it may be asked again.
     #[error("reading the ledger broke off: {reason}")]
     BrokeOff {
@@ -140,24 +147,30 @@ impl Reader {
     /// [`ReadError::Damaged`] at the first row that is damaged, unless sound ones come before it:
     /// then these are given, and the next read meets the damage.
     pub fn range(&self, from: Seq, until: Seq) -> Result<Vec<StoredEvent>, ReadError> {
-        let events = self.walk(from, until)?;
+        self.run(from, until).map(|run| run.events)
+    }
+
+    /// The same with what the first event is chained to.
+    pub(crate) fn run(&self, from: Seq, until: Seq) -> Result<Run, ReadError> {
+        let run = self.walk(from, until)?;
         let is_due = |head: Head| head.seq >= from.get() && from <= until;
-        if !events.is_empty() || !is_due(self.head()?) {
-            return Ok(events);
+        if !run.events.is_empty() || !is_due(self.head()?) {
+            return Ok(run);
         }
         // There are newer events, but none was found: they came meanwhile, or no walk leads to them.
-        let events = self.walk(from, until)?;
-        if events.is_empty() {
+        let run = self.walk(from, until)?;
+        if run.events.is_empty() {
             let at = from.get().cast_signed();
             let detail = format!("event {from} cannot be reached, though later ones are there");
             return Err(Finding::at(crate::Verdict::Unreadable, at, detail).into());
         }
-        Ok(events)
+        Ok(run)
     }
 
-    fn walk(&self, from: Seq, until: Seq) -> Result<Vec<StoredEvent>, ReadError> {
+    fn walk(&self, from: Seq, until: Seq) -> Result<Run, ReadError> {
         let mut events = Vec::new();
         let mut previous = self.hash_before(from)?;
+        let begins_after = Head { seq: from.get() - 1, hash: previous };
         let mut expected = from.get().cast_signed();
         let bounds = (from.get().cast_signed(), until.get().cast_signed());
         let outcome = scan(&self.connection, bounds, |seen| {
@@ -185,7 +198,7 @@ impl Reader {
         };
         match finding {
             Some(finding) if events.is_empty() => Err(finding.into()),
-            _ => Ok(events),
+            _ => Ok(Run { previous: begins_after, events }),
         }
     }
 

@@ -34,6 +34,13 @@ impl Recovery {
         fold.apply(seen, &mut |state, stored| remember(ids, state, stored))
     }
 
+    /// Applies an event that was handed over as committed, after the one that was applied last.
+    pub(crate) fn apply_committed(&mut self, stored: &StoredEvent) {
+        remember(&mut self.ids, &self.fold.state, stored);
+        self.fold.check.advance(stored);
+        self.fold.evolve(stored);
+    }
+
     /// Applies every row that is left, and makes sure that none is left out.
     pub(crate) fn go_to_end(&mut self, connection: &Connection) -> Result<(), ReplayError> {
         let base = self.fold.check.head().seq.cast_signed();

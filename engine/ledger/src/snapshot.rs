@@ -180,10 +180,15 @@ pub(crate) fn write(
         drop(std::fs::remove_file(&unfinished));
         return Err(error);
     }
-    std::fs::rename(&unfinished, directory.join(format!("{seq:020}{ENDING}")))?;
+    std::fs::rename(&unfinished, path_of(data_dir, seq))?;
     sync_directory(&directory)?;
     remove_others(&directory, &[Some(seq), before]);
     Ok(())
+}
+
+/// Where the snapshot of a seq is.
+pub(crate) fn path_of(data_dir: &Path, seq: u64) -> PathBuf {
+    snapshots_path(data_dir).join(format!("{seq:020}{ENDING}"))
 }
 
 /// Removes the snapshots that are not to be kept: older ones, those that are of no use, and what

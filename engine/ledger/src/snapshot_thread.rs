@@ -5,26 +5,33 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use daybook_schema::{Head, limits};
+use daybook_schema::{Head, Seq, limits};
 use daybook_simulator::State;
 
+use crate::committed_events::CommittedEvents;
 use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::recovery::{self, Recovery};
 use crate::replay::{ReplayError, unreadable_page};
 use crate::scan::scan;
-use crate::shared::Shared;
 use crate::snapshot;
+use crate::status::Status;
+
+/// How long the thread gathers events while they come.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// What the thread needs of its ledger.
 pub(crate) struct SnapshotMaker {
     pub(crate) data_dir: PathBuf,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) events: Arc<CommittedEvents>,
     /// The seq of the newest snapshot, 0 if there is none.
     pub(crate) newest_seq: u64,
     /// After so many more events the next is due.
     pub(crate) due_events: u64,
+    /// The newest event that was looked at; at first the newest of the start.
+    pub(crate) seen_seq: u64,
 }
 
 /// After how many events a snapshot is due: where the state is large they come less often, so that writing
@@ -37,77 +44,83 @@ pub(crate) fn due_events(state: &State) -> u64 {
 /// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
 pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
-        let mut is_over = false;
-        while !is_over {
-            // Looked at before the head: what was committed before the end is in the last snapshot.
-            is_over = maker.wait_for_events();
-            let newest = maker.shared.head().seq;
-            if maker.shared.failure().is_some() || newest == maker.newest_seq {
-                return;
-            }
-            // A failure is no reason to stop play: the start reads more of the ledger instead.
-            if let Err(error) = maker.catch_up() {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, "no snapshot was made; the next tries again");
-                maker.newest_seq = newest;
-            }
-        }
+        maker.events.add_follower();
+        maker.follow();
+        maker.events.remove_follower();
     })
 }
 
 impl SnapshotMaker {
-    /// Waits until a snapshot is due, or the ledger is over; tells whether it is.
-    fn wait_for_events(&self) -> bool {
-        let due = self.newest_seq.saturating_add(self.due_events);
-        let mut is_over = self.shared.is_over();
-        while !is_over && !self.shared.wait_beyond(due - 1, Duration::from_secs(3_600)) {
-            is_over = self.shared.is_over();
-        }
-        is_over
-    }
-
-    /// Makes snapshots until none is due any more, or the ledger failed. While it is behind it keeps the state
-    /// in memory between them, and writes one now and then on the way.
-    fn catch_up(&mut self) -> Result<(), ReplayError> {
-        let mut build = Build::open(&self.data_dir)?;
+    /// Follows what is committed, and makes a snapshot whenever one is due, and at the end.
+    fn follow(&mut self) {
+        let mut build = None;
         loop {
-            self.due_events = due_events(&build.recovery.fold.state);
-            let from = build.head().seq;
-            let step = self.due_events.saturating_mul(limits::SNAPSHOT_STEPS);
-            let target = self.shared.head().seq.min(from.saturating_add(step));
-            if build.go_to(target, |worked, reached| self.rest(worked, reached))?.is_break() {
-                return Ok(());
+            // Looked at before the head: what was committed before the end is in the last snapshot.
+            let is_over = self.status.is_over();
+            let newest = self.status.head().seq;
+            if self.status.failure().is_some() || is_over && newest == self.newest_seq {
+                return;
             }
-            build.write()?;
-            let head = build.head();
-            tracing::debug!(%head, from, "a snapshot was made");
-            self.newest_seq = head.seq;
-            let behind = self.shared.head().seq.saturating_sub(head.seq);
-            let is_due = if self.shared.is_over() { behind > 0 } else { behind >= self.due_events };
-            if !is_due {
-                return Ok(());
+            if newest == self.seen_seq && !is_over {
+                self.status.wait_beyond(newest);
+                continue;
             }
+            self.seen_seq = newest;
+            // A failure is no reason to stop play: the start reads more of the ledger instead.
+            if let Err(error) = self.go_to(newest, is_over, &mut build) {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "no snapshot was made; the next tries again");
+                (self.newest_seq, build) = (newest, None);
+            }
+            if is_over {
+                return;
+            }
+            // Events come in many small batches: a few wakes a second are enough for them.
+            self.status.wait_until_over(GATHER);
         }
     }
 
-    /// Rests after some work; breaks off when the ledger failed.
-    fn rest(&self, worked: Duration, reached: u64) -> ControlFlow<()> {
-        let behind = self.shared.head().seq.saturating_sub(reached);
-        self.shared.wait_until_over(worked * rest_parts(behind));
-        match self.shared.failure() {
-            Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(()),
+    /// Applies what is committed up to a seq, and makes a snapshot if one is due then.
+    fn go_to(
+        &mut self,
+        newest: u64,
+        is_over: bool,
+        build: &mut Option<Build>,
+    ) -> Result<(), ReplayError> {
+        let build = match build {
+            Some(build) => build,
+            None => build.insert(Build::open(&self.data_dir)?),
+        };
+        while build.head().seq < newest && self.status.failure().is_none() {
+            self.step(newest, build)?;
+            let behind = build.head().seq.saturating_sub(self.newest_seq);
+            if behind >= self.due_events {
+                self.write(build)?;
+            }
+        }
+        if is_over { self.write(build) } else { Ok(()) }
+    }
+
+    /// Applies the next events: as the writer shared them, or from the file.
+    fn step(&self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
+        let head = build.head();
+        match self.events.cut_at(Seq::clamped(head.seq + 1)) {
+            Some(cut) if cut.previous() == head => {
+                cut.iter().for_each(|stored| build.recovery.apply_committed(stored));
+                Ok(())
+            }
+            _ => build.apply_until(newest.min(head.seq + limits::ROWS_PER_READ as u64)),
         }
     }
-}
 
-/// How many parts of its time the thread rests for each that it works: the further the ledger has gone ahead,
-/// the fewer, so that what a start has left to read stays bounded whatever comes.
-const fn rest_parts(behind: u64) -> u32 {
-    match behind / limits::SNAPSHOT_BEHIND_EVENTS {
-        0 => limits::SNAPSHOT_REST_PARTS,
-        1 => 1,
-        _ => 0,
+    fn write(&mut self, build: &mut Build) -> Result<(), ReplayError> {
+        build.finish_command()?;
+        build.write()?;
+        let head = build.head();
+        tracing::debug!(%head, from = self.newest_seq, "a snapshot was made");
+        self.newest_seq = head.seq;
+        self.due_events = due_events(&build.recovery.fold.state);
+        Ok(())
     }
 }
 
@@ -119,8 +132,10 @@ const fn rest_parts(behind: u64) -> u32 {
 pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
     let mut build = Build::open(data_dir)?;
     let target = database::newest_head(&build.connection)?;
-    // Nothing breaks it off.
-    let _ = build.go_to(target.seq, |_, _| ControlFlow::Continue(()))?;
+    while build.head().seq < target.seq {
+        build.apply_until(target.seq.min(build.head().seq + limits::ROWS_PER_READ as u64))?;
+    }
+    build.finish_command()?;
     build.write()?;
     Ok(build.head())
 }
@@ -150,24 +165,12 @@ impl Build {
         self.recovery.fold.check.head()
     }
 
-    /// Applies the events up to a seq that is committed, and those of its command after it, in short reads.
-    /// After each `rest` is told how long it took and how far it came, and may break it off.
-    fn go_to(
-        &mut self,
-        target: u64,
-        rest: impl Fn(Duration, u64) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, ReplayError> {
-        while self.head().seq < target {
-            let started = Instant::now();
-            self.apply_until(target.min(self.head().seq + limits::ROWS_PER_READ as u64))?;
-            if rest(started.elapsed(), self.head().seq).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
+    /// Applies the rest of a command that was begun: a snapshot stands for whole ones.
+    fn finish_command(&mut self) -> Result<(), ReplayError> {
         while self.recovery.fold.check.finish().is_err() {
             self.apply_until(self.head().seq + 1)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// Applies the events of one short read.
@@ -190,7 +193,9 @@ impl Build {
     /// Writes the snapshot, unless there is one of this seq.
     fn write(&mut self) -> Result<(), DatabaseError> {
         let seq = self.head().seq;
-        if self.before == Some(seq) {
+        // Somebody else may have made it meanwhile.
+        if snapshot::path_of(&self.data_dir, seq).exists() {
+            self.before = Some(seq);
             return Ok(());
         }
         snapshot::write(&self.data_dir, &self.recovery, self.before).map_err(|source| {

@@ -2,40 +2,29 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
-use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, StoredEvent, UnixMicros, limits};
 use daybook_simulator::{
     Context, NewEvent, Recorded, Rejection, Rulesets, SeasonKeys, State, decide, evolve,
 };
-use tokio::sync::oneshot;
 
+use crate::batch::Batch;
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
+use crate::committed_events::CommittedEvents;
 use crate::containment::contain_and_log;
 use crate::files::lacks_room;
-use crate::ledger::{Accepted, Submission, SubmitError};
 use crate::options::Time;
 use crate::recovery::Recovery;
 use crate::row::NewRow;
-use crate::shared::Shared;
-use crate::writer_thread::{Answer, Batch};
-
-/// Sends an answer that was found.
-pub(crate) type SendAnswer = Box<dyn FnOnce() + Send>;
-/// Looks at the state and finds an answer.
-pub(crate) type Question = Box<dyn FnOnce(&State) -> SendAnswer + Send>;
-
-/// What the state thread is asked.
-pub(crate) enum Request {
-    /// To decide a command.
-    Command { submission: Submission, reply: oneshot::Sender<Result<Accepted, SubmitError>> },
-    /// To look at the state; what comes back is run when everything seen is committed.
-    Query(Question),
-}
+use crate::status::Status;
+use crate::submission::{Accepted, Answer, Request, Submission, SubmitError};
 
 /// The time of commands.
 enum CommandClock {
@@ -172,6 +161,9 @@ impl Decider {
                 }
             }
         }
+        if submission.deadline.is_some_and(|deadline| deadline < Instant::now()) {
+            return Decided::Now(Err(SubmitError::TooLate));
+        }
         Decided::Now(self.decide(submission, (now, hash), batch))
     }
 
@@ -266,9 +258,11 @@ impl Decider {
             event.encode(&mut batch.payloads);
             let payload = start..batch.payloads.len();
             let bytes = batch.payloads.get(payload.clone()).unwrap_or_default();
-            let hash = header.hash(&self.head.hash, bytes);
+            let previous = self.head;
+            let hash = header.hash(&previous.hash, bytes);
             self.head = Head { seq: seq.get(), hash };
             self.heads.record(seq, *stream, event);
+            batch.share(previous, || StoredEvent { header, event: event.clone(), hash });
             let recorded = Recorded { seq, hash, recorded_at: now, stream: *stream, event };
             evolve(&mut self.state, &recorded);
             batch.rows.push(NewRow { header, payload, hash });
@@ -311,23 +305,35 @@ fn made_id(now: UnixMicros) -> Result<CommandId, SubmitError> {
     Ok(CommandId::from_parts(now, random))
 }
 
-/// Starts the thread; it ends when all senders are gone or the writer stopped.
+/// What the thread has beside its decider.
+pub(crate) struct StateThread {
+    pub(crate) decider: Decider,
+    pub(crate) status: Arc<Status>,
+    pub(crate) events: Arc<CommittedEvents>,
+    /// Requests that wait.
+    pub(crate) waiting: Arc<AtomicUsize>,
+}
+
+/// Starts the thread; it ends when it is told to, or when the writer stopped.
 pub(crate) fn spawn(
-    (mut decider, shared): (Decider, Arc<Shared>),
+    mut thread: StateThread,
     requests: Receiver<Request>,
     batches: SyncSender<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
-        let _guard = shared.guard();
-        while let Ok(first) = requests.recv() {
-            decider.disk.look();
-            let mut batch = Batch::new(decider.head, decider.state.identity());
-            decider.take(first, &mut batch);
-            while !batch.is_full()
+        let _guard = thread.status.guard();
+        let mut is_closed = false;
+        while !is_closed && let Ok(first) = requests.recv() {
+            thread.decider.disk.look();
+            let mut batch = thread.begin_batch();
+            is_closed = thread.take(first, &mut batch);
+            while !is_closed
+                && !batch.is_full()
                 && let Ok(next) = requests.try_recv()
             {
-                decider.take(next, &mut batch);
+                is_closed = thread.take(next, &mut batch);
             }
+            thread.waiting.fetch_sub(batch.answers.len(), Ordering::Relaxed);
             if batches.send(batch).is_err() {
                 break;
             }
@@ -340,16 +346,25 @@ pub(crate) fn spawn(
     })
 }
 
-impl Decider {
-    fn take(&mut self, request: Request, batch: &mut Batch) {
+impl StateThread {
+    fn begin_batch(&self) -> Batch {
+        let Decider { head, state, .. } = &self.decider;
+        Batch::new(*head, state.identity(), self.events.is_followed())
+    }
+
+    /// Takes a request; true when it is the end.
+    fn take(&mut self, request: Request, batch: &mut Batch) -> bool {
+        let decider = &mut self.decider;
         let answer = match request {
-            Request::Query(question) => Answer::Query(question(&self.state)),
-            Request::Command { submission, reply } => match self.handle(&submission, batch) {
+            Request::Close => return true,
+            Request::Query(question) => Answer::Query(question(&decider.state, &decider.heads)),
+            Request::Command { submission, reply } => match decider.handle(&submission, batch) {
                 Decided::Now(outcome) => Answer::Command { reply, outcome },
                 Decided::Repeat { first, size } => Answer::Repeat { reply, first, size },
             },
         };
         batch.answers.push(answer);
+        false
     }
 }
 

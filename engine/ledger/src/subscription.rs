@@ -1,48 +1,24 @@
 //! Following a ledger from any seq through catch-up into live.
 
 use std::future::poll_fn;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{Seq, StoredEvent};
+use daybook_schema::{EventHash, Head, LedgerId, Seq, StoredEvent};
 
+use crate::committed_events::{CommittedEvents, Cursor, Found, ListenerNumber};
+use crate::cut::{Cut, Run};
 use crate::database::DatabaseError;
-use crate::live::{Found, ListenerNumber, Live};
 use crate::reader::{ReadError, Reader};
 
 /// How often a ledger that another process writes is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Consecutive events, shared by all who follow.
-#[derive(Clone, Debug)]
-pub struct Cut {
-    events: Arc<[StoredEvent]>,
-    first: usize,
-}
-
-impl Cut {
-    pub(crate) fn new(events: Arc<[StoredEvent]>, first: usize) -> Self {
-        Self { events, first }
-    }
-
-    fn none() -> Self {
-        Self::new(Arc::default(), 0)
-    }
-}
-
-impl Deref for Cut {
-    type Target = [StoredEvent];
-
-    fn deref(&self) -> &[StoredEvent] {
-        self.events.get(self.first..).unwrap_or_default()
-    }
-}
-
 /// Events of an engine from a seq on: those that there are, then those that come, with no gap and no double.
 ///
-/// What is delivered was committed, and is read back from the ledger with every link checked. A subscription
-/// that waits holds no thread, no file and a few hundred bytes.
+/// What is delivered was committed: the newest as the engine committed it, older events read back from the
+/// ledger with every link checked. A subscription that waits holds no thread, no file and a few hundred bytes.
+/// Subscriptions outlive the ledger's handles: they keep no engine open.
 ///
 /// ```
 /// # use daybook_ledger::{Ledger, NewLedger, Options, Submission};
@@ -62,45 +38,52 @@ impl Deref for Cut {
 /// // In async code: subscription.next().await?
 /// let events = subscription.next_events(Duration::from_secs(5))?.ok_or("the ledger was closed")?;
 /// assert_eq!(events.len(), 1);
-/// ledger.close()?;
+/// ledger.close().wait()?;
 /// assert!(subscription.next_events(Duration::MAX)?.is_none());
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Subscription {
-    live: Arc<Live>,
+    events: Arc<CommittedEvents>,
     number: ListenerNumber,
-    next: Seq,
+    cursor: Cursor,
 }
 
 impl Subscription {
-    pub(crate) fn new(live: Arc<Live>, from: Seq) -> Result<Self, DatabaseError> {
-        let number = live.add_listener()?;
-        Ok(Self { live, number, next: from })
+    pub(crate) fn new(events: Arc<CommittedEvents>, cursor: Cursor) -> Result<Self, DatabaseError> {
+        let number = events.add_listener()?;
+        Ok(Self { events, number, cursor })
+    }
+
+    /// Whose events they are.
+    #[must_use]
+    pub fn ledger_id(&self) -> LedgerId {
+        self.events.ledger_id
     }
 
     /// The next events; none of them when none came within the timeout, and `None` when the ledger was closed
     /// or failed and all that was committed has been given. For sync code: it blocks.
     ///
     /// # Errors
-    /// [`ReadError`] when the ledger is damaged or cannot be read; nothing is skipped by it.
+    /// [`ReadError`] when the ledger is damaged or cannot be read, and [`ReadError::UnknownHead`] when it does
+    /// not have the head that was asked from; nothing is skipped by it.
     pub fn next_events(&mut self, timeout: Duration) -> Result<Option<Cut>, ReadError> {
         // One that lies beyond every clock is none.
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            match self.live.find(self.next)? {
+            match self.events.find(self.cursor) {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.blocking_recv().map_err(|_| broke_off())??;
-                    if let Some(cut) = self.take_read(read) {
-                        return Ok(Some(cut));
+                    let cut = answer.blocking_recv().map_err(|_| broke_off())??;
+                    if !cut.is_empty() {
+                        return Ok(Some(self.take(cut)));
                     }
                 }
                 Found::NotYet => {
-                    if !self.live.wait_for(self.next, deadline) {
-                        return Ok(Some(Cut::none()));
+                    if !self.events.wait_for(self.cursor.next, deadline) {
+                        return Ok(Some(Cut::whole(self.nothing())));
                     }
                 }
             }
@@ -114,32 +97,33 @@ impl Subscription {
     /// As [`Self::next_events`].
     pub async fn next(&mut self) -> Result<Option<Cut>, ReadError> {
         loop {
-            match self.live.find(self.next)? {
+            match self.events.find(self.cursor) {
                 Found::Events(cut) => return Ok(Some(self.take(cut))),
                 Found::Ended => return Ok(None),
                 Found::Asked(answer) => {
-                    let read = answer.await.map_err(|_| broke_off())??;
-                    if let Some(cut) = self.take_read(read) {
-                        return Ok(Some(cut));
+                    let cut = answer.await.map_err(|_| broke_off())??;
+                    if !cut.is_empty() {
+                        return Ok(Some(self.take(cut)));
                     }
                 }
                 Found::NotYet => {
-                    let _waiting = Waiting { live: &self.live, number: self.number };
-                    poll_fn(|context| self.live.poll_for(self.next, (self.number, context))).await;
+                    let Self { events, number, cursor } = &*self;
+                    let _waiting = Waiting { events, number: *number };
+                    poll_fn(|context| events.poll_for(cursor.next, *number, context)).await;
                 }
             }
         }
     }
 
     fn take(&mut self, cut: Cut) -> Cut {
-        if let Some(last) = cut.last() {
-            self.next = last.header.seq.next();
-        }
+        self.cursor = Cursor::after(cut.head());
         cut
     }
 
-    fn take_read(&mut self, read: Vec<StoredEvent>) -> Option<Cut> {
-        (!read.is_empty()).then(|| self.take(Cut::new(read.into(), 0)))
+    /// A run without events.
+    fn nothing(&self) -> Run {
+        let before = Head { seq: self.cursor.next.get() - 1, hash: EventHash::new([0; 32]) };
+        Run { previous: self.cursor.after.unwrap_or(before), events: Vec::new() }
     }
 }
 
@@ -149,19 +133,19 @@ fn broke_off() -> ReadError {
 
 /// Leaves no waker behind, also where the wait is given up.
 struct Waiting<'a> {
-    live: &'a Live,
+    events: &'a CommittedEvents,
     number: ListenerNumber,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.live.forget_waker(self.number);
+        self.events.forget_waker(self.number);
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.live.remove_listener(self.number);
+        self.events.remove_listener(self.number);
     }
 }
 

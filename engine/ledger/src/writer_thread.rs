@@ -7,62 +7,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use daybook_schema::{Event, Head, LedgerIdentity, Seq, UnixMicros, limits};
+use daybook_schema::{Event, Head, Seq, UnixMicros, limits};
 use daybook_simulator::NewEvent;
 use rusqlite::{Connection, ErrorCode, Row};
-use tokio::sync::oneshot;
 
+use crate::batch::Batch;
+use crate::committed_events::CommittedEvents;
 use crate::containment::contain_and_log;
 use crate::database::{self, LedgerConnection};
 use crate::held_file::HeldFile;
-use crate::ledger::{Accepted, SubmitError, unavailable};
-use crate::row::{COLUMNS, NewRow, RowView, insert};
-use crate::shared::{LogState, Shared};
-
-/// Events that are committed together, and the answers that leave afterwards.
-pub(crate) struct Batch {
-    pub(crate) rows: Vec<NewRow>,
-    pub(crate) payloads: Vec<u8>,
-    pub(crate) answers: Vec<Answer>,
-    /// The head after it.
-    pub(crate) head: Head,
-    /// The ledger and its epoch after it.
-    pub(crate) identity: LedgerIdentity,
-}
-
-impl Batch {
-    pub(crate) const fn new(head: Head, identity: LedgerIdentity) -> Self {
-        Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head, identity }
-    }
-
-    pub(crate) const fn is_full(&self) -> bool {
-        self.answers.len() >= limits::COMMANDS_PER_BATCH_MAX
-            || self.rows.len() >= limits::EVENTS_PER_BATCH_MAX
-    }
-}
-
-impl Drop for Batch {
-    /// Each answer on its own: it wakes whoever waits, and two panics at once would end the process.
-    fn drop(&mut self) {
-        for answer in self.answers.drain(..) {
-            contain_and_log(move || drop(answer));
-        }
-    }
-}
-
-/// An answer that waits for the commit of all that it has seen.
-pub(crate) enum Answer {
-    Command {
-        reply: oneshot::Sender<Result<Accepted, SubmitError>>,
-        outcome: Result<Accepted, SubmitError>,
-    },
-    Repeat {
-        reply: oneshot::Sender<Result<Accepted, SubmitError>>,
-        first: Seq,
-        size: u8,
-    },
-    Query(Box<dyn FnOnce() + Send>),
-}
+use crate::row::{COLUMNS, RowView, insert};
+use crate::status::{Failure, LogState, Status};
+use crate::submission::{Accepted, Answer, SubmitError};
 
 /// The connection that writes, and the ledger's file with the system's lock: given back when the connection is
 /// closed, so the connection stands first.
@@ -71,10 +27,17 @@ pub(crate) struct HeldConnection {
     pub(crate) file: HeldFile,
 }
 
+/// A ledger's file as its writer has it.
+pub(crate) struct HeldLedger {
+    pub(crate) held: HeldConnection,
+    pub(crate) path: PathBuf,
+}
+
 struct Writer {
     held: HeldConnection,
     files: Vec<FileInPlace>,
-    shared: Arc<Shared>,
+    status: Arc<Status>,
+    events: Arc<CommittedEvents>,
     checkpoints: SyncSender<()>,
     /// Pages in the write-ahead log when the next attempt to start it anew is due.
     restart_at_pages: u64,
@@ -117,8 +80,9 @@ const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
 pub(crate) fn spawn(
-    held: HeldConnection,
-    (path, shared): (PathBuf, Arc<Shared>),
+    HeldLedger { held, path }: HeldLedger,
+    status: Arc<Status>,
+    events: Arc<CommittedEvents>,
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
@@ -126,25 +90,26 @@ pub(crate) fn spawn(
     let files = files.into_iter().map(FileInPlace::of).collect::<std::io::Result<Vec<_>>>()?;
     let checkpointer =
         std::thread::Builder::new().name("daybook-checkpoint".to_owned()).spawn({
-            let (files, shared) = (files.clone(), Arc::clone(&shared));
-            move || checkpoint_beside(&path, (&files, &shared), &wanted)
+            let (files, status) = (files.clone(), Arc::clone(&status));
+            move || checkpoint_beside(&path, &files, &status, &wanted)
         })?;
     let mut writer = Writer {
         held,
         files,
-        shared,
+        status,
+        events,
         checkpoints,
         restart_at_pages: RESTART_PAGES,
         warn_at_bytes: limits::WAL_BYTES_RESTART,
     };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
-        let _guard = writer.shared.guard();
+        let _guard = writer.status.guard();
         while let Ok(batch) = batches.recv() {
             if !writer.take(batch) {
                 break;
             }
         }
-        let is_sound = writer.shared.failure().is_none() && writer.files_are_in_their_place();
+        let is_sound = writer.status.failure().is_none() && writer.files_are_in_their_place();
         let Writer { held: HeldConnection { connection, file }, checkpoints, .. } = writer;
         drop(checkpoints);
         if checkpointer.join().is_err() {
@@ -172,14 +137,15 @@ impl Writer {
         // SQLite would go on writing to a file that nobody finds again; nor may a commit be acknowledged if
         // that happened meanwhile.
         let is_committed = self.files_are_in_their_place()
-            && self.commit(&batch).map_err(|reason| self.shared.fail(reason)).is_ok()
+            && self.commit(&batch).map_err(|failure| self.status.fail(failure)).is_ok()
             && self.files_are_in_their_place();
         if !is_committed {
             drop(batch);
             return false;
         }
         if !batch.rows.is_empty() {
-            self.shared.publish(batch.head, batch.identity);
+            self.events.push(batch.runs.take().unwrap_or_default());
+            self.status.publish(batch.head, batch.identity);
         }
         for answer in batch.answers.drain(..) {
             // It wakes whoever waits, or ends with the one who went away.
@@ -194,42 +160,28 @@ impl Writer {
     fn files_are_in_their_place(&self) -> bool {
         let moved = self.files.iter().find(|file| !file.is_in_its_place());
         if let Some(moved) = moved {
-            let path = moved.path.display();
-            self.shared.fail(format!(
-                "`{path}` was moved, replaced or removed while the ledger was open; put ledger.db and \
-                 ledger.db-wal back where they were, if they are anywhere, and start again"
-            ));
+            self.status.fail(Failure::FileMoved { path: moved.path.clone() });
         }
         moved.is_none()
     }
 
     /// Commits a batch's rows; where that fails the connection is closed, and what was begun is undone.
-    fn commit(&self, batch: &Batch) -> Result<(), String> {
+    fn commit(&self, batch: &Batch) -> Result<(), Failure> {
         if batch.rows.is_empty() {
             return Ok(());
         }
-        let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => "the disk is full; make room and start again, \
-                 everything that was acknowledged is kept"
-                .to_owned(),
-            _ => format!("a commit failed ({error}); start again to recover"),
-        };
-        self.begin(&failed)?;
-        self.insert_and_commit(batch).map_err(failed)
+        self.begin()?;
+        self.insert_and_commit(batch).map_err(|error| failure_of(&error))
     }
 
     /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so the
     /// commands that are decided wait for it, and new ones are refused meanwhile.
-    fn begin(&self, failed: &impl Fn(rusqlite::Error) -> String) -> Result<(), String> {
+    fn begin(&self) -> Result<(), Failure> {
         let begin = || self.held.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]);
         match self.while_locked(begin) {
             Ok(_) => Ok(()),
-            Err(error) if is_busy(&error) => {
-                Err("another program kept ledger.db locked until the end; what was decided meanwhile was \
-                     not applied"
-                    .to_owned())
-            }
-            Err(error) => Err(failed(error)),
+            Err(error) if is_busy(&error) => Err(Failure::LockedToTheEnd),
+            Err(error) => Err(failure_of(&error)),
         }
     }
 
@@ -240,19 +192,19 @@ impl Writer {
         let mut is_told = false;
         let outcome = loop {
             match attempt() {
-                Err(error) if is_busy(&error) && !self.shared.is_stopping() => {}
+                Err(error) if is_busy(&error) && !self.status.is_closing() => {}
                 outcome => break outcome,
             }
             if !is_told {
                 is_told = true;
-                self.shared.set_locked(Some(since));
+                self.status.set_locked(Some(since));
                 tracing::warn!(
                     "another program keeps ledger.db locked: nothing is written until it lets go"
                 );
             }
         };
         if is_told {
-            self.shared.set_locked(None);
+            self.status.set_locked(None);
             let seconds = since.elapsed().as_secs();
             match &outcome {
                 Ok(_) => tracing::info!(seconds, "the lock is gone: writing goes on"),
@@ -278,7 +230,7 @@ impl Writer {
             Answer::Repeat { reply, first, size } => {
                 let outcome = self.read_answer(first, size).map_err(|reason| {
                     tracing::error!(%reason, seq = first.get(), "an answer cannot be read back");
-                    SubmitError::Unavailable { reason }
+                    SubmitError::AnswerUnreadable { reason }
                 });
                 drop(reply.send(outcome));
             }
@@ -309,7 +261,7 @@ impl Writer {
             Some((head, recorded_at)) if events.len() == usize::from(size) => {
                 Ok(Accepted { first_seq: first, head, recorded_at, events })
             }
-            _ => Err(unavailable(&self.shared).to_string()),
+            _ => Err(format!("{} of its {size} events are there", events.len())),
         }
     }
 
@@ -318,7 +270,7 @@ impl Writer {
     fn keep_log_small(&mut self) {
         let Ok(pages) = log_pages(&self.held.connection) else { return };
         let bytes = pages.written * LOG_PAGE_BYTES;
-        self.shared.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
+        self.status.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
         if pages.written < self.restart_at_pages {
             if pages.written - pages.checkpointed.min(pages.written) >= CHECKPOINT_PAGES {
                 // A full channel means that one is under way.
@@ -337,7 +289,7 @@ impl Writer {
                 .busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS)),
         );
         let (is_held, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
-        self.shared.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
+        self.status.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
         if !is_held {
             (self.restart_at_pages, self.warn_at_bytes) =
                 (RESTART_PAGES, limits::WAL_BYTES_RESTART);
@@ -352,6 +304,13 @@ impl Writer {
                  until that ends"
             );
         }
+    }
+}
+
+fn failure_of(error: &rusqlite::Error) -> Failure {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Failure::DiskFull,
+        _ => Failure::CommitFailed { reason: error.to_string() },
     }
 }
 
@@ -392,11 +351,7 @@ pub(crate) fn checkpoint_whole(connection: &Connection) -> rusqlite::Result<()> 
 }
 
 /// Passive checkpoints, one for each wish, on a connection of their own.
-fn checkpoint_beside(
-    path: &Path,
-    (files, shared): (&[FileInPlace], &Shared),
-    wanted: &Receiver<()>,
-) {
+fn checkpoint_beside(path: &Path, files: &[FileInPlace], status: &Status, wanted: &Receiver<()>) {
     let connection = match database::open_writer(path) {
         Ok(connection) => connection,
         Err(error) => {
@@ -406,7 +361,7 @@ fn checkpoint_beside(
     };
     while wanted.recv().is_ok() {
         // A log that is not this file's any more would damage it.
-        if shared.failure().is_some() || !files.iter().all(FileInPlace::is_in_its_place) {
+        if status.failure().is_some() || !files.iter().all(FileInPlace::is_in_its_place) {
             continue;
         }
         if let Err(error) = checkpoint(&connection, "PASSIVE") {

@@ -160,10 +160,14 @@ async fn unusable(
         id.fetch_one(&mut looked.connection).await
     };
     match id.await {
-        Ok(APPLICATION_ID) => {
-            let table = migrations.missing_table(database).await?;
-            Ok(table.map(|table| format!("its table `{table}` was dropped from outside")))
-        }
+        Ok(APPLICATION_ID) => match migrations.missing_table(database).await {
+            Ok(table) => {
+                Ok(table.map(|table| format!("its table `{table}` was dropped from outside")))
+            }
+            // The header and the schema are whole, and what tells of its migrations is not.
+            Err(error) if error.is_malformed() => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        },
         Ok(_) => Ok(None),
         Err(error) if result_code(&error) == Some(CORRUPT) && has_our_header(database) => {
             Ok(Some(error.to_string()))

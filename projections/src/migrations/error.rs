@@ -6,6 +6,7 @@ use daybook_schema::LedgerId;
 use sqlx::migrate::MigrateError;
 
 use super::MigrationNumber;
+use crate::database::{CORRUPT, result_code};
 use crate::projection::is_passing;
 
 /// A migration could not be carried out; the file is as it was.
@@ -141,6 +142,16 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
+    /// Whether SQLite finds the file malformed.
+    pub(crate) fn is_malformed(&self) -> bool {
+        let source = match self {
+            Self::Sqlite { source, .. } => source,
+            Self::Failed { source: MigrateError::Execute(source), .. } => source,
+            _ => return false,
+        };
+        result_code(source) == Some(CORRUPT)
+    }
+
     /// Whether another process that is migrating the file now may be why.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -72,7 +72,10 @@ fn open(
     let options = options.known_heads(known.to_vec()).accept_loss(accept_loss);
     // In a thread of its own: the engine's answers are waited for, which async code may not.
     std::thread::scope(|scope| {
-        scope.spawn(|| Ledger::open(options).map(|ledger| ledger.close().unwrap())).join().unwrap()
+        scope
+            .spawn(|| Ledger::open(options).map(|ledger| ledger.close().wait().unwrap()))
+            .join()
+            .unwrap()
     })
 }
 

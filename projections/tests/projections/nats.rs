@@ -409,7 +409,7 @@ async fn who_watches_a_season_is_told_of_what_is_committed_in_it() {
     let playing = std::thread::spawn(move || {
         let play = daybook_bots::Play { players: 2, days: 1, seed: 60 };
         play.run(&ledger, &mut |_, _| {}).unwrap();
-        ledger.close().unwrap();
+        ledger.close().wait().unwrap();
     });
     let message = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut all));
     let message = message.await.unwrap().unwrap();

@@ -45,7 +45,7 @@ impl Play {
     pub fn into_new_ledger(self, data_dir: &Path) -> Result<Head> {
         let ledger = Ledger::open(Simulated::from_seed(self.seed).options(data_dir))?;
         self.run(&ledger, &mut |_, _| {})?;
-        Ok(ledger.close()?)
+        Ok(ledger.close().wait()?)
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
 
     let started = Instant::now();
     let played = play(arguments, &ledger)?;
-    let head = ledger.close()?;
+    let head = ledger.close().wait()?;
     let identity = LedgerIdentity { ledger_id: simulated.new.ledger_id, epoch: Epoch::FIRST };
     keys::load(&keys_dir)?.newest_head.write(identity, head)?;
     let play_seconds = started.elapsed().as_secs_f64();

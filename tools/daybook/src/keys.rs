@@ -211,7 +211,7 @@ fn rotate(
     // Those too that an interrupted rotation left.
     let withdrawn = ledger.withdraw_outdated()?;
     let lost = under_lost_keys(&ledger, keyring)?;
-    let head = ledger.close()?;
+    let head = ledger.close().wait()?;
     let report = RotationJson {
         key_id,
         compromised,

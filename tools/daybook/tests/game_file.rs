@@ -397,3 +397,29 @@ fn a_file_that_was_cut_is_set_aside_and_not_without_end() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(told.contains("was set aside 8 times already"), "{told}");
 }
+
+/// Header and schema may be whole where a page is not that the next start reads first.
+#[test]
+fn a_file_whose_migrations_cannot_be_read_is_set_aside() {
+    let kept = Kept::new(117);
+    let mut process = kept.keep();
+    let pid = process.child.id().to_string();
+    std::process::Command::new("kill").arg(pid).status().unwrap();
+    process.child.wait().unwrap();
+    let game_db = rusqlite::Connection::open(kept.game_db()).unwrap();
+    let page: u64 = game_db
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = '_sqlx_migrations'",
+            [],
+            |row| row.get::<_, i64>(0).map(i64::unsigned_abs),
+        )
+        .unwrap();
+    drop(game_db);
+    let file = std::fs::OpenOptions::new().write(true).open(kept.game_db()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 4_096], (page - 1) * 4_096).unwrap();
+    drop(file);
+    drop(kept.keep());
+    let aside = kept.named(".damaged-");
+    assert_eq!(aside.iter().filter(|path| path.to_str().unwrap().ends_with('Z')).count(), 1);
+    same("its migrations", &kept.expected, &kept.found()).unwrap();
+}

@@ -42,6 +42,6 @@ pub fn run(input: &[u8]) {
     if let Ok(ledger) = Ledger::open(Options::new(path, keys)) {
         let register = Command::RegisterUser { user_id: UserId::from_bytes([8; 16]) };
         let _ = ledger.submit(Submission::new(register)).map(daybook_ledger::Pending::wait);
-        let _ = ledger.close();
+        let _ = ledger.close().wait();
     }
 }

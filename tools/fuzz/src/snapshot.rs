@@ -38,5 +38,5 @@ pub fn run(input: &[u8]) {
     }
     let session = Command::StartSession { user_id: UserId::from_bytes([4; 16]) };
     let _ = ledger.submit(Submission::new(session)).map(daybook_ledger::Pending::wait);
-    let _ = ledger.close();
+    let _ = ledger.close().wait();
 }

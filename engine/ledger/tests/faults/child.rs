@@ -56,7 +56,7 @@ impl Scene {
         let key_id = season_key().key_id();
         let rotate = Command::RotateKey { key_id, compromised: false };
         ledger.submit(Submission::new(rotate)).unwrap().wait().unwrap();
-        ledger.close().unwrap();
+        ledger.close().wait().unwrap();
         Self { directory, in_flight }
     }
 
@@ -146,7 +146,7 @@ pub fn expect_nothing_lost(root: &Path, printed: &str) {
             Err(error) => assert!(matches!(error, SubmitError::Expired { .. }), "{error}"),
         }
     }
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
     let mut users = std::collections::BTreeSet::new();
     for event in reader.events_from(Seq::MIN) {
         let event = event.unwrap();
@@ -200,7 +200,7 @@ fn child_that_makes_a_ledger() {
     let keys = keys::load(&root.join("keys")).unwrap();
     println!("\nARM");
     let options = Options::new(&new_data_dir(&root), keys.season_keys).create(NewLedger::random());
-    Ledger::open(options).unwrap().close().unwrap();
+    Ledger::open(options).unwrap().close().wait().unwrap();
     println!("\nFINISHED");
 }
 

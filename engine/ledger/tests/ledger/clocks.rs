@@ -66,15 +66,15 @@ fn a_start_with_the_clock_far_ahead_must_be_confirmed() {
     let directory = tempfile::tempdir().unwrap();
     let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
     // Empty, it may be as late as it will.
-    open(directory.path(), &hands).close().unwrap();
+    open(directory.path(), &hands).close().wait().unwrap();
     hands.pass(40 * DAY, 0);
     let ledger = open(directory.path(), &hands);
     let key_id = season_key().key_id();
     let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
     ledger.submit(rotate).unwrap().wait().unwrap();
-    let head = ledger.close().unwrap();
+    let head = ledger.close().wait().unwrap();
     hands.pass(31 * DAY, 0);
-    open(directory.path(), &hands).close().unwrap();
+    open(directory.path(), &hands).close().wait().unwrap();
     hands.pass(3_650 * DAY, 0);
     let options = || {
         let time = Time::Source(Box::new(hands.clone()));
@@ -95,7 +95,7 @@ fn a_start_with_the_clock_far_ahead_must_be_confirmed() {
     let about = now.plus_micros(DAY / 2);
     let ledger = Ledger::open(options().accept_clock(about)).unwrap();
     assert!(register(&ledger, now).unwrap() >= now);
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
     for (wall, monotonic, is_restarted) in steps {
         hands.pass(wall, monotonic);
         if is_restarted {
-            ledger.close().unwrap();
+            ledger.close().wait().unwrap();
             ledger = open(directory.path(), &hands);
         }
         true_micros += monotonic;
@@ -142,7 +142,7 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
         let passed = newest.micros_since(began);
         assert!(passed <= true_micros + true_micros / 20 + 1, "{passed} of {true_micros}");
     }
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
     let report = verify(directory.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }

@@ -130,7 +130,7 @@ fn a_killed_process_loses_nothing_acknowledged_and_applies_nothing_twice() {
                 Err(error) => panic!("{id}: {error}"),
             }
         }
-        ledger.close().unwrap();
+        ledger.close().wait().unwrap();
     }
     let mut ids = BTreeSet::new();
     for event in Reader::open(directory.path()).unwrap().events_from(Seq::MIN) {

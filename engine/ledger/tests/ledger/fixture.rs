@@ -74,7 +74,7 @@ impl Fixture {
 
     pub fn close(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.close().unwrap();
+            ledger.close().wait().unwrap();
         }
     }
 

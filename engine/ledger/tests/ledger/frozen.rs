@@ -201,7 +201,7 @@ fn hashes(directory: &Path) -> String {
     let as_it_is = replay(directory, None, |_, _| {}).unwrap();
     let mut player = open(directory);
     player.go_on();
-    player.ledger.close().unwrap();
+    player.ledger.close().wait().unwrap();
     let after = replay(directory, None, |_, _| {}).unwrap();
     format!(
         "head {}\nstate {}\nhead after {}\nstate after {}\n",
@@ -241,7 +241,7 @@ fn make_a_fixture() {
     let mut player = open(&directory);
     player.play();
     // Closing makes the snapshot.
-    player.ledger.close().unwrap();
+    player.ledger.close().wait().unwrap();
     std::fs::remove_file(directory.join("ledger.lock")).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     copy(&directory, scratch.path());
@@ -312,5 +312,5 @@ fn expect_snapshot_is_used(fixture: &Path) {
     let mut player = open(scratch.path());
     player.go_on();
     assert_eq!(std::fs::read_dir(snapshots_path(scratch.path())).unwrap().count(), 1);
-    player.ledger.close().unwrap();
+    player.ledger.close().wait().unwrap();
 }

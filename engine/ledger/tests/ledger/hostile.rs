@@ -201,7 +201,7 @@ fn a_season_keeps_the_rules_that_it_started_with() {
         must(&ledger, Command::RegisterUser { user_id });
     }
     let old = must(&ledger, start(&ledger, users[0]))[0].stream.as_season();
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
 
     let ledger = open(both());
     let started = must(&ledger, start(&ledger, users[1]));
@@ -229,7 +229,7 @@ fn a_season_keeps_the_rules_that_it_started_with() {
         }
     }
     assert_eq!(shares, [28 * 10, 28 * 20], "each season by its own rules");
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
     let verdict = |rulesets: Rulesets| {
         let options = VerifyOptions { full: true, rulesets, ..VerifyOptions::default() };
         verify(directory.path(), &options, &mut |_, _| {}).unwrap().verdict

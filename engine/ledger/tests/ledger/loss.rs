@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use daybook_ledger::{
-    Head, KnownLedger, Ledger, NewLedger, NewestHead, OpenError, Options, Reader, SubmitError,
-    Verdict, VerifyOptions, WriterLock, keys, make_snapshot, verify,
+    Failure, Head, KnownLedger, Ledger, NewLedger, NewestHead, OpenError, Options, Reader, Stopped,
+    SubmitError, Verdict, VerifyOptions, WriterLock, keys, make_snapshot, verify,
 };
 use daybook_schema::commands::ClientSeed;
 use daybook_schema::{
@@ -123,7 +123,7 @@ fn a_head_that_was_noted_and_a_snapshot_tell_of_an_older_copy() {
     let copied = lost.head_on_disk();
     let forked = Head { seq: copied.seq, hash: newest.hash };
     expect_behind(given(forked), forked);
-    given(copied).unwrap().close().unwrap();
+    given(copied).unwrap().close().wait().unwrap();
 }
 
 /// The loss is accepted: a new epoch, the season expired, every commitment renewed, and the next start
@@ -138,17 +138,17 @@ fn an_accepted_loss_begins_a_new_epoch() {
     let epoch = ledger.query(|state| state.identity().epoch).unwrap().wait().unwrap();
     assert_eq!(epoch.number, 2);
     assert_ne!(epoch.nonce.as_bytes(), &[0; 16]);
-    ledger.close().unwrap();
+    ledger.close().wait().unwrap();
     let path = lost.fixture.path();
     assert_eq!(events(path, copied, EventKind::LedgerRestored).len(), 1);
     assert_eq!(events(path, copied, EventKind::SeasonExpired).len(), 1);
     // One with the expiry, one for the user who waited.
     assert_eq!(events(path, copied, EventKind::CommitmentPublished).len(), 2);
     let head = lost.head_on_disk();
-    lost.open(false).unwrap().close().unwrap();
+    lost.open(false).unwrap().close().wait().unwrap();
     assert_eq!(lost.head_on_disk(), head, "all was done");
     // Accepting where nothing is lost changes nothing.
-    lost.open(true).unwrap().close().unwrap();
+    lost.open(true).unwrap().close().wait().unwrap();
     assert_eq!(lost.head_on_disk(), head);
     assert_eq!(lost.fixture.verify(true).verdict, Verdict::Intact);
 }
@@ -220,7 +220,7 @@ fn an_interrupted_restore_is_finished_by_the_next_start() {
     lost.fixture.must(Command::RestoreLedger { nonce });
     lost.fixture.close();
     assert_eq!(events(lost.fixture.path(), copied, EventKind::SeasonExpired).len(), 0);
-    lost.open(false).unwrap().close().unwrap();
+    lost.open(false).unwrap().close().wait().unwrap();
     assert_eq!(events(lost.fixture.path(), copied, EventKind::LedgerRestored).len(), 1);
     assert_eq!(events(lost.fixture.path(), copied, EventKind::SeasonExpired).len(), 1);
     assert_eq!(lost.fixture.verify(true).verdict, Verdict::Intact);
@@ -237,9 +237,12 @@ fn a_ledger_that_is_moved_while_open_is_not_written() {
         std::fs::rename(&path, &moved).unwrap();
         let id = fixture.next_id();
         let error = fixture.send(id, Command::StartSession { user_id }).unwrap_err();
-        assert!(matches!(&error, SubmitError::Unavailable { reason } if reason.contains("moved")));
+        assert!(matches!(
+            &error,
+            SubmitError::Unavailable(Stopped::Failed(Failure::FileMoved { .. }))
+        ));
         std::fs::rename(&moved, &path).unwrap();
-        assert!(fixture.ledger.take().unwrap().close().is_err());
+        assert!(fixture.ledger.take().unwrap().close().wait().is_err());
         fixture.open();
         assert_eq!(fixture.ledger().head(), head, "{name}");
     }
@@ -258,9 +261,9 @@ fn what_told_of_an_accepted_loss_does_not_tell_again() {
     }
     std::fs::write(snapshots.join("notes.txt"), "mine").unwrap();
     expect_behind(lost.open(false), newest);
-    lost.open(true).unwrap().close().unwrap();
+    lost.open(true).unwrap().close().wait().unwrap();
     let head = lost.head_on_disk();
-    lost.open(false).unwrap().close().unwrap();
+    lost.open(false).unwrap().close().wait().unwrap();
     assert_eq!(lost.head_on_disk(), head);
     // Those that closing made are of this ledger; what is not ours stays.
     for entry in std::fs::read_dir(&snapshots).unwrap() {
@@ -320,10 +323,14 @@ fn no_ledger_is_made_in_the_place_of_one_that_is_gone() {
     let known = || KnownLedger { ledger_id, source: source.clone() };
     expect_lost(plain().known_ledgers([known()]), Some(ledger_id));
     // Named, it is replaced; where nothing tells of one, a first start passes.
-    Ledger::open(plain().known_ledgers([known()]).instead_of(ledger_id)).unwrap().close().unwrap();
+    Ledger::open(plain().known_ledgers([known()]).instead_of(ledger_id))
+        .unwrap()
+        .close()
+        .wait()
+        .unwrap();
     let fresh = tempfile::tempdir().unwrap();
     let options = Options::new(fresh.path(), Keyring::new([season_key()]));
-    Ledger::open(options.create(other)).unwrap().close().unwrap();
+    Ledger::open(options.create(other)).unwrap().close().wait().unwrap();
 }
 
 /// A ledger that is dropped without a word is closed all the same: its threads end before its lock goes.
@@ -344,7 +351,7 @@ fn a_dropped_ledger_is_closed() {
     assert!(asked.wait().unwrap());
     let reopened = lost.open(false).unwrap();
     let head = reopened.head();
-    reopened.close().unwrap();
+    reopened.close().wait().unwrap();
     let ledger_id = lost.fixture.ledger_id();
     let signed = lost.newest_head().read(ledger_id).unwrap();
     assert_eq!(signed.map(|known| known.head), Some(head));

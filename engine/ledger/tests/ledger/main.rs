@@ -14,6 +14,7 @@ mod fixture;
 mod foreign_code;
 mod format_example;
 mod frozen;
+mod handles;
 mod hostile;
 mod keys;
 mod loss;

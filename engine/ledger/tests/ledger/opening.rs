@@ -113,7 +113,7 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_not_changed() {
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }
     std::fs::remove_file(&path).unwrap();
-    open().unwrap().close().unwrap();
+    open().unwrap().close().wait().unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 2).unwrap();
     drop(connection);
@@ -151,7 +151,7 @@ fn a_failed_commit_stops_the_ledger_and_loses_nothing_acknowledged() {
     assert!(unavailable(fixture.send(id, command.clone()).unwrap_err()));
     let submission = daybook_ledger::Submission::new(command.clone());
     assert!(unavailable(fixture.ledger().submit(submission).unwrap_err()));
-    assert!(fixture.ledger.take().unwrap().close().is_err());
+    assert!(fixture.ledger.take().unwrap().close().wait().is_err());
     connection.execute_batch("DROP TRIGGER fault").unwrap();
     drop(connection);
     fixture.open();
@@ -213,7 +213,7 @@ fn foreign_code_that_panics_ends_nothing() {
     hold.send(()).unwrap();
 
     fixture.must(Command::StartSession { user_id });
-    assert_eq!(fixture.ledger().health().failure, None);
+    assert_eq!(fixture.ledger().health().stopped, None);
     // A question that is never asked, because the ledger is closed before.
     fixture.close();
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);

@@ -134,7 +134,7 @@ fn a_snapshot_that_is_of_no_use_is_ignored() {
         put(bytes);
         let ledger = Ledger::open(fixture.options()).unwrap();
         assert_eq!(state_hash(&ledger), hash);
-        ledger.close().unwrap();
+        ledger.close().wait().unwrap();
     }
     // And none of them was used: with them a start comes upon the damaged row.
     damage_an_early_row(&fixture);

@@ -5,7 +5,8 @@ use std::process::Command as Process;
 use std::time::Duration;
 
 use daybook_ledger::{
-    DatabaseError, Ledger, LockError, OpenError, Pending, Reader, Submission, SubmitError, Verdict,
+    DatabaseError, Failure, Ledger, LockError, OpenError, Pending, Reader, Stopped, Submission,
+    SubmitError, Verdict,
 };
 use daybook_schema::{Command, EventHash, Head, limits};
 
@@ -60,7 +61,7 @@ fn a_ledger_that_is_closed_under_a_lock_ends() {
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
     let submission = Submission::new(Command::StartSession { user_id }).at(fixture.now);
     let waiting = fixture.ledger().submit(submission).unwrap();
-    let closed = fixture.ledger.take().unwrap().close().unwrap_err();
+    let closed = fixture.ledger.take().unwrap().close().wait().unwrap_err();
     assert!(matches!(closed, SubmitError::Unavailable { .. }), "{closed}");
     assert!(matches!(waiting.wait(), Err(SubmitError::Unavailable { .. })));
     drop(stranger);
@@ -207,8 +208,8 @@ fn a_file_that_was_compacted_without_its_log_is_left_as_it_is() {
     assert!(python.args(["-c", compact]).arg(fixture.database()).status().unwrap().success());
     let id = fixture.next_id();
     let told = fixture.send(id, Command::RegisterUser { user_id: user(99) }).unwrap_err();
-    assert!(matches!(&told, SubmitError::Unavailable { reason } if reason.contains("removed")));
-    assert!(fixture.ledger.take().unwrap().close().is_err());
+    assert!(matches!(&told, SubmitError::Unavailable(Stopped::Failed(Failure::FileMoved { .. }))));
+    assert!(fixture.ledger.take().unwrap().close().wait().is_err());
     let connection = rusqlite::Connection::open(fixture.database()).unwrap();
     let check: String =
         connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
