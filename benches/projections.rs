@@ -5,13 +5,15 @@
 //! `cargo bench -p daybook-benches --bench projections [-- PLAYERS DAYS]`. All write with
 //! `synchronous=NORMAL`: what a power cut takes from read models comes again from the ledger.
 
+#[path = "common/nats_server.rs"]
+mod nats_server;
 #[path = "projections/plain.rs"]
 mod plain;
 #[path = "common/player.rs"]
 mod player;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +26,7 @@ use daybook_projections::{
 use daybook_schema::Seq;
 use daybook_simulator::{Keyring, SeasonKey};
 use hdrhistogram::Histogram;
+use nats_server::NatsServer;
 use player::{HurriedClock, Player};
 use tokio::sync::watch;
 
@@ -109,46 +112,6 @@ impl Bench {
         stop.send_replace(true);
         relaying.await??;
         Ok(seconds)
-    }
-}
-
-/// A nats-server that syncs every message.
-struct NatsServer {
-    child: Child,
-    url: String,
-}
-
-impl NatsServer {
-    fn start(dir: &Path) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/nats-server");
-        let found = Command::new(script).output()?;
-        ensure!(found.status.success(), "tools/nats-server installs one");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let store = dir.join("nats");
-        let configuration = dir.join("nats.conf");
-        std::fs::write(
-            &configuration,
-            format!(
-                "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n"
-            ),
-        )?;
-        let child = Command::new(String::from_utf8(found.stdout)?.trim())
-            .arg("--config")
-            .arg(configuration)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
-    }
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

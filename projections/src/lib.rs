@@ -13,6 +13,7 @@ mod database;
 mod engine_feed;
 mod feed;
 mod game_file;
+mod local_ledger;
 mod migrations;
 mod notices;
 mod position;
@@ -37,6 +38,7 @@ pub use engine_feed::EngineFeed;
 pub use feed::{Feed, FeedError, Past, Tail};
 pub use futures_util::future::BoxFuture;
 pub use game_file::{FileLost, SetAside, Wait};
+pub use local_ledger::LocalLedger;
 pub use migrations::{
     Migrated, MigrationError, MigrationNumber, MigrationStatus, Migrations, NewMigration,
     ParseMigrationNumberError,

@@ -2,17 +2,16 @@
 //!
 //! They say what there is to read, not what it is; nothing depends on one that is lost.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use daybook_ledger::Reader;
 use daybook_schema::{Block, EventHash, EventKind, Head, SeasonId, StreamKind};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::feed::{Feed, FeedError, Tail};
+use crate::feed::{Feed, FeedError};
+use crate::local_ledger::LocalLedger;
 
 /// How long a follower waits for events at a time.
 const WAIT: Duration = Duration::from_millis(500);
@@ -129,8 +128,8 @@ impl NoticeHub {
     ///
     /// # Errors
     /// [`FeedError`] when it cannot.
-    pub async fn follow(&self, data_dir: &Path) -> Result<(), FeedError> {
-        let mut follower = Follower::start(data_dir).await?;
+    pub async fn follow(&self, ledger: impl Into<LocalLedger>) -> Result<(), FeedError> {
+        let mut follower = Follower::start(&ledger.into()).await?;
         loop {
             follower.next().await?.into_iter().for_each(|notice| self.tell(notice));
         }
@@ -138,17 +137,20 @@ impl NoticeHub {
 }
 
 /// Publishes notices over core NATS on `season.<id>`; tried again when the ledger could not be read.
-pub(crate) async fn publish(data_dir: PathBuf, client: async_nats::Client) {
+pub(crate) async fn publish(ledger: LocalLedger, client: async_nats::Client) {
     loop {
-        if let Err(error) = publish_from_now(&data_dir, &client).await {
+        if let Err(error) = publish_from_now(&ledger, &client).await {
             tracing::warn!(%error, "no notices for now");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn publish_from_now(data_dir: &Path, client: &async_nats::Client) -> Result<(), FeedError> {
-    let mut follower = Follower::start(data_dir).await?;
+async fn publish_from_now(
+    ledger: &LocalLedger,
+    client: &async_nats::Client,
+) -> Result<(), FeedError> {
+    let mut follower = Follower::start(ledger).await?;
     loop {
         for notice in follower.next().await? {
             let subject = format!("season.{}", notice.season_id);
@@ -162,22 +164,17 @@ async fn publish_from_now(data_dir: &Path, client: &async_nats::Client) -> Resul
 
 /// Follows a ledger from its newest event on.
 struct Follower {
-    tail: Tail,
+    feed: Box<dyn Feed>,
     head: Head,
 }
 
 impl Follower {
-    async fn start(data_dir: &Path) -> Result<Self, FeedError> {
-        let path = data_dir.to_owned();
-        let head = tokio::task::spawn_blocking(move || -> Result<Head, FeedError> {
-            Ok(Reader::open(&path)?.head()?)
-        });
-        let stopped = |_| FeedError::Bus("the ledger's reader stopped".to_owned());
-        Ok(Self { tail: Tail::new(data_dir), head: head.await.map_err(stopped)?? })
+    async fn start(ledger: &LocalLedger) -> Result<Self, FeedError> {
+        Ok(Self { feed: ledger.feed(), head: ledger.head().await? })
     }
 
     async fn next(&mut self) -> Result<Vec<Notice>, FeedError> {
-        let block = self.tail.next(self.head, WAIT).await?;
+        let block = self.feed.next(self.head, WAIT).await?;
         Ok(block.map_or_else(Vec::new, |block| {
             self.head = block.last();
             notices_of(&block)

@@ -1,19 +1,19 @@
 //! All projections of a process, a worker each.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_ledger::{Ledger, VerifyingKey};
+use daybook_ledger::VerifyingKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::accounts::Filler;
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
-use crate::engine_feed::EngineFeed;
-use crate::feed::{Feed, Tail};
+use crate::feed::Feed;
 use crate::game_file::FileLost;
+use crate::local_ledger::LocalLedger;
 use crate::position::Position;
 use crate::projection::Projection;
 use crate::worker::{Step, Worker, WorkerError};
@@ -24,16 +24,8 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 /// Where the workers' events come from.
 #[derive(Clone, Debug)]
 pub enum FeedSource {
-    /// The tail of a ledger that another process writes.
-    Ledger {
-        /// Its data directory.
-        data_dir: PathBuf,
-    },
-    /// An engine of this process.
-    Engine {
-        /// A handle of it.
-        ledger: Ledger,
-    },
+    /// A ledger that is at hand.
+    Ledger(LocalLedger),
     /// JetStream, filled by a relay.
     JetStream {
         /// The server and its stream.
@@ -46,24 +38,16 @@ pub enum FeedSource {
 }
 
 impl FeedSource {
-    /// The ledger of a data directory.
-    #[must_use]
-    pub fn ledger(data_dir: &Path) -> Self {
-        Self::Ledger { data_dir: data_dir.to_owned() }
-    }
-
-    /// An engine of this process; its events come the moment they are committed.
-    #[must_use]
-    pub fn engine(ledger: &Ledger) -> Self {
-        Self::Engine { ledger: ledger.clone() }
+    /// A ledger that is at hand: that of a data directory, or an engine of this process.
+    pub fn ledger(ledger: impl Into<LocalLedger>) -> Self {
+        Self::Ledger(ledger.into())
     }
 
     /// A feed; its name is what a server knows it by, such as the projection's.
     #[must_use]
     pub fn feed(&self, name: &str) -> Box<dyn Feed> {
         match self {
-            Self::Ledger { data_dir } => Box::new(Tail::new(data_dir)),
-            Self::Engine { ledger } => Box::new(EngineFeed::new(ledger.clone())),
+            Self::Ledger(ledger) => ledger.feed(),
             Self::JetStream { settings, key, data_dir } => {
                 let feed = JetStreamFeed::new((**settings).clone(), *key, name);
                 Box::new(match data_dir {

@@ -1,6 +1,5 @@
 //! The publisher: follows a ledger and keeps the stream's end at the ledger's.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,8 @@ use tokio::sync::watch;
 
 use super::settings::{NatsError, NatsSettings};
 use super::stream::{self, RELAY_HEADER};
-use crate::feed::{Feed, FeedError, Tail};
+use crate::feed::{Feed, FeedError};
+use crate::local_ledger::LocalLedger;
 use crate::notices;
 
 mod answers;
@@ -23,6 +23,8 @@ pub(super) use answers::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
 
 /// How long the relay waits for events before it looks at other things.
 const WAIT: Duration = Duration::from_millis(500);
+/// How long events are gathered for one message that come one by one.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often the stream is looked at while there is nothing to publish.
 const STREAM_CHECKED_EVERY: Duration = Duration::from_secs(2);
 /// Bytes that a message's headers take at most, of what the server lets pass.
@@ -61,7 +63,7 @@ pub struct RelayProgress {
 /// Follows a ledger and publishes it.
 pub struct Relay {
     settings: NatsSettings,
-    data_dir: PathBuf,
+    ledger: LocalLedger,
     signer: Arc<NewestHead>,
     key: VerifyingKey,
     run: String,
@@ -87,15 +89,15 @@ impl Relay {
     /// A relay of a ledger; its blocks are signed with the signing key of the keys directory.
     #[must_use]
     pub fn new(
-        data_dir: &Path,
+        ledger: impl Into<LocalLedger>,
         signer: NewestHead,
         key: VerifyingKey,
         settings: NatsSettings,
     ) -> Self {
         let run = uuid::Uuid::now_v7().to_string();
         let progress = watch::Sender::new(None);
-        let (data_dir, signer) = (data_dir.to_owned(), Arc::new(signer));
-        Self { settings, data_dir, signer, key, run, progress }
+        let (ledger, signer) = (ledger.into(), Arc::new(signer));
+        Self { settings, ledger, signer, key, run, progress }
     }
 
     /// Tells of what was published.
@@ -120,13 +122,13 @@ impl Relay {
             return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
         }
         let answers = answers::Answers {
-            data_dir: self.data_dir.clone(),
+            data_dir: self.ledger.data_dir().to_owned(),
             signer: Arc::clone(&self.signer),
             client: client.clone(),
             bytes_max: bytes_max(&client),
         };
         let answering = tokio::spawn(answers.run(subject));
-        let noticing = tokio::spawn(notices::publish(self.data_dir.clone(), client.clone()));
+        let noticing = tokio::spawn(notices::publish(self.ledger.clone(), client.clone()));
         let context = jetstream::new(client);
         let published = tokio::select! {
             published = self.publish(&context) => published,
@@ -144,7 +146,7 @@ impl Relay {
             builder.with_max_delay(Duration::from_secs(5)).with_jitter().without_max_times().build()
         };
         let mut delays = backoff();
-        let mut tail = Tail::new(&self.data_dir);
+        let mut feed = self.ledger.feed();
         let mut known: Option<RelayProgress> = None;
         let mut attempt = 0;
         loop {
@@ -152,7 +154,7 @@ impl Relay {
             let refused = match self.find_end(context, known).await? {
                 Ok(progress) => {
                     let mut end = End { progress, attempt };
-                    let refused = self.publish_from(context, &mut end, &mut tail).await?;
+                    let refused = self.publish_from(context, &mut end, feed.as_mut()).await?;
                     if end.progress != progress {
                         delays = backoff();
                     }
@@ -179,7 +181,7 @@ impl Relay {
         context: &Context,
         known: Option<RelayProgress>,
     ) -> Result<Result<RelayProgress, String>, RelayError> {
-        let reader = Reader::open(&self.data_dir).map_err(FeedError::from)?;
+        let reader = Reader::open(self.ledger.data_dir()).map_err(FeedError::from)?;
         let genesis = reader.genesis_head();
         let stream = context.get_or_create_stream(self.settings.stream_config()).await;
         let stream = match stream {
@@ -220,12 +222,12 @@ impl Relay {
         &self,
         context: &Context,
         end: &mut End,
-        tail: &mut Tail,
+        feed: &mut dyn Feed,
     ) -> Result<Refused, RelayError> {
         self.progress.send_replace(Some(end.progress));
         let mut checked = Instant::now();
         loop {
-            let Some(block) = tail.next(end.progress.head, WAIT).await? else {
+            let Some(block) = gathered(feed, end.progress.head).await? else {
                 if checked.elapsed() >= STREAM_CHECKED_EVERY {
                     if let Some(refused) = self.look_at(context, &end.progress).await {
                         return Ok(refused);
@@ -289,6 +291,20 @@ impl Relay {
             }),
         }
     }
+}
+
+/// What comes next. Where it comes one by one some of it is gathered: a message for each command would be slow.
+async fn gathered(feed: &mut dyn Feed, after: Head) -> Result<Option<Block>, FeedError> {
+    let Some(mut block) = feed.next(after, WAIT).await? else { return Ok(None) };
+    if feed.is_immediate() {
+        tokio::time::sleep(GATHER).await;
+        while block.events.len() < limits::EVENTS_PER_BLOCK_MAX
+            && let Some(more) = feed.next(block.last(), Duration::ZERO).await?
+        {
+            block.events.extend(more.events);
+        }
+    }
+    Ok(Some(block))
 }
 
 /// Bytes that a message may have.

@@ -20,7 +20,7 @@ async fn played_beside_workers(seed: u64) -> (tempfile::TempDir, GameDatabase) {
     let ledger = Ledger::open(Simulated::from_seed(seed).options(directory.path())).unwrap();
     let path = directory.path().join("game.db");
     let database = GameDatabase::open(&path, DatabaseSettings::default()).await.unwrap();
-    let workers = Workers::start(&database, &all_projections(), &FeedSource::engine(&ledger));
+    let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&ledger));
     let playing = ledger.clone();
     let play = move || Play { players: 20, days: 9, seed }.run(&playing, &mut |_, _| {}).unwrap();
     tokio::task::spawn_blocking(play).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_thousand_reads_wait_for_their_own_command_and_leave_nothing_behind() 
     let played = Played::new(6, 4, 202);
     let ledger = Ledger::open(Simulated::from_seed(202).options(played.path())).unwrap();
     let database = played.database("game.db").await;
-    let workers = Workers::start(&database, &all_projections(), &FeedSource::engine(&ledger));
+    let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&ledger));
     let reads = Reads::new(&database);
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..1_000 {

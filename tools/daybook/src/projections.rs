@@ -94,8 +94,8 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
 /// Where the events come from. A ledger must be there: without one no file is made.
 fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<FeedSource> {
     let source = feed.source(&common.data.data)?;
-    if let FeedSource::Ledger { data_dir } = &source {
-        Reader::open(data_dir)?;
+    if let FeedSource::Ledger(ledger) = &source {
+        Reader::open(ledger.data_dir())?;
     }
     Ok(source)
 }
