@@ -194,7 +194,7 @@ fn main() -> Result<()> {
     let database = runtime.block_on(GameDatabase::open(&path, DatabaseSettings::default()))?;
     let workers =
         runtime.block_on(async { Workers::start(&database, &all_projections(), &source) });
-    let reads = Reads::new(&database);
+    let reads = runtime.block_on(async { Reads::new(&database) });
     runtime.block_on(async {
         let newest = ledger.head().seq;
         let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(600)).await?;

@@ -169,7 +169,7 @@ struct Changes {
 /// Why accounts are not filled in for now, and since when, as the process says that does it.
 #[must_use]
 pub fn filling_waits(game_db: &Path) -> Option<Wait> {
-    game_file::wait_of(game_db, FILLING).0
+    game_file::wait_of(&game_file::real(game_db), FILLING).0
 }
 
 /// Fills read models from accounts.
@@ -259,6 +259,13 @@ async fn changes_after(
     let found: Option<i64> =
         sqlx::query_scalar(stamp_of).bind(after).fetch_optional(&mut *moment).await?;
     // A number that is there with another stamp was given again, in an older copy that was put back.
+    if of != accounts_id && after > 0 && newest == 0 {
+        let error = format!(
+            "accounts.db is empty, and game.db was filled from others with {after} changes, whose copies may be \
+             the last: put that accounts.db back, or remove game.db to give these people up"
+        );
+        return Err(sqlx::Error::Io(std::io::Error::other(error)));
+    }
     let mark = (of == accounts_id && found == stamp).then_some(after);
     let after = mark.unwrap_or(0);
     if mark.is_some() && after == newest {

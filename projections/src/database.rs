@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::accounts::open_accounts;
 use crate::applied::AppliedSeqs;
-use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside};
+use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside, Settled};
 use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
 
 /// What a `DATABASE_URL` cannot be.
@@ -148,8 +148,10 @@ impl GameDatabase {
         }
         let lock = OpeningLock::take(path).await?;
         let set_aside = match game_file::settle(path).await? {
-            Some(aside) => Some(aside),
-            None => game_file::set_aside_unusable(path, &migrations).await?,
+            Settled::SetAside(aside) => Some(aside),
+            Settled::Sound { is_known } => {
+                game_file::set_aside_unusable(path, &migrations, is_known).await?
+            }
         };
         // Another process may be migrating the file at this moment.
         let made = || make(path, &migrations);
@@ -343,12 +345,21 @@ pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
         let error = format!("`{}` is no file", path.display());
         return Err(sqlx::Error::Io(std::io::Error::other(error)));
     }
+    // SQLite would remove such a log, which may be the last that tells of lost events.
+    if game_file::has_orphaned_log(path) {
+        let error = format!("`{}-wal` lies there without its database", path.display());
+        return Err(sqlx::Error::Io(std::io::Error::other(error)));
+    }
     let read = async |options: SqliteConnectOptions| {
         let mut connection = options.read_only(true).connect().await?;
         sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
         Ok::<_, sqlx::Error>(connection)
     };
-    let error = match read(look_options(path)).await {
+    // Where nobody has it open nothing need be made beside it.
+    let is_at_rest = ["-wal", "-shm"]
+        .iter()
+        .all(|ending| game_file::with_ending(path, ending).symlink_metadata().is_err());
+    let error = match read(look_options(path).immutable(is_at_rest)).await {
         Ok(connection) => return Ok(Look { connection, _copy: None }),
         Err(error) => error,
     };

@@ -20,9 +20,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection
 use crate::database::connect_options;
 use crate::feed::{FileId, file_id};
 use crate::migrations::MigrationError;
+use crate::position::Position;
 pub use aside::SetAside;
 pub(crate) use aside::{
-    GIVEN_OVER, OpeningLock, WHOLE, damaged, set_aside, set_aside_unusable, settle,
+    GIVEN_OVER, OpeningLock, Settled, WHOLE, damaged, is_told_by_its_word, set_aside,
+    set_aside_unusable, settle,
 };
 
 /// The file that a process had open is lost to it: nothing more is written.
@@ -48,6 +50,30 @@ pub(crate) const APPLICATION_ID: i64 = 0x4441_5947;
 /// SQLite's files beside a database.
 const LOG: &str = "-wal";
 const INDEX: &str = "-shm";
+
+/// Whether a log lies there that is not empty, and its database is gone or has nothing in it: SQLite removes such
+/// a log when it opens the database.
+pub(crate) fn has_orphaned_log(database: &Path) -> bool {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    bytes(database) == 0 && bytes(&with_ending(database, LOG)) > 0
+}
+
+/// Where a file really lies: SQLite keeps its log there, and we what we set aside.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// What processes say that they committed to a file: those that have it open or were killed, and those whose file
+/// was set aside.
+pub(crate) fn said_positions(database: &Path) -> Vec<(String, Position, PathBuf)> {
+    let said = words(database).into_iter().chain(words_aside(database));
+    let positions = |found: Found| {
+        let path = found.path;
+        let word = found.word.into_iter().flat_map(|word| word.positions);
+        word.map(move |(name, position)| (name, position, path.clone()))
+    };
+    said.flat_map(positions).collect()
+}
 
 /// Which files they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,8 +125,9 @@ struct Word {
     boot: String,
     process: u32,
     files: Files,
-    /// The newest event that each projection committed.
-    applied: BTreeMap<String, u64>,
+    /// The position that each projection committed.
+    #[serde(default)]
+    positions: BTreeMap<String, Position>,
     /// Why each waits that does.
     waits: BTreeMap<String, Wait>,
     /// Why the file was given up, if it was.
@@ -126,7 +153,7 @@ impl WordFile {
             boot: boot_id(),
             process,
             files,
-            applied: BTreeMap::new(),
+            positions: BTreeMap::new(),
             waits: BTreeMap::new(),
             given_up: None,
         };
@@ -261,10 +288,10 @@ impl GameFile {
     }
 
     /// Writes down what a projection committed; it waits no longer.
-    pub(crate) fn say_applied(&self, name: &str, seq: u64) {
+    pub(crate) fn say_applied(&self, name: &str, position: &Position) {
         self.say(|word| {
             word.waits.remove(name);
-            word.applied.insert(name.to_owned(), seq);
+            word.positions.insert(name.to_owned(), *position);
         });
     }
 
@@ -345,16 +372,29 @@ pub(crate) fn beside(database: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-fn words(database: &Path) -> Vec<Found> {
-    let read = |path: PathBuf| {
+impl Found {
+    fn read(path: PathBuf) -> Self {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let lock = File::open(&path).and_then(|file| match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
             Ok(()) => Ok(false),
         });
-        Found { word: serde_json::from_str(&text).ok(), is_alive: lock.unwrap_or(true), path }
-    };
+        Self { word: serde_json::from_str(&text).ok(), is_alive: lock.unwrap_or(true), path }
+    }
+}
+
+/// What the word of a file that was set aside is called, after its name.
+const WORD_ASIDE: &str = "-word";
+
+/// The words of files that were set aside.
+fn words_aside(database: &Path) -> Vec<Found> {
+    let mut found = beside(database, aside::DAMAGED);
+    found.retain(|path| path.to_string_lossy().ends_with(WORD_ASIDE));
+    found.into_iter().map(Found::read).collect()
+}
+
+fn words(database: &Path) -> Vec<Found> {
     // Nothing else that is called so is ours: a process and a number.
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -363,7 +403,7 @@ fn words(database: &Path) -> Vec<Found> {
             process.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
         })
     };
-    beside(database, WORD).into_iter().filter(is_ours).map(read).collect()
+    beside(database, WORD).into_iter().filter(is_ours).map(Found::read).collect()
 }
 
 /// Why a projection waits, as the process says that runs it; or why a process gave the file up, if nothing was

@@ -16,7 +16,7 @@ use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use crate::database::{CORRUPT, Look, connect_options, look, path_in_sql, result_code};
-use crate::game_file::APPLICATION_ID;
+use crate::game_file::{APPLICATION_ID, has_orphaned_log};
 use check::RowCounts;
 pub use error::MigrationError;
 pub use files::NewMigration;
@@ -241,6 +241,9 @@ impl Migrations {
     async fn connect(&self, path: &Path, create: bool) -> Result<SqliteConnection, MigrationError> {
         // Tables are made anew and swapped in: with foreign keys enforced meanwhile, dropping a table
         // would delete what refers to it. They are checked before the commit instead.
+        if has_orphaned_log(path) {
+            return Err(MigrationError::OrphanedLog { path: path.to_owned() });
+        }
         let options = connect_options(path).foreign_keys(false).create_if_missing(create);
         let options = options.busy_timeout(std::time::Duration::from_secs(30));
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
@@ -412,7 +415,8 @@ pub(crate) async fn refuse_foreign_file(path: &Path) -> Result<(), MigrationErro
             other => other,
         },
         Err(error) if result_code(&error) == Some(CORRUPT) => Ok(()),
-        Err(source) => Err(MigrationError::Sqlite { path: path.to_owned(), source }),
+        Err(_) if has_orphaned_log(path) => Ok(()),
+        Err(source) => Err(MigrationError::of_file(path, source)),
     }
 }
 

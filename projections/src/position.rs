@@ -2,10 +2,11 @@
 
 use daybook_ledger::KnownHead;
 use daybook_schema::{Epoch, EventHash, Head, LedgerId, LedgerIdentity, UnixMicros};
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
 /// The newest event that a projection has applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The event; seq 0 before the first.
     pub head: Head,
@@ -37,12 +38,20 @@ impl Position {
             .bind(name)
             .fetch_optional(database)
             .await?;
-        Ok(row.map(|row| Self::read(&row)))
+        row.map(|row| Self::read(&row)).transpose()
     }
 
-    /// What cannot be one was altered by hand: the rows are then taken for outdated, and made anew.
-    pub(crate) fn read(row: &sqlx::sqlite::SqliteRow) -> Self {
-        Self::try_read(row).unwrap_or(Self::start(OUTDATED))
+    /// What cannot be a position was altered by hand. It may have been the last that told of lost events, so it is
+    /// not taken for outdated.
+    pub(crate) fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Self, sqlx::Error> {
+        Self::try_read(row).map_err(|error| {
+            let name: String = row.try_get("name").unwrap_or_default();
+            let reason = format!(
+                "the position of `{name}` was altered and tells nothing ({error}); look at the file and move it \
+                 away, the tables are made anew then"
+            );
+            sqlx::Error::Decode(reason.into())
+        })
     }
 
     fn try_read(row: &sqlx::sqlite::SqliteRow) -> Result<Self, sqlx::Error> {
@@ -52,8 +61,11 @@ impl Position {
         let hash: EventHash = text("hash")?.parse().map_err(|e| decode(Box::new(e)))?;
         let nonce = text("epoch_nonce")?.parse().map_err(|e| decode(Box::new(e)))?;
         let epoch = Epoch { number: row.try_get("epoch_number")?, nonce };
+        let seq = row.try_get::<i64, _>("seq")?;
+        let seq = u64::try_from(seq).ok().filter(|seq| *seq > 0);
+        let seq = seq.ok_or_else(|| decode("its seq is below 1".into()))?;
         Ok(Self {
-            head: Head { seq: row.try_get::<i64, _>("seq")?.unsigned_abs(), hash },
+            head: Head { seq, hash },
             version: row.try_get("version")?,
             identity: Some(LedgerIdentity { ledger_id, epoch }),
             // What earlier versions left has another name for it, and is a witness as well.
@@ -119,6 +131,3 @@ pub(crate) async fn other_ledger(
         sqlx::query_scalar(sql).bind(ledger_id.to_string()).fetch_all(database).await?;
     Ok(others.iter().find_map(|other| other.parse().ok()))
 }
-
-/// No projection has this version.
-pub(crate) const OUTDATED: u32 = 0;

@@ -125,6 +125,7 @@ pub async fn status(
     projections: &[std::sync::Arc<dyn Projection>],
     data_dir: &Path,
 ) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+    let database = &game_file::real(database);
     let mut looked = look(database).await?;
     let connection = &mut looked.connection;
     let reader = Reader::open(data_dir).ok();

@@ -1,5 +1,6 @@
 //! What read models tell of the ledger: the heads that they stand for, and what an operator says of them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use daybook_ledger::{KnownHead, KnownLedger};
@@ -7,8 +8,9 @@ use daybook_schema::{Head, LedgerId, LedgerIdentity};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 
 use crate::database::{Look, connect_options, look};
+use crate::game_file::{has_orphaned_log, real};
 use crate::migrations::{MigrationError, refuse_foreign};
-use crate::position::{OUTDATED, Position};
+use crate::position::Position;
 use crate::{game_file, rebuild};
 
 /// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has lost events,
@@ -22,12 +24,11 @@ pub async fn known_heads(
     path: &Path,
     ledger_id: LedgerId,
 ) -> Result<Vec<KnownHead>, MigrationError> {
+    let path = &real(path);
     let mut heads = Vec::new();
     for Witness { name, file, position } in witnesses(path).await? {
-        let Some(identity) = position.identity.filter(|_| position.version != OUTDATED) else {
-            continue;
-        };
-        if identity.ledger_id != ledger_id && file != path {
+        let Some(identity) = position.identity else { continue };
+        if identity.ledger_id != ledger_id && file != *path {
             // What a damaged file was mixed with.
             continue;
         }
@@ -49,6 +50,7 @@ pub async fn known_heads(
 /// # Errors
 /// As [`known_heads`].
 pub async fn disputed_heads(path: &Path) -> Result<Vec<KnownHead>, MigrationError> {
+    let path = &real(path);
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
     let Some(mut looked) = look_at(path).await? else { return Ok(Vec::new()) };
     let disputed = table_of(&mut looked.connection, "disputed_positions").await.map_err(failed)?;
@@ -64,6 +66,7 @@ pub async fn disputed_heads(path: &Path) -> Result<Vec<KnownHead>, MigrationErro
 /// # Errors
 /// When the file cannot be read, or holds something else.
 pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationError> {
+    let path = &real(path);
     let mut ledgers = Vec::new();
     for Witness { name, file, position } in witnesses(path).await? {
         if let Some(LedgerIdentity { ledger_id, .. }) = position.identity {
@@ -83,12 +86,22 @@ pub async fn give_over(
     path: &Path,
     ledger_id: LedgerId,
 ) -> Result<Option<PathBuf>, MigrationError> {
+    let path = &real(path);
     let is_of_it = |witness: &Witness| {
         witness.position.identity.is_some_and(|identity| identity.ledger_id == ledger_id)
     };
     let mut meant = witnesses(path).await?;
+    // What stands for two ledgers is a witness of both.
+    let other = meant.iter().find_map(|witness| {
+        let identity = witness.position.identity.filter(|known| known.ledger_id != ledger_id)?;
+        (witness.file == *path).then_some(identity.ledger_id)
+    });
     meant.retain(is_of_it);
-    if !meant.iter().any(|witness| witness.file == path) {
+    if let Some(holds) = other.filter(|_| !meant.is_empty()) {
+        let path = path.to_owned();
+        return Err(MigrationError::AnotherLedger { path, holds, given: ledger_id });
+    }
+    if !meant.iter().any(|witness| witness.file == *path) {
         return Ok(None);
     }
     let left = rebuild::files(path);
@@ -109,6 +122,7 @@ pub async fn forget(
     ledger_id: Option<LedgerId>,
 ) -> Result<usize, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let path = &real(path);
     let mut meant = witnesses(path).await?;
     meant.retain(|witness| witness.position.head == head);
     if let Some(ledger_id) = ledger_id
@@ -143,7 +157,9 @@ pub async fn forget(
         rebuild::remove_files(file)
             .map_err(|source| MigrationError::Io { path: file.clone(), source })?;
     }
-    Ok(meant.len())
+    // A projection's position may lie in several files.
+    let names: BTreeSet<&str> = meant.iter().map(|witness| witness.name.as_str()).collect();
+    Ok(names.len())
 }
 
 /// A position and the file that it lies in.
@@ -163,11 +179,22 @@ async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
         (witnesses, disputed) = found;
     }
     for file in game_file::damaged(path).into_iter().chain(backups(path)) {
-        let failed = |source| MigrationError::Unread { path: file.clone(), source };
-        let looked = look(&file).await.map_err(failed)?;
-        let found = witnesses_in(looked, &file).await.map_err(failed)?;
-        witnesses.extend(found.0);
-        disputed.extend(found.1);
+        let found = match look(&file).await {
+            // Nothing was ever in it, or it was emptied: it tells nothing.
+            Ok(_) if std::fs::metadata(&file).is_ok_and(|found| found.len() == 0) => {
+                Err(sqlx::Error::Io(std::io::Error::other("it is empty")))
+            }
+            Ok(looked) => witnesses_in(looked, &file).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok((positions, forgotten)) => {
+                witnesses.extend(positions);
+                disputed.extend(forgotten);
+            }
+            Err(_) if game_file::is_told_by_its_word(&file) => {}
+            Err(source) => return Err(MigrationError::Unread { path: file, source }),
+        }
     }
     for file in rebuild::files(path) {
         // One that a worker is removing is no witness.
@@ -175,14 +202,26 @@ async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
             witnesses.extend(witnesses_in(looked, &file).await.unwrap_or_default().0);
         }
     }
-    witnesses.retain(|witness| !disputed.contains(&witness.position.head));
+    for (name, position, file) in game_file::said_positions(path) {
+        let is_told = |witness: &Witness| witness.position.head == position.head;
+        if !witnesses.iter().any(is_told) {
+            witnesses.push(Witness { name, file, position });
+        }
+    }
+    // A position that was forgotten and is there again has its head from the ledger.
+    witnesses.retain(|witness| witness.file == path || !disputed.contains(&witness.position.head));
     Ok(witnesses)
 }
 
 /// The copies that were taken before migrations.
 fn backups(path: &Path) -> Vec<PathBuf> {
     let directory = path.parent().unwrap_or(Path::new(".")).join("backups");
-    game_file::beside(&directory.join("game"), "-")
+    let mut found = game_file::beside(&directory.join("game"), "-");
+    found.retain(|path| {
+        let name = path.to_string_lossy();
+        !["-wal", "-shm"].iter().any(|ending| name.ends_with(ending))
+    });
+    found
 }
 
 /// The positions in a file, and the heads that were forgotten in it.
@@ -199,11 +238,11 @@ async fn witnesses_in(
 
 /// Opens a file to look at it, if it is there; refuses another's.
 async fn look_at(path: &Path) -> Result<Option<Look>, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-    if !path.exists() {
+    let is_there = path.symlink_metadata().is_ok() || has_orphaned_log(path);
+    if !is_there {
         return Ok(None);
     }
-    let mut looked = look(path).await.map_err(failed)?;
+    let mut looked = look(path).await.map_err(|source| MigrationError::of_file(path, source))?;
     match refuse_foreign(&mut looked.connection, path).await {
         // It is ours, and what is left of it tells.
         Ok(()) | Err(MigrationError::Dropped { .. }) => Ok(Some(looked)),
@@ -226,5 +265,5 @@ async fn table_of(
     }
     let sql = AssertSqlSafe(format!("SELECT * FROM {table}"));
     let rows = sqlx::query(sql).fetch_all(database).await?;
-    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)))).collect()
+    rows.iter().map(|row| Ok((row.try_get("name")?, Position::read(row)?))).collect()
 }

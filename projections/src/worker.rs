@@ -378,7 +378,7 @@ impl Applying<'_> {
     /// Tells readers of a commit, and now and then how fast it goes.
     async fn tell(&mut self, position: &Position, events: usize) -> Result<(), WorkerError> {
         let name = self.projection.name();
-        self.database.file.say_applied(name, position.head.seq);
+        self.database.file.say_applied(name, position);
         self.database.applied.advance(name, position.head.seq);
         self.rate.events += events;
         let elapsed = self.rate.since.elapsed();

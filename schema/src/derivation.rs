@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// What goes into every derived id and key: the ledger and its epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LedgerIdentity {
     /// The ledger.
     pub ledger_id: LedgerId,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 
 use super::{
-    APPLICATION_ID, Files, Found, INDEX, LOG, Wait, Word, beside, boot_id, with_ending, words,
+    APPLICATION_ID, Files, Found, INDEX, LOG, WORD_ASIDE, Wait, Word, beside, boot_id,
+    has_orphaned_log, with_ending, words,
 };
 use crate::database::{CORRUPT, connect_options, look, result_code};
 use crate::feed::FileId;
@@ -29,14 +30,24 @@ pub(crate) const DAMAGED: &str = ".damaged-";
 /// More of them show that something is wrong beyond a file: they would fill the disk.
 const DAMAGED_MAX: usize = 8;
 
-/// Files that were set aside as damaged.
+/// Files that were set aside as damaged; also those of which the log alone was left.
 pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
     let mut found = beside(database, DAMAGED);
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        ![LOG, INDEX].iter().any(|ending| name.ends_with(ending))
-    });
+    for path in &mut found {
+        let name = path.to_string_lossy();
+        let base = [LOG, INDEX, WORD_ASIDE].iter().find_map(|ending| name.strip_suffix(ending));
+        if let Some(base) = base {
+            *path = PathBuf::from(base);
+        }
+    }
+    found.dedup();
     found
+}
+
+/// Whether what is left of a file that was set aside is told by its word, where it cannot be read itself.
+pub(crate) fn is_told_by_its_word(aside: &Path) -> bool {
+    let word = Found::read(with_ending(aside, WORD_ASIDE)).word;
+    word.is_some_and(|word| !word.positions.is_empty())
 }
 
 /// What files that were given over to another ledger are called, before the time.
@@ -72,12 +83,21 @@ pub(crate) fn set_aside(
 /// one's.
 pub(crate) const WHOLE: &[&str] = &[INDEX, LOG, ""];
 
+/// What was found of a file.
+pub(crate) enum Settled {
+    /// It may be damaged, and was set aside.
+    SetAside(SetAside),
+    /// Nothing speaks against it. `is_known` says whether a process of ours left a word of it, or has it open.
+    Sound { is_known: bool },
+}
+
 /// Looks what processes left that did not close the file: sets aside what may be damaged.
-pub(crate) async fn settle(database: &Path) -> Result<Option<SetAside>, MigrationError> {
+pub(crate) async fn settle(database: &Path) -> Result<Settled, MigrationError> {
     let found = words(database);
+    let is_known = !found.is_empty();
     if found.iter().any(|found| found.is_alive) {
         // Whoever has it open sees for himself whether it is sound.
-        return Ok(None);
+        return Ok(Settled::Sound { is_known });
     }
     let mut aside = None;
     for Found { path, word, .. } in found {
@@ -85,19 +105,41 @@ pub(crate) async fn settle(database: &Path) -> Result<Option<SetAside>, Migratio
             && aside.is_none()
             && let Some((reason, endings)) = damage(database, &word).await
         {
-            let path = set_aside(database, (DAMAGED, endings))?;
-            let shown = path.display().to_string();
+            let aside_path = set_aside(database, (DAMAGED, endings))?;
+            let shown = aside_path.display().to_string();
             tracing::warn!(path = shown, reason, "the file of the read models was set aside");
-            aside = Some(SetAside { path, reason });
+            // What the file stood for is told by its word, whatever can be read of it.
+            let kept = with_ending(&aside_path, WORD_ASIDE);
+            std::fs::rename(&path, &kept)
+                .map_err(|source| MigrationError::Io { path: kept, source })?;
+            aside = Some(SetAside { path: aside_path, reason });
+            continue;
         }
         std::fs::remove_file(&path).map_err(|source| MigrationError::Io { path, source })?;
     }
-    Ok(aside)
+    match aside {
+        Some(aside) => Ok(Settled::SetAside(aside)),
+        None if has_orphaned_log(database) => {
+            let reason = "its log lay there without it".to_owned();
+            Ok(Settled::SetAside(set_aside_for(database, reason)?))
+        }
+        None => Ok(Settled::Sound { is_known }),
+    }
+}
+
+fn set_aside_for(database: &Path, reason: String) -> Result<SetAside, MigrationError> {
+    let path = set_aside(database, (DAMAGED, WHOLE))?;
+    let shown = path.display().to_string();
+    tracing::warn!(path = shown, reason, "the file of the read models was set aside");
+    Ok(SetAside { path, reason })
 }
 
 /// What a process that ended without closing the file left damaged: why, and which files.
 async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'static str])> {
     let now = Files::of(database);
+    if has_orphaned_log(database) && now.database == word.files.database {
+        return Some(("it was emptied, and its log lay beside it".to_owned(), WHOLE));
+    }
     if now.database != word.files.database {
         // What is there now is another's, and so is its log, unless it is the one that we had.
         let is_ours = |now: Option<FileId>, ours| now.is_some() && now == ours;
@@ -124,9 +166,9 @@ async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'sta
 /// Whether a file lacks something that was committed to it; one that cannot be read does.
 async fn lacks_commits(database: &Path, word: &Word) -> bool {
     let Ok(mut connection) = connect_options(database).connect().await else { return true };
-    for (name, seq) in &word.applied {
+    for (name, said) in &word.positions {
         match Position::load(&mut connection, name).await {
-            Ok(Some(position)) if position.head.seq >= *seq => {}
+            Ok(Some(position)) if position.head.seq >= said.head.seq => {}
             _ => return true,
         }
     }
@@ -137,22 +179,40 @@ async fn lacks_commits(database: &Path, word: &Word) -> bool {
 pub(crate) async fn set_aside_unusable(
     database: &Path,
     migrations: &Migrations,
+    is_known: bool,
 ) -> Result<Option<SetAside>, MigrationError> {
     if !database.exists() || words(database).iter().any(|found| found.is_alive) {
         return Ok(None);
     }
-    let Some(reason) = unusable(database, migrations).await? else { return Ok(None) };
-    let path = set_aside(database, (DAMAGED, WHOLE))?;
-    let shown = path.display().to_string();
-    tracing::warn!(path = shown, reason, "the file of the read models was set aside");
-    Ok(Some(SetAside { path, reason }))
+    let mut reason = unusable(database, migrations).await?;
+    if reason.is_none() && !is_known {
+        reason = mixed(database).await?;
+    }
+    reason.map(|reason| set_aside_for(database, reason)).transpose()
+}
+
+/// Whether a file is whole beside which a log lies that no process of ours left: the log may be another file's.
+async fn mixed(database: &Path) -> Result<Option<String>, MigrationError> {
+    let log = std::fs::metadata(with_ending(database, LOG));
+    if !log.is_ok_and(|log| log.len() > 0) {
+        return Ok(None);
+    }
+    let failed = |source| MigrationError::Sqlite { path: database.to_owned(), source };
+    let mut looked = look(database).await.map_err(failed)?;
+    let checked = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)");
+    match checked.fetch_one(&mut looked.connection).await {
+        Ok(found) if found == "ok" => Ok(None),
+        Ok(found) => Ok(Some(format!("a log lies beside it that is not its own: {found}"))),
+        Err(error) if result_code(&error) == Some(CORRUPT) => Ok(Some(error.to_string())),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 async fn unusable(
     database: &Path,
     migrations: &Migrations,
 ) -> Result<Option<String>, MigrationError> {
-    let failed = |source| MigrationError::Sqlite { path: database.to_owned(), source };
+    let failed = |source| MigrationError::of_file(database, source);
     let id = async {
         // The schema is read with it: a file that was cut shows itself.
         let mut looked = look(database).await?;

@@ -1,17 +1,37 @@
 //! Why a migration was not carried out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daybook_schema::LedgerId;
 use sqlx::migrate::MigrateError;
 
 use super::MigrationNumber;
-use crate::database::{CORRUPT, result_code};
+use crate::database::{CORRUPT, NOT_A_DATABASE, result_code};
 use crate::projection::is_passing;
 
 /// A migration could not be carried out; the file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
+    /// A write-ahead log without its database: opening it would make SQLite remove the log.
+    #[error(
+        "`{}-wal` lies there without its database: put that back, or start `daybook projections run`, which \
+         sets the log aside",
+        path.display()
+    )]
+    OrphanedLog {
+        /// The database.
+        path: PathBuf,
+    },
+    /// It is no file of SQLite's.
+    #[error(
+        "`{}` is no SQLite database: look at it and move it away; `daybook projections run` makes the tables \
+         anew",
+        path.display()
+    )]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not there.
     #[error("there is no `{}`", path.display())]
     Missing {
@@ -142,6 +162,15 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
+    /// What SQLite says of a file, so that it tells what to do.
+    pub(crate) fn of_file(path: &Path, source: sqlx::Error) -> Self {
+        let path = path.to_owned();
+        match result_code(&source) {
+            Some(NOT_A_DATABASE) => Self::NotADatabase { path },
+            _ => Self::Sqlite { path, source },
+        }
+    }
+
     /// Whether SQLite finds the file malformed.
     pub(crate) fn is_malformed(&self) -> bool {
         let source = match self {

@@ -93,7 +93,7 @@ impl Beside {
             .await?;
         transaction.commit().await?;
         database.file.check()?;
-        database.file.say_applied(name, self.position.head.seq);
+        database.file.say_applied(name, &self.position);
         drop(writing);
         Ok(Placed::InPlace(live))
     }

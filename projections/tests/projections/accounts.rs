@@ -78,6 +78,35 @@ async fn what_was_in_game_db_alone_is_moved_and_outlasts_it() {
     assert_eq!(Migrations::accounts().verify(&accounts_of(&played)).await.unwrap(), [""; 0]);
 }
 
+/// Accounts that were removed, and made anew without anybody in them, do not take the copies along.
+#[tokio::test]
+async fn copies_are_not_overwritten_from_empty_accounts() {
+    let played = Played::new(4, 3, 122);
+    follow(&played).await;
+    let accounts = accounts_of(&played);
+    Migrations::accounts().up(&accounts, None).await.unwrap();
+    for user in ids(&played.game_db("game.db"), "users") {
+        rusqlite::Connection::open(&accounts).unwrap().execute(USER, [user]).unwrap();
+    }
+    let before = follow(&played).await;
+    remove(&accounts);
+    Migrations::accounts().up(&accounts, None).await.unwrap();
+    let path = played.game_db("game.db");
+    let settings =
+        DatabaseSettings { accounts: Some(accounts.clone()), ..DatabaseSettings::default() };
+    let database = GameDatabase::open(&path, settings).await.unwrap();
+    let source = FeedSource::ledger(played.path());
+    let refused = Workers::catch_up(&database, &all_projections(), &source).await.unwrap_err();
+    let told = std::error::Error::source(&refused).map_or_else(String::new, ToString::to_string);
+    assert!(told.contains("accounts.db is empty"), "{refused}: {told}");
+    let now = rows_of(&path, &["users", "sessions", "simulins", "simulin_names"]).await.unwrap();
+    same("kept", &before, &now).unwrap();
+    // Whoever gives them up removes the file.
+    database.close().await.unwrap();
+    remove(&path);
+    follow(&played).await;
+}
+
 #[tokio::test]
 async fn every_change_of_accounts_is_filled_in() {
     let played = Played::new(8, 3, 122);

@@ -434,7 +434,7 @@ async fn a_file_that_was_set_aside_is_a_witness() {
     assert!(known.iter().any(|known| known.head == lost), "it tells still");
     assert!(matches!(open(played.path(), 73, &known, false), Err(OpenError::Behind { .. })));
     // Also where no other was made yet, or it was removed.
-    drop(database);
+    database.close().await.unwrap();
     std::fs::remove_file(&path).unwrap();
     assert!(known_heads(&path, id).await.unwrap().iter().any(|known| known.head == lost));
     let file = std::fs::OpenOptions::new().write(true).open(&aside).unwrap();

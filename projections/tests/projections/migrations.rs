@@ -177,8 +177,8 @@ async fn a_file_of_a_newer_version_and_a_changed_migration_are_refused() {
 #[tokio::test]
 async fn every_migration_of_ours_goes_up_and_down() {
     let directory = tempfile::tempdir().unwrap();
-    for migrations in [Migrations::game(), Migrations::telemetry()] {
-        let path = directory.path().join("file.db");
+    for (number, migrations) in [Migrations::game(), Migrations::telemetry()].iter().enumerate() {
+        let path = directory.path().join(format!("{number}.db"));
         let up = migrations.up(&path, None).await.unwrap();
         assert!(!up.numbers.is_empty());
         assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
@@ -195,7 +195,6 @@ async fn every_migration_of_ours_goes_up_and_down() {
         assert_eq!(left, 0);
         migrations.up(&path, None).await.unwrap();
         assert_eq!(migrations.verify(&path).await.unwrap(), Vec::<String>::new());
-        std::fs::remove_file(&path).unwrap();
     }
 }
 

@@ -231,7 +231,7 @@ pub(crate) struct TailArguments {
     #[arg(long, env = "DAYBOOK_STREAM", value_name = "ID", value_parser = parse_stream)]
     pub(crate) stream: Option<StreamId>,
     /// Print no event, but SQL: it makes a view of the events with names and fields, for sqlite3
-    #[arg(long, exclusive = true)]
+    #[arg(long, env = "DAYBOOK_SQL", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) sql: bool,
     #[command(flatten)]
     pub(crate) about: AboutArguments,

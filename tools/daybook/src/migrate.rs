@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use daybook_projections::{Migrated, MigrationNumber, Migrations};
+use daybook_ledger::Reader;
+use daybook_projections::{Migrated, MigrationError, MigrationNumber, Migrations, known_heads};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -119,7 +120,21 @@ async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
     Ok(Outcome::Holds)
 }
 
+/// Refuses a `game.db` that is another ledger's, before anything of it is changed.
+async fn refuse_another_ledgers(common: &MigrateCommonArguments) -> Result<()> {
+    let Ok(reader) = Reader::open(&common.data.data) else { return Ok(()) };
+    if common.database.is_some_and(|named| named != MigratedDatabase::Game) {
+        return Ok(());
+    }
+    let path = common.url.path(&common.data.data)?;
+    match known_heads(&path, reader.genesis().ledger_id).await {
+        Err(error @ MigrationError::AnotherLedger { .. }) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 async fn up(common: &MigrateCommonArguments, to: Option<MigrationNumber>) -> Result<Outcome> {
+    refuse_another_ledgers(common).await?;
     let mut databases = Vec::new();
     for target in targets(common)? {
         if let Some(parent) = target.path.parent() {
@@ -137,6 +152,7 @@ async fn up(common: &MigrateCommonArguments, to: Option<MigrationNumber>) -> Res
 }
 
 async fn down(common: &MigrateCommonArguments, to: Option<MigrationNumber>) -> Result<Outcome> {
+    refuse_another_ledgers(common).await?;
     let mut databases = Vec::new();
     let mut targets = targets(common)?;
     // Taking back is for one file at a time: game.db, unless the other is named.

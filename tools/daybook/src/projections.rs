@@ -126,7 +126,20 @@ async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
 async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<Outcome> {
     let path = common.database.path(&common.data.data)?;
     if !path.exists() {
-        bail!("there is no `{}`; `daybook projections run` makes it", path.display());
+        // What was set aside, and the copies before migrations, tell of lost events all the same.
+        let lost = lost_witnesses(&path, &common.data.data).await;
+        if lost.is_empty() {
+            bail!("there is no `{}`; `daybook projections run` makes it", path.display());
+        }
+        if json {
+            let report =
+                StatusJson { projections: Vec::new(), accounts_wait: None, lost_heads: lost };
+            write_json(&report)?;
+        } else {
+            let lines = lost.iter().map(|lost| format!("the ledger lacks {lost}: {SEE_TO_IT}"));
+            lines.into_iter().try_for_each(|line| write_line(&line))?;
+        }
+        return Ok(Outcome::DoesNotHold);
     }
     let all = status(&path, &all_projections(), &common.data.data).await.with_context(|| {
         let path = path.display();

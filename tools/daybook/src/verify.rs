@@ -54,7 +54,7 @@ struct UnrevealedJson {
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     let bar = progress_bar(0, "verifying");
     let heads = arguments.head.iter().copied().map(KnownHead::from).collect();
-    let (witnesses, disputed) = witnesses(arguments)?;
+    let Witnesses { heads: witnesses, disputed, unread } = witnesses(arguments)?;
     let options =
         VerifyOptions { full: arguments.full, heads, witnesses, ..VerifyOptions::default() };
     let report = verify(&arguments.data.data, &options, &mut |done, total| {
@@ -67,26 +67,38 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
     } else {
         write_line(&to_text(&report, &disputed, arguments.full))?;
     }
-    Ok(match report.verdict {
-        Verdict::Intact => Outcome::Holds,
-        _ => Outcome::DoesNotHold,
-    })
+    match (report.verdict, unread) {
+        (Verdict::Intact, None) => Ok(Outcome::Holds),
+        (Verdict::Intact, Some(error)) => {
+            Err(error.context("the ledger was not held to the positions of read models"))
+        }
+        _ => Ok(Outcome::DoesNotHold),
+    }
 }
 
-/// What else tells of the ledger's events, the signed newest head and the positions of read models, and the
-/// positions that were forgotten.
-fn witnesses(arguments: &VerifyArguments) -> Result<(Vec<KnownHead>, Vec<KnownHead>)> {
+/// What a ledger is held to beside the heads that were named.
+#[derive(Default)]
+struct Witnesses {
+    heads: Vec<KnownHead>,
+    /// The positions that were forgotten.
+    disputed: Vec<KnownHead>,
+    /// Why some could not be looked at: their silence would say that nothing was lost.
+    unread: Option<anyhow::Error>,
+}
+
+/// What else tells of the ledger's events: the signed newest head and the positions of read models.
+fn witnesses(arguments: &VerifyArguments) -> Result<Witnesses> {
     // What is no ledger is told by the verification itself.
     let Ok(reader) = Reader::open(&arguments.data.data) else { return Ok(Default::default()) };
     let ledger_id = reader.genesis().ledger_id;
     drop(reader);
-    let mut witnesses: Vec<KnownHead> = signed_head(arguments, ledger_id)?.into_iter().collect();
+    let mut heads: Vec<KnownHead> = signed_head(arguments, ledger_id)?.into_iter().collect();
     let is_named = arguments.database.database_url.is_some();
     let game_db = match arguments.database.path(&arguments.data.data) {
         Ok(path) => path,
         Err(error) if is_named => return Err(error),
         // There could be none in such a directory.
-        Err(_) => return Ok((witnesses, Vec::new())),
+        Err(_) => return Ok(Witnesses { heads, ..Witnesses::default() }),
     };
     let looked = crate::runtime()?.block_on(async {
         let known = known_heads(&game_db, ledger_id).await?;
@@ -97,15 +109,11 @@ fn witnesses(arguments: &VerifyArguments) -> Result<(Vec<KnownHead>, Vec<KnownHe
             Err(MigrationError::Missing { path: game_db }.into())
         }
         Ok((known, disputed)) => {
-            witnesses.extend(known);
-            Ok((witnesses, disputed))
+            heads.extend(known);
+            Ok(Witnesses { heads, disputed, unread: None })
         }
         Err(error) if is_named => Err(error.into()),
-        Err(error) => {
-            let error = crate::in_one_line(&error.into());
-            note(&format!("the positions of read models are not looked at: {error}"));
-            Ok((witnesses, Vec::new()))
-        }
+        Err(error) => Ok(Witnesses { heads, unread: Some(error.into()), ..Witnesses::default() }),
     }
 }
 

@@ -1,4 +1,4 @@
--- The events of ledger.db with names and fields, as `daybook tail` prints them.
+-- The events of ledger.db with names and fields: the values that `daybook tail` prints, its names in snake case.
 --
 --   daybook tail --sql > events.sql
 --   sqlite3 -readonly -init events.sql daybook-data/ledger.db
