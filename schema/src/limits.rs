@@ -52,6 +52,8 @@ pub const COMMANDS_PER_BATCH_MAX: usize = 4_096;
 pub const EVENTS_PER_BATCH_MAX: usize = 16_384;
 /// Batches decided but not yet committed.
 pub const BATCHES_WAITING_MAX: usize = 1;
+/// Rows that a search looks at in one short transaction.
+pub const ROWS_PER_SEARCH: u64 = 1 << 16;
 /// Rows that a reader takes in one short transaction.
 pub const ROWS_PER_READ: usize = 4_096;
 

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{
-    EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, UserId, limits,
+    CommandId, Event, EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, StreamKind,
+    UnixMicros, UserId, limits,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -266,6 +267,87 @@ impl Reader {
             .query_map((user_id.as_bytes(), kind), |row| row.get::<_, i64>(0))?
             .collect::<Result<Vec<i64>, _>>()?;
         Ok(seqs.into_iter().filter_map(|seq| Seq::new(seq.cast_unsigned()).ok()).collect())
+    }
+
+    /// The first event that was recorded at a time or later, or the one that comes next: times never go back.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn first_since(&self, time: UnixMicros) -> Result<Seq, ReadError> {
+        let (mut first, mut end) = (1, self.head()?.seq + 1);
+        while first < end {
+            let middle = first + (end - first) / 2;
+            match self.event(Seq::clamped(middle))?.header.recorded_at < time {
+                true => first = middle + 1,
+                false => end = middle,
+            }
+        }
+        Ok(Seq::clamped(first))
+    }
+
+    /// The events of an applied command, by its id and its user (none for the operator's): what tells after
+    /// [`Expired`](crate::SubmitError::Expired) whether an earlier sending was applied. It looks from the id's own
+    /// time on first, which for a fresh id is a short way, and then through all that is older.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub fn find_command(
+        &self,
+        user_id: Option<UserId>,
+        id: CommandId,
+    ) -> Result<Option<Vec<StoredEvent>>, ReadError> {
+        let earliest = id.time().plus_micros(-limits::COMMAND_ID_AHEAD_MICROS_MAX);
+        let (since, newest) = (self.first_since(earliest)?.get(), self.head()?.seq);
+        match self.find_command_between(since, newest, user_id, id)? {
+            None => self.find_command_between(1, since.saturating_sub(1), user_id, id),
+            found => Ok(found),
+        }
+    }
+
+    fn find_command_between(
+        &self,
+        from: u64,
+        until: u64,
+        user_id: Option<UserId>,
+        id: CommandId,
+    ) -> Result<Option<Vec<StoredEvent>>, ReadError> {
+        // On a command's first event its id follows place and number.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq FROM events WHERE seq BETWEEN ?1 AND ?2 \
+             AND length(command) = 34 AND substr(command, 3, 16) = ?3",
+        )?;
+        let mut first = from;
+        while first <= until {
+            let last = until.min(first + limits::ROWS_PER_SEARCH - 1);
+            let bounds = (first.cast_signed(), last.cast_signed(), id.as_bytes());
+            let found = statement.query_map(bounds, |row| row.get::<_, i64>(0))?;
+            for seq in found.collect::<Result<Vec<i64>, _>>()? {
+                let begins = self.event(Seq::clamped(seq.unsigned_abs()))?;
+                if self.user_of(&begins)? == user_id {
+                    let (seq, size) = (begins.header.seq, begins.header.command.size);
+                    let until = Seq::clamped(seq.get() + u64::from(size) - 1);
+                    return self.range(seq, until).map(Some);
+                }
+            }
+            first = last + 1;
+        }
+        Ok(None)
+    }
+
+    /// Whose an event is; none for the ledger's own.
+    fn user_of(&self, stored: &StoredEvent) -> Result<Option<UserId>, ReadError> {
+        let stream = stored.header.stream;
+        match stored.event.kind().stream() {
+            StreamKind::Ledger => Ok(None),
+            StreamKind::User => Ok(Some(stream.as_user())),
+            StreamKind::Season => {
+                let season = self.stream_from_head(stored.header.seq)?;
+                Ok(season.first().and_then(|begins| match &begins.event {
+                    Event::SeasonStarted(started) => Some(started.user_id),
+                    _ => None,
+                }))
+            }
+        }
     }
 
     /// The events of a stream, oldest first, by walking back from its newest.

@@ -6,8 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{Follower, ReadError, Reader, StoredEvent};
-use daybook_schema::{Seq, UnixMicros};
+use daybook_ledger::{Follower, Reader, StoredEvent};
 
 use crate::Outcome;
 use crate::arguments::{AboutArguments, TailArguments};
@@ -25,7 +24,7 @@ pub(crate) fn run(arguments: &TailArguments) -> Result<Outcome> {
     }
     let reader = Reader::open(&arguments.data.data)?;
     let from = match arguments.since {
-        Some(since) => first_since(&reader, since)?.max(arguments.from),
+        Some(since) => reader.first_since(since)?.max(arguments.from),
         None => arguments.from,
     };
     if let Some(events) = about(&reader, arguments)? {
@@ -118,17 +117,4 @@ fn print(follower: &mut Follower, arguments: &TailArguments) -> Result<u64> {
         }
     }
     Ok(printed)
-}
-
-/// The first event that was recorded at a time or later, or the one that comes next: times never go back.
-fn first_since(reader: &Reader, time: UnixMicros) -> Result<Seq, ReadError> {
-    let (mut first, mut end) = (1, reader.head()?.seq + 1);
-    while first < end {
-        let middle = first + (end - first) / 2;
-        match reader.event(Seq::clamped(middle))?.header.recorded_at < time {
-            true => first = middle + 1,
-            false => end = middle,
-        }
-    }
-    Ok(Seq::clamped(first))
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use daybook_ledger::{Failure, Ledger, ReadError, Stopped, Submission, SubmitError};
-use daybook_schema::{Command, EventHash, Head, Seq};
+use daybook_schema::{Command, CommandId, EventHash, Head, Seq};
 
 use crate::fixture::{Fixture, user};
 
@@ -159,4 +159,35 @@ fn the_newest_event_of_a_stream_in_use_is_known() {
         assert!(head(stream) > Some(Seq::MIN));
     }
     assert_eq!(head(user(9).into()), None);
+}
+
+/// After `Expired` it is told whether an earlier sending was applied, whosoever else used the id.
+#[test]
+fn an_applied_command_is_found_by_its_id_and_user() {
+    let mut fixture = Fixture::new();
+    let (first, second) = (fixture.register(1), fixture.register(2));
+    let season_id = fixture.start(first);
+    let id = fixture.next_id();
+    let submit = |user_id| fixture.send(id, Command::StartSession { user_id }).unwrap();
+    let (of_first, of_second) = (submit(first), submit(second));
+    let in_season = fixture.next_id();
+    let abandon = Command::AbandonSeason { user_id: first, season_id };
+    let abandoned = fixture.send(in_season, abandon).unwrap();
+    let reader = fixture.ledger().reader().unwrap();
+    let find = |user_id, id| {
+        let found = reader.find_command(user_id, id).unwrap();
+        found.map(|events| (events[0].header.seq, events.last().unwrap().head()))
+    };
+    for (user_id, id, accepted) in
+        [(first, id, &of_first), (second, id, &of_second), (first, in_season, &abandoned)]
+    {
+        assert_eq!(find(Some(user_id), id), Some((accepted.first_seq, accepted.head)));
+    }
+    assert_eq!(find(Some(second), in_season), None);
+    assert_eq!(find(None, id), None);
+    // An id whose time lies far from when it was applied is found all the same.
+    let ahead = CommandId::from_parts(fixture.now.plus_micros(900 * 86_400_000_000), [7; 10]);
+    assert_eq!(find(Some(first), ahead), None);
+    let first_seq = reader.first_since(of_first.recorded_at).unwrap();
+    assert!(first_seq <= of_first.first_seq && first_seq > Seq::MIN);
 }

@@ -63,7 +63,7 @@ pub(super) fn of_bet(reader: &Reader, bet_id: BetId) -> Result<Vec<StoredEvent>>
     let (from, until) =
         (UnixMicros::new(millis * 1_000), UnixMicros::new(millis.saturating_add(1) * 1_000));
     let mut at_the_time = Vec::new();
-    for event in reader.events_from(super::first_since(reader, from)?) {
+    for event in reader.events_from(reader.first_since(from)?) {
         let event = event?;
         if event.header.recorded_at >= until {
             break;
