@@ -123,7 +123,9 @@ impl Bench {
         let first = self.ledger.head().seq;
         let started = Instant::now();
         let mut answered = 0;
-        while started.elapsed() < Duration::from_secs(seconds) {
+        // A season has 56 commands: a bet and an advance for each day.
+        let turns_max = 54 * self.players.len();
+        while started.elapsed() < Duration::from_secs(seconds) && self.turn < turns_max {
             if waiting.len() >= IN_FLIGHT.min(self.players.len()) {
                 let (index, pending) = waiting.pop_front().context("a command")?;
                 let accepted = pending.wait()?;
