@@ -8,6 +8,7 @@
 mod accounts;
 mod applied;
 mod applier;
+#[cfg(feature = "nats")]
 mod bus;
 mod database;
 mod engine_feed;
@@ -29,6 +30,7 @@ mod worker;
 mod workers;
 
 pub use accounts::filling_waits;
+#[cfg(feature = "nats")]
 pub use bus::{
     Credentials, JetStreamFeed, NatsError, NatsSettings, Relay, RelayError, RelayProgress,
     StreamStorage,
@@ -48,9 +50,9 @@ pub use position::Position;
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
 pub use reads::{
-    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard, LeaderboardRow,
-    ReadError, Reads, SeasonCounts, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails,
-    WeekDetails, season_head,
+    BetDetails, BoardCursor, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard,
+    LeaderboardRow, ReadError, Reads, SeasonCounts, SeasonDetails, SeasonSummary, StandsFor,
+    TriggerDetails, WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlx;

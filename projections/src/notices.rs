@@ -136,6 +136,7 @@ impl NoticeHub {
     }
 }
 
+#[cfg(feature = "nats")]
 /// Publishes notices over core NATS on `season.<id>`; tried again when the ledger could not be read.
 pub(crate) async fn publish(ledger: LocalLedger, client: async_nats::Client) {
     loop {
@@ -146,6 +147,7 @@ pub(crate) async fn publish(ledger: LocalLedger, client: async_nats::Client) {
     }
 }
 
+#[cfg(feature = "nats")]
 async fn publish_from_now(
     ledger: &LocalLedger,
     client: &async_nats::Client,

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use daybook_schema::{SeasonId, Seq, UserId};
+use serde::Serialize;
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
 use crate::database::{GameDatabase, look};
 use crate::feed::deadline;
 use crate::game_file::FileLost;
-pub use boards::{Leaderboard, LeaderboardRow};
+pub use boards::{BoardCursor, Leaderboard, LeaderboardRow};
 pub use rows::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
     TriggerDetails, WeekDetails,
@@ -33,7 +34,8 @@ pub enum ReadError {
 }
 
 /// Which part of the ledger a read stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct StandsFor {
     /// The newest event that every projection asked for has applied.
     pub seq: u64,
@@ -42,7 +44,8 @@ pub struct StandsFor {
 }
 
 /// How many seasons there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SeasonCounts {
     /// Those that were started.
     pub started: u64,

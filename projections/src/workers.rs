@@ -1,14 +1,17 @@
 //! All projections of a process, a worker each.
 
+#[cfg(feature = "nats")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "nats")]
 use daybook_ledger::VerifyingKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::accounts::Filler;
+#[cfg(feature = "nats")]
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
 use crate::feed::Feed;
@@ -27,6 +30,7 @@ pub enum FeedSource {
     /// A ledger that is at hand.
     Ledger(LocalLedger),
     /// JetStream, filled by a relay.
+    #[cfg(feature = "nats")]
     JetStream {
         /// The server and its stream.
         settings: Box<NatsSettings>,
@@ -45,9 +49,11 @@ impl FeedSource {
 
     /// A feed; its name is what a server knows it by, such as the projection's.
     #[must_use]
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "a bus has names"))]
     pub fn feed(&self, name: &str) -> Box<dyn Feed> {
         match self {
             Self::Ledger(ledger) => ledger.feed(),
+            #[cfg(feature = "nats")]
             Self::JetStream { settings, key, data_dir } => {
                 let feed = JetStreamFeed::new((**settings).clone(), *key, name);
                 Box::new(match data_dir {

@@ -28,6 +28,7 @@ pub mod commands;
 pub mod derivation;
 pub mod digest;
 pub mod enumerations;
+pub mod event_json;
 pub mod events;
 pub mod ids;
 pub mod limits;

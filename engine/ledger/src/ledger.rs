@@ -1,14 +1,12 @@
 //! The engine's front: submit, query, follow, close.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use daybook_schema::{Command, Head, Seq, StreamId, limits};
+use daybook_schema::{Head, Seq, StreamId};
 use daybook_simulator::State;
 use tokio::sync::{oneshot, watch};
 
@@ -24,9 +22,6 @@ use crate::status::{Health, Status, Stopped};
 use crate::submission::{Accepted, Pending, Request, Submission, SubmitError, unavailable};
 use crate::subscription::Subscription;
 
-/// How long the engine's own commands wait where others fill the queue.
-const WAIT_FOR_TURN: Duration = Duration::from_millis(5);
-
 /// A ledger that this process writes: the only one that may.
 ///
 /// It is a handle: clones are the same engine. The engine runs until [`close`](Self::close) or until the last
@@ -35,8 +30,8 @@ const WAIT_FOR_TURN: Duration = Duration::from_millis(5);
 /// # Creating what a retry must find again
 ///
 /// - **A user.** Make the id once, keep it where the account is (pending), and submit
-///   [`Command::RegisterUser`]. A retry with the same id is refused as `USER_ALREADY_REGISTERED`: that is success.
-/// - **A season.** Submit [`Command::StartSeason`] with a command id that the client made and keeps. A retry with
+///   [`RegisterUser`](daybook_schema::Command::RegisterUser). A retry with the same id is refused as `USER_ALREADY_REGISTERED`: that is success.
+/// - **A season.** Submit [`StartSeason`](daybook_schema::Command::StartSeason) with a command id that the client made and keeps. A retry with
 ///   the same id gets the first answer; its `season_started` names the season. If the answer is
 ///   [`SubmitError::Expired`], ask [`Reader::find_command`] whether it was applied.
 #[derive(Clone, Debug)]
@@ -66,15 +61,6 @@ pub(crate) struct Started {
     pub(crate) lock: WriterLock,
 }
 
-/// What was withdrawn because its key or epoch is no longer good, and what took its place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Withdrawn {
-    /// Seasons in play that were expired.
-    pub seasons_expired: usize,
-    /// Commitments that were published anew.
-    pub commitments_renewed: usize,
-}
-
 impl Ledger {
     pub(crate) fn start(started: Started) -> Self {
         let Started { data_dir, status, requests, waiting, events, deciding, lock } = started;
@@ -95,48 +81,6 @@ impl Ledger {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.engine.data_dir
-    }
-
-    /// Expires the seasons in play whose key or epoch is no longer good, and renews every waiting
-    /// commitment that is not of the key and epoch in force: what a rotation and a restore need.
-    ///
-    /// # Errors
-    /// [`SubmitError`] of the first command that was refused; called again, it goes on.
-    pub fn withdraw_outdated(&self) -> Result<Withdrawn, SubmitError> {
-        let seasons = self.in_turn(|| self.query(State::withdrawn_seasons))?.wait()?;
-        let expire = seasons
-            .iter()
-            .map(|&(user_id, season_id)| Command::ExpireSeason { user_id, season_id });
-        self.submit_all(expire)?;
-        let users = self.in_turn(|| self.query(State::users_to_renew))?.wait()?;
-        self.submit_all(users.iter().map(|&user_id| Command::RenewCommitment { user_id }))?;
-        Ok(Withdrawn { seasons_expired: seasons.len(), commitments_renewed: users.len() })
-    }
-
-    /// Submits commands with a bounded number of them waiting.
-    fn submit_all(&self, commands: impl Iterator<Item = Command>) -> Result<(), SubmitError> {
-        let mut waiting: VecDeque<Pending<Accepted>> = VecDeque::new();
-        for command in commands {
-            if waiting.len() >= limits::COMMANDS_PER_BATCH_MAX
-                && let Some(first) = waiting.pop_front()
-            {
-                first.wait()?;
-            }
-            waiting.push_back(self.in_turn(|| self.submit(Submission::new(command.clone())))?);
-        }
-        waiting.into_iter().try_for_each(|pending| pending.wait().map(drop))
-    }
-
-    /// What the engine asks of itself waits for its turn where others fill the queue.
-    fn in_turn<T>(&self, ask: impl Fn() -> Result<T, SubmitError>) -> Result<T, SubmitError> {
-        loop {
-            match ask() {
-                Err(SubmitError::Overloaded | SubmitError::Locked { .. }) => {
-                    std::thread::sleep(WAIT_FOR_TURN);
-                }
-                other => return other,
-            }
-        }
     }
 
     /// Hands a command to the engine. The answer, once it is there, means: on disk. Dropping the answer

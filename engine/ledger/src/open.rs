@@ -18,6 +18,7 @@ use crate::database::{self, DatabaseError};
 use crate::evidence::{self, LostLedger};
 use crate::files::create_directories;
 use crate::held_file::HeldFile;
+use crate::keeper::Keeper;
 use crate::keys::KeysError;
 use crate::ledger::{Ledger, Started};
 use crate::lock::{LockError, WriterLock};
@@ -247,7 +248,7 @@ impl Ledger {
 
     /// Withdraws the seasons and commitments of older epochs.
     fn finish_restore(&self) -> Result<(), OpenError> {
-        let withdrawn = self.withdraw_outdated()?;
+        let withdrawn = Keeper::new(self).withdraw_outdated()?;
         tracing::warn!(
             seasons_expired = withdrawn.seasons_expired,
             commitments_renewed = withdrawn.commitments_renewed,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use daybook_schema::{Command, CommandId, DayNumber, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{NewEvent, Rejections, State};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::check::StreamHeads;
@@ -60,13 +61,15 @@ impl Submission {
 }
 
 /// A command was applied: its events are on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Accepted {
     /// The seq of its first event.
     pub first_seq: Seq,
     /// Seq and hash of its last event.
     pub head: Head,
-    /// The time of its events.
+    /// The time of its events; in JSON, where fields named `…At` are in seconds, it is `recordedMicros`.
+    #[serde(rename = "recordedMicros")]
     pub recorded_at: UnixMicros,
     /// Its events.
     pub events: Vec<NewEvent>,

@@ -7,11 +7,14 @@ mod seasons;
 mod simulins;
 mod users;
 
+use daybook_schema::event_json::{PayloadText, stream_text};
 use daybook_schema::events::LostHeads;
 use daybook_schema::{
     Command, CommandId, DayNumber, Event, LedgerIdentity, RulesetNumber, SeasonId, SeasonNumber,
     StreamId, UnixMicros, UserId, limits,
 };
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::rejection::{Rejection, Rejections};
 use crate::rules::{Rules, Rulesets};
@@ -50,6 +53,19 @@ pub struct NewEvent {
     pub stream: StreamId,
     /// What happens.
     pub event: Event,
+}
+
+impl Serialize for NewEvent {
+    /// With the names that a stored event has: the fields are a text that holds JSON.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = self.event.kind();
+        let mut json = serializer.serialize_struct("NewEvent", 4)?;
+        json.serialize_field("stream", &stream_text(kind.stream(), self.stream))?;
+        json.serialize_field("kind", &kind)?;
+        json.serialize_field("version", &self.event.version())?;
+        json.serialize_field("payload", &PayloadText(&self.event))?;
+        json.end()
+    }
 }
 
 impl NewEvent {

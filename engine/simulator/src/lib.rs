@@ -28,7 +28,7 @@ pub use draws::{DayDraw, Generator, PotDraw, draw_day, draw_weather};
 pub use evolve::{Recorded, evolve};
 pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
-pub use rejection::{Rejection, Rejections};
+pub use rejection::{Rejection, RejectionClass, Rejections};
 pub use rules::{
     BetTypeMultipliers, PerWeather, PotEventChances, RULESET_1, Rules, Rulesets,
     TROUBLE_COUNTS_PERCENT, ThresholdMultipliers, bet_bounds, multiplier, pays,

@@ -5,6 +5,8 @@ use daybook_schema::{
     SessionNumber, SimulinId, SimulinPath, SuspicionCode, UnixMicros, UserId,
 };
 
+use serde::{Serialize, Serializer};
+
 macro_rules! rejections {
     ($(
         $(#[$meta:meta])*
@@ -12,10 +14,12 @@ macro_rules! rejections {
             $({ $($(#[$field_meta:meta])* $field:ident: $type:ty,)+ })?
     ,)+) => {
         /// Why a command was refused. Numbers and codes are stable and never reused.
-        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+        #[serde(tag = "code", rename_all_fields = "camelCase")]
         pub enum Rejection {
             $(
                 $(#[$meta])*
+                #[serde(rename = $code)]
                 $variant $({ $($(#[$field_meta])* $field: $type,)+ })?,
             )+
         }
@@ -92,6 +96,7 @@ rejections! {
         /// How many a day.
         max: u8,
         /// When the next may be started.
+        #[serde(serialize_with = "as_seconds")]
         next_day_at: UnixMicros,
     },
     /// The player saw another commitment than the one that is in force.
@@ -124,6 +129,7 @@ rejections! {
     #[error("season may be expired from {} s on", expirable_at.get() / 1_000_000)]
     21 "SEASON_NOT_IDLE" SeasonNotIdle {
         /// From when on it may be expired.
+        #[serde(serialize_with = "as_seconds")]
         expirable_at: UnixMicros,
     },
     /// The season's key was compromised or its epoch ended; the engine will expire it.
@@ -173,6 +179,7 @@ rejections! {
     #[error("Suspicious rapid betting detected")]
     34 "RAPID_BET" RapidBet {
         /// When the next may come.
+        #[serde(serialize_with = "as_seconds")]
         allowed_at: UnixMicros,
     },
     /// The player takes another day to be the current one.
@@ -189,6 +196,7 @@ rejections! {
         /// The day.
         day_number: DayNumber,
         /// The suspicion.
+        #[serde(rename = "suspicion")]
         code: SuspicionCode,
     },
     /// The user has no such simulin.
@@ -225,7 +233,47 @@ rejections! {
     },
 }
 
+/// Fields named `…At` are seconds since 1970, rounded up: not before then.
+fn as_seconds<S: Serializer>(at: &UnixMicros, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(seconds_up(*at))
+}
+
+const fn seconds_up(at: UnixMicros) -> i64 {
+    at.get().div_euclid(1_000_000) + (at.get().rem_euclid(1_000_000) > 0) as i64
+}
+
+/// What kind of refusal it is: what a service makes its status of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectionClass {
+    /// What the command names is not there, or not this user's.
+    NotFound,
+    /// The command lacks something.
+    Incomplete,
+    /// A rule of the game stands against it.
+    Rule,
+    /// It is not the player's doing: the operator or the engine sees to it.
+    Unavailable,
+}
+
 impl Rejection {
+    /// What kind of refusal it is.
+    #[must_use]
+    pub const fn class(&self) -> RejectionClass {
+        match self {
+            Self::UserNotFound { .. }
+            | Self::SessionNotOpen { .. }
+            | Self::SeasonNotFound { .. }
+            | Self::SimulinNotFound { .. } => RejectionClass::NotFound,
+            Self::ClientSeedRequired | Self::NoHeadLost => RejectionClass::Incomplete,
+            Self::KeyUnavailable
+            | Self::CommitmentOutdated
+            | Self::RulesetUnknown { .. }
+            | Self::SeasonWithdrawn => RejectionClass::Unavailable,
+            _ => RejectionClass::Rule,
+        }
+    }
+
     /// When the same command may be accepted, where time alone lifts the refusal.
     #[must_use]
     pub const fn retry_at(&self) -> Option<UnixMicros> {
@@ -290,6 +338,30 @@ impl From<Rejection> for Rejections {
     }
 }
 
+/// A rejection as other programs see it: its code and values, and what to show to a person.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RejectionJson<'a> {
+    #[serde(flatten)]
+    rejection: &'a Rejection,
+    class: RejectionClass,
+    message: String,
+    /// In seconds since 1970, rounded up.
+    retry_at: Option<i64>,
+}
+
+impl Serialize for Rejections {
+    /// A list of all that apply.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|rejection| RejectionJson {
+            rejection,
+            class: rejection.class(),
+            message: rejection.to_string(),
+            retry_at: rejection.retry_at().map(seconds_up),
+        }))
+    }
+}
+
 impl std::fmt::Display for Rejections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.first)?;
@@ -302,6 +374,27 @@ impl std::error::Error for Rejections {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rejection_is_a_code_with_its_values_a_class_and_a_sentence() {
+        let allowed_at = UnixMicros::new(1_767_571_200_100_001);
+        let rejected = Rejections::refuse(vec![
+            Rejection::RapidBet { allowed_at },
+            Rejection::DuplicateBet { pot_id: Pot::Sun },
+        ]);
+        let json = serde_json::to_value(rejected.unwrap_err()).unwrap();
+        let expected = serde_json::json!([
+            {
+                "code": "RAPID_BET", "allowedAt": 1_767_571_201, "class": "rule",
+                "message": "Suspicious rapid betting detected", "retryAt": 1_767_571_201
+            },
+            {
+                "code": "DUPLICATE_BET", "potId": "sun", "class": "rule",
+                "message": "Duplicate bet on pot", "retryAt": null
+            },
+        ]);
+        assert_eq!(json, expected);
+    }
 
     /// Guards: numbers and codes are never shared.
     #[test]

@@ -1,6 +1,7 @@
 //! Leaderboards, by their own date: a week that is over stays as it was.
 
 use daybook_schema::{Period, SeasonId, UnixMicros, UserId};
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, Row, Sqlite, Transaction};
 
 use super::rows::Column;
@@ -8,7 +9,8 @@ use super::{ReadError, Reads};
 use crate::read_models::{day_text, first_day};
 
 /// A row of a board; equal scores share a rank (1, 1, 3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LeaderboardRow {
     /// The rank.
     pub rank: i64,
@@ -24,8 +26,26 @@ pub struct LeaderboardRow {
     pub calculated_at: i64,
 }
 
+impl LeaderboardRow {
+    /// Where the next page goes on.
+    #[must_use]
+    pub fn cursor(&self) -> BoardCursor {
+        BoardCursor { score: self.score, id: self.id.clone() }
+    }
+}
+
+/// A place on a board: the score and the id of the row before the page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardCursor {
+    /// The score.
+    pub score: i64,
+    /// The row's id.
+    pub id: String,
+}
+
 /// A page of a board.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Leaderboard {
     /// The period's first UTC day.
     pub first_day: String,
@@ -63,15 +83,17 @@ impl Entry {
 }
 
 impl Reads {
-    /// The board of the period that a time falls in: a page of it after a row, the last of the page
-    /// before, and the caller's own row.
+    /// The board of the period that a time falls in: a page of it after a cursor, that of the last
+    /// row of the page before, and the caller's own row.
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.
     pub async fn leaderboard(
         &self,
-        (period, at): (Period, UnixMicros),
-        (after, limit): (Option<&LeaderboardRow>, u32),
+        period: Period,
+        at: UnixMicros,
+        after: Option<&BoardCursor>,
+        limit: u32,
         caller: Option<UserId>,
     ) -> Result<Leaderboard, ReadError> {
         let first_day = day_text(first_day(period, at));
@@ -113,7 +135,7 @@ impl Reads {
         let before = match after {
             // The page begins among equals of the row before it.
             Some(after) if entries.first().is_some_and(|first| first.score == after.score) => {
-                standing(&mut moment, &first_day, (period, after)).await?
+                standing(&mut moment, &first_day, period, after).await?
             }
             _ => of_first,
         };
@@ -132,7 +154,8 @@ impl Reads {
 async fn standing(
     moment: &mut Transaction<'_, Sqlite>,
     first_day: &str,
-    (period, row): (Period, &LeaderboardRow),
+    period: Period,
+    row: &BoardCursor,
 ) -> Result<i64, sqlx::Error> {
     let count = sqlx::query_scalar(
         "SELECT count(*) FROM leaderboard_history WHERE period = ?1 AND first_day = ?2 \

@@ -56,7 +56,8 @@ macro_rules! rows {
         $($(#[$field_meta:meta])* $field:ident: $type:ty,)+
     })+) => {$(
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+        #[serde(rename_all = "camelCase")]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $type,)+
         }
@@ -212,7 +213,8 @@ rows! {
 }
 
 /// A season with all that is in it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SeasonDetails {
     /// The season.
     pub season: SeasonSummary,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use daybook_bots::STARTS_AT;
-use daybook_projections::{FeedSource, Reads, Workers, all_projections};
+use daybook_projections::{FeedSource, LeaderboardRow, Reads, Workers, all_projections};
 use daybook_schema::{Period, UserId};
 
 use crate::fixture::Played;
@@ -17,20 +17,21 @@ async fn boards_are_paged_with_ties_and_the_callers_own_rank() {
     let ties = "UPDATE leaderboard_history SET score = score / 20000 * 20000";
     connection.execute(ties, []).unwrap();
     let reads = Reads::new(&database);
-    let board = (Period::AllTime, STARTS_AT);
-    let whole = reads.leaderboard(board, (None, 1_000), None).await.unwrap();
+    let (period, at) = (Period::AllTime, STARTS_AT);
+    let whole = reads.leaderboard(period, at, None, 1_000, None).await.unwrap();
     assert_eq!(whole.first_day, "1970-01-01");
     assert!(whole.rows.len() > 10);
     for row in &whole.rows {
         let better = whole.rows.iter().filter(|other| other.score > row.score).count();
         assert_eq!(row.rank, better as i64 + 1, "{row:?}");
-        let own = reads.leaderboard(board, (None, 1), Some(row.user_id)).await.unwrap().own;
+        let own = reads.leaderboard(period, at, None, 1, Some(row.user_id)).await.unwrap().own;
         assert_eq!(own.as_ref(), Some(row));
     }
     for size in [1, 3, 7] {
         let mut paged = Vec::new();
         loop {
-            let page = reads.leaderboard(board, (paged.last(), size), None).await.unwrap();
+            let after = paged.last().map(LeaderboardRow::cursor);
+            let page = reads.leaderboard(period, at, after.as_ref(), size, None).await.unwrap();
             if page.rows.is_empty() {
                 break;
             }
@@ -38,11 +39,11 @@ async fn boards_are_paged_with_ties_and_the_callers_own_rank() {
         }
         assert_eq!(paged, whole.rows, "pages of {size}");
     }
-    let nobody = reads.leaderboard(board, (None, 1), Some(UserId::random())).await.unwrap();
+    let nobody = reads.leaderboard(period, at, None, 1, Some(UserId::random())).await.unwrap();
     assert_eq!(nobody.own, None);
     // A week in which nobody completed a season.
     let later = STARTS_AT.plus_micros(400 * 86_400 * 1_000_000);
-    let empty = reads.leaderboard((Period::Weekly, later), (None, 10), None).await.unwrap();
+    let empty = reads.leaderboard(Period::Weekly, later, None, 10, None).await.unwrap();
     assert_eq!(empty.rows, []);
 }
 

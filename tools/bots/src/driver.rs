@@ -5,11 +5,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use daybook_ledger::{Accepted, Ledger, Pending, Submission, SubmitError};
-use daybook_schema::{
-    Command, CommandId, KeyId, SeasonId, SessionEndReason, SuspicionCode, UnixMicros, UserId,
-};
-use daybook_simulator::{Generator, Rejection, State};
+use daybook_ledger::{Accepted, Keeper, Ledger, Pending, Submission, SubmitError};
+use daybook_schema::{Command, CommandId, KeyId, SessionEndReason, UnixMicros, UserId};
+use daybook_simulator::{Generator, Rejection};
 use hdrhistogram::Histogram;
 
 use crate::bot::{Bot, Step};
@@ -168,10 +166,8 @@ impl<'a> Driver<'a> {
                 }
                 bot.slow_down();
                 let user_id = bot.user_id;
-                if let Some((season_id, day_number)) = bot.season_and_day() {
-                    let code = SuspicionCode::RapidBet;
-                    let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
-                    self.submit_own(flag, at)?;
+                if let Some((season_id, _)) = bot.season_and_day() {
+                    self.keep(at, |keeper| keeper.flag(user_id, season_id, &rejections))?;
                 }
                 Ok(false)
             }
@@ -197,7 +193,7 @@ impl<'a> Driver<'a> {
             let Some(answer) = oldest.pending.try_wait() else { return Ok(()) };
             let (bot, sent) = (oldest.bot, oldest.sent);
             self.in_flight.pop_front();
-            self.keep(bot, sent, answer)?;
+            self.take_in(bot, sent, answer)?;
         }
         Ok(())
     }
@@ -205,12 +201,12 @@ impl<'a> Driver<'a> {
     fn settle_oldest(&mut self) -> Result<()> {
         if let Some(InFlight { bot, sent, pending }) = self.in_flight.pop_front() {
             let answer = pending.wait();
-            self.keep(bot, sent, answer)?;
+            self.take_in(bot, sent, answer)?;
         }
         Ok(())
     }
 
-    fn keep(
+    fn take_in(
         &mut self,
         bot: u32,
         sent: Instant,
@@ -246,19 +242,29 @@ impl<'a> Driver<'a> {
 
     /// Submits a command of the engine's own and waits for it.
     fn submit_own(&mut self, command: Command, at: UnixMicros) -> Result<Accepted> {
-        let mut random = [0; 10];
-        random.split_at_mut(8).0.copy_from_slice(&self.own.next_u64().to_le_bytes());
-        let id = CommandId::from_parts(at, random);
         let name = command.name();
-        let pending = self.ledger.submit(Submission::new(command).with_id(id).at(at))?;
+        let submission = own_submission(&mut self.own, at, command);
         self.played.commands += 1;
+        let pending = self.ledger.submit(submission)?;
         pending.wait().with_context(|| format!("{name} was refused"))
     }
 
+    /// Lets the engine's keeper work at a time of the demo.
+    fn keep<T>(
+        &mut self,
+        at: UnixMicros,
+        work: impl FnOnce(&mut Keeper<'_>) -> Result<T, SubmitError>,
+    ) -> Result<T> {
+        let Self { ledger, own, played, .. } = self;
+        let mut keeper = Keeper::with(ledger, |command| {
+            played.commands += 1;
+            own_submission(own, at, command)
+        });
+        Ok(work(&mut keeper)?)
+    }
+
     fn renew_commitments(&mut self, at: UnixMicros) -> Result<()> {
-        let users = self.ledger.query(State::users_to_renew)?.wait()?;
-        for user_id in users {
-            let accepted = self.submit_own(Command::RenewCommitment { user_id }, at)?;
+        for (user_id, accepted) in self.keep(at, |keeper| keeper.renew_commitments())? {
             let bot = self.bots.iter_mut().find(|bot| bot.user_id == user_id);
             bot.into_iter().for_each(|bot| bot.renew(&accepted));
         }
@@ -279,20 +285,19 @@ impl<'a> Driver<'a> {
             self.submit_own(Command::EndSession { user_id, session_number, reason }, at)?;
             self.bot(index)?.session_expired();
         }
-        let idle = move |state: &State| -> Vec<(UserId, SeasonId)> {
-            let seasons = state.seasons.iter();
-            seasons
-                .filter(|(_, season)| state.expirable_at(season) <= at)
-                .map(|(season_id, season)| (season.user_id, *season_id))
-                .collect()
-        };
-        for (user_id, season_id) in self.ledger.query(idle)?.wait()? {
-            let accepted = self.submit_own(Command::ExpireSeason { user_id, season_id }, at)?;
+        for (user_id, accepted) in self.keep(at, |keeper| keeper.expire_idle(at))? {
             let bot = self.bots.iter_mut().find(|bot| bot.user_id == user_id);
             bot.into_iter().for_each(|bot| bot.learn(&accepted));
         }
         Ok(())
     }
+}
+
+/// A command of the engine's own, with a simulated id.
+fn own_submission(own: &mut Generator, at: UnixMicros, command: Command) -> Submission {
+    let mut random = [0; 10];
+    random.split_at_mut(8).0.copy_from_slice(&own.next_u64().to_le_bytes());
+    Submission::new(command).with_id(CommandId::from_parts(at, random)).at(at)
 }
 
 /// The beginning of a day of the demo.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
-use daybook_ledger::{KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
+use daybook_ledger::{Keeper, KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
 use daybook_projections::{MigrationError, known_heads};
 use daybook_schema::{Command, KeyId};
 use daybook_simulator::{Keyring, Season, State};
@@ -209,7 +209,7 @@ fn rotate(
         .and_then(daybook_ledger::Pending::wait)
         .context("the rotation was refused")?;
     // Those too that an interrupted rotation left.
-    let withdrawn = ledger.withdraw_outdated()?;
+    let withdrawn = Keeper::new(&ledger).withdraw_outdated()?;
     let lost = under_lost_keys(&ledger, keyring)?;
     let head = ledger.close().wait()?;
     let report = RotationJson {

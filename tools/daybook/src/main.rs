@@ -6,7 +6,6 @@
 
 mod arguments;
 mod demo;
-mod event_json;
 mod hints;
 mod keys;
 mod migrate;

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use crate::Outcome;
 use crate::arguments::ReplayArguments;
-use crate::event_json::EventJson;
 use crate::output::{grouped, progress_bar, shown_time, table, write_json, write_line};
 use crate::season_page;
 
@@ -103,7 +102,7 @@ fn to_json(replayed: &Replayed, commands: &SeasonCommands) -> Result<WorldJson> 
     let events = commands
         .kept
         .iter()
-        .map(|stored| serde_json::value::to_raw_value(&EventJson::of(stored)?))
+        .map(serde_json::value::to_raw_value)
         .collect::<serde_json::Result<Vec<_>>>()?;
     Ok(WorldJson {
         head_seq: replayed.head.seq,

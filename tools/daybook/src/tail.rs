@@ -10,7 +10,6 @@ use daybook_ledger::{Follower, Reader, StoredEvent};
 
 use crate::Outcome;
 use crate::arguments::{AboutArguments, TailArguments};
-use crate::event_json::EventJson;
 use crate::output::{grouped, note};
 
 /// A view of the events with names and fields, for `sqlite3` on a ledger.
@@ -86,8 +85,7 @@ fn is_after(stored: &StoredEvent, arguments: &TailArguments) -> bool {
 }
 
 fn write_event(stdout: &mut impl Write, stored: &StoredEvent) -> Result<()> {
-    EventJson::of(stored)
-        .and_then(|event| serde_json::to_writer(&mut *stdout, &event))
+    serde_json::to_writer(&mut *stdout, stored)
         .map_err(std::io::Error::from)
         .and_then(|()| stdout.write_all(b"\n"))
         .context("stdout cannot be written")

@@ -2,8 +2,8 @@
 //! the rules that a season started with.
 
 use daybook_ledger::{
-    Ledger, NewLedger, Options, Pending, Submission, SubmitError, Time, Verdict, VerifyOptions,
-    verify,
+    Keeper, Ledger, NewLedger, Options, Pending, Submission, SubmitError, Time, Verdict,
+    VerifyOptions, verify,
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
@@ -149,7 +149,7 @@ fn withdrawing_what_is_outdated_waits_for_its_turn() {
     let start = Submission::new(Command::StartSession { user_id }).at(fixture.now);
     while ledger.submit(start.clone()).is_ok() {}
     std::thread::scope(|scope| {
-        let withdrawing = scope.spawn(|| ledger.withdraw_outdated());
+        let withdrawing = scope.spawn(|| Keeper::new(ledger).withdraw_outdated());
         hold.send(()).unwrap();
         assert_eq!(withdrawing.join().unwrap().unwrap().commitments_renewed, 1);
     });

@@ -16,6 +16,7 @@ mod format_example;
 mod frozen;
 mod handles;
 mod hostile;
+mod keeper;
 mod keys;
 mod loss;
 mod opening;

@@ -50,8 +50,8 @@ pub(crate) struct Summary {
 impl Summary {
     pub(crate) async fn read(database: &GameDatabase) -> Result<Self> {
         let reads = Reads::new(database);
-        let all_time = (Period::AllTime, STARTS_AT);
-        let board = reads.leaderboard(all_time, (None, LEADERBOARD_ROWS), None).await?;
+        let board =
+            reads.leaderboard(Period::AllTime, STARTS_AT, None, LEADERBOARD_ROWS, None).await?;
         let leaderboard = board.rows.into_iter().map(|row| LeaderboardRow {
             rank: row.rank,
             user_id: row.user_id.to_string(),
