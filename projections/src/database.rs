@@ -108,6 +108,22 @@ async fn make(path: &Path, migrations: &Migrations) -> Result<(), MigrationError
     migrations.require_current(path).await
 }
 
+/// Makes or migrates a file, and opens it.
+async fn open_whole(
+    path: &Path,
+    migrations: &Migrations,
+    settings: &DatabaseSettings,
+) -> Result<GameFile, MigrationError> {
+    // Another process may be migrating the file at this moment.
+    let made = || make(path, migrations);
+    let looks = ConstantBuilder::default().with_delay(LOOKED_AT_EVERY).with_max_times(LOOKS);
+    made.retry(looks).sleep(tokio::time::sleep).when(MigrationError::may_pass).await?;
+    if let Some(accounts) = &settings.accounts {
+        open_accounts(accounts, path).await?;
+    }
+    GameFile::open(path).await
+}
+
 /// `game.db`, its migrations applied.
 #[derive(Clone, Debug)]
 pub struct GameDatabase {
@@ -153,14 +169,18 @@ impl GameDatabase {
                 game_file::set_aside_unusable(path, &migrations, is_known).await?
             }
         };
-        // Another process may be migrating the file at this moment.
-        let made = || make(path, &migrations);
-        let looks = ConstantBuilder::default().with_delay(LOOKED_AT_EVERY).with_max_times(LOOKS);
-        made.retry(looks).sleep(tokio::time::sleep).when(MigrationError::may_pass).await?;
-        if let Some(accounts) = &settings.accounts {
-            open_accounts(accounts, path).await?;
-        }
-        let file = Arc::new(GameFile::open(path).await?);
+        let (file, set_aside) = match open_whole(path, &migrations, &settings).await {
+            Ok(file) => (file, set_aside),
+            // What is damaged was not looked at before.
+            Err(error) if error.is_malformed() && set_aside.is_none() => {
+                let Some(aside) = game_file::set_aside_malformed(path, &error)? else {
+                    return Err(error);
+                };
+                (open_whole(path, &migrations, &settings).await?, Some(aside))
+            }
+            Err(error) => return Err(error),
+        };
+        let file = Arc::new(file);
         drop(lock);
         let (writing, applied) = (Arc::default(), Arc::default());
         let (path, migrations) = (path.to_owned(), Arc::new(migrations));

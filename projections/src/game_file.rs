@@ -24,7 +24,7 @@ use crate::position::Position;
 pub use aside::SetAside;
 pub(crate) use aside::{
     GIVEN_OVER, OpeningLock, Settled, WHOLE, damaged, is_told_by_its_word, set_aside,
-    set_aside_unusable, settle,
+    set_aside_malformed, set_aside_unusable, settle,
 };
 
 /// The file that a process had open is lost to it: nothing more is written.

@@ -1,6 +1,6 @@
 //! What the engine can be asked for, and the form of it that is hashed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::events::LostHeads;
 use crate::{
@@ -33,7 +33,8 @@ pub fn client_digest(source: crate::ClientSeedSource, bytes: &[u8]) -> ClientDig
 }
 
 /// One bet of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BetOrder {
     /// The pot.
     pub pot_id: Pot,

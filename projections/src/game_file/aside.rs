@@ -127,6 +127,17 @@ pub(crate) async fn settle(database: &Path) -> Result<Settled, MigrationError> {
     }
 }
 
+/// Sets aside a file that SQLite finds malformed, unless a process has it open.
+pub(crate) fn set_aside_malformed(
+    database: &Path,
+    error: &MigrationError,
+) -> Result<Option<SetAside>, MigrationError> {
+    if words(database).iter().any(|found| found.is_alive) {
+        return Ok(None);
+    }
+    set_aside_for(database, error.to_string()).map(Some)
+}
+
 fn set_aside_for(database: &Path, reason: String) -> Result<SetAside, MigrationError> {
     let path = set_aside(database, (DAMAGED, WHOLE))?;
     let shown = path.display().to_string();

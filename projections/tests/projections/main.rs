@@ -7,6 +7,7 @@ mod engine_feed;
 mod evidence;
 mod exactly_once;
 mod fixture;
+mod http_service;
 mod lucky_pots;
 mod migrations;
 mod nats;
