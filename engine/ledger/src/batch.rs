@@ -16,15 +16,21 @@ pub(crate) struct Batch {
     pub(crate) head: Head,
     /// The ledger and its epoch after it.
     pub(crate) identity: LedgerIdentity,
-    /// Its events for those who follow; none where nobody did when it was begun.
-    pub(crate) runs: Option<Vec<Run>>,
+    /// The head before it.
+    previous: Head,
 }
 
 impl Batch {
-    /// An empty one after a head; `is_followed` says whether somebody wants its events.
-    pub(crate) fn new(head: Head, identity: LedgerIdentity, is_followed: bool) -> Self {
-        let runs = is_followed.then(Vec::new);
-        Self { rows: Vec::new(), payloads: Vec::new(), answers: Vec::new(), head, identity, runs }
+    /// An empty one after a head.
+    pub(crate) const fn new(head: Head, identity: LedgerIdentity) -> Self {
+        Self {
+            rows: Vec::new(),
+            payloads: Vec::new(),
+            answers: Vec::new(),
+            head,
+            identity,
+            previous: head,
+        }
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -32,12 +38,23 @@ impl Batch {
             || self.rows.len() >= limits::EVENTS_PER_BATCH_MAX
     }
 
-    /// Keeps an event for those who follow; `previous` is what it is chained to.
-    pub(crate) fn share(&mut self, previous: Head, event: impl FnOnce() -> StoredEvent) {
-        let Some(runs) = &mut self.runs else { return };
-        match runs.last_mut() {
-            Some(run) if run.events.len() < limits::EVENTS_PER_CUT_MAX => run.events.push(event()),
-            _ => runs.push(Run { previous, events: vec![event()] }),
+    /// Its events in runs, for those who follow; taken before the answers are sent.
+    pub(crate) fn runs(&self) -> Vec<Run> {
+        let accepted = self.answers.iter().filter_map(|answer| match answer {
+            Answer::Command { outcome: Ok(accepted), .. } => Some(&accepted.events),
+            _ => None,
+        });
+        let mut events = self.rows.iter().zip(accepted.flatten()).map(|(row, new)| StoredEvent {
+            header: row.header,
+            event: new.event.clone(),
+            hash: row.hash,
+        });
+        let (mut runs, mut previous) = (Vec::new(), self.previous);
+        loop {
+            let run: Vec<StoredEvent> = events.by_ref().take(limits::EVENTS_PER_CUT_MAX).collect();
+            let Some(last) = run.last().map(StoredEvent::head) else { return runs };
+            runs.push(Run { previous, events: run });
+            previous = last;
         }
     }
 }

@@ -157,12 +157,8 @@ impl Ledger {
         let events = Arc::new(events);
         let waiting = Arc::new(AtomicUsize::new(0));
         let decider = Decider::new(recovery, data_dir.clone(), Grounds { keys, rulesets, time });
-        let thread = StateThread {
-            decider,
-            status: Arc::clone(&status),
-            events: Arc::clone(&events),
-            waiting: Arc::clone(&waiting),
-        };
+        let thread =
+            StateThread { decider, status: Arc::clone(&status), waiting: Arc::clone(&waiting) };
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let held = HeldLedger { held, path };

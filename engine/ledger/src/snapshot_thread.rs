@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook_schema::{Head, Seq, limits};
 use daybook_simulator::State;
@@ -109,7 +109,14 @@ impl SnapshotMaker {
                 cut.iter().for_each(|stored| build.recovery.apply_committed(stored));
                 Ok(())
             }
-            _ => build.apply_until(newest.min(head.seq + limits::ROWS_PER_READ as u64)),
+            _ => {
+                let started = Instant::now();
+                build.apply_until(newest.min(head.seq + limits::ROWS_PER_READ as u64))?;
+                // Reading the file costs the writer's cores three times as much.
+                let behind = self.status.head().seq.saturating_sub(build.head().seq);
+                self.status.wait_until_over(started.elapsed() * rest_parts(behind));
+                Ok(())
+            }
         }
     }
 
@@ -121,6 +128,16 @@ impl SnapshotMaker {
         self.newest_seq = head.seq;
         self.due_events = due_events(&build.recovery.fold.state);
         Ok(())
+    }
+}
+
+/// How many parts of its time the thread rests for each that it reads the file: the further the ledger has gone
+/// ahead, the fewer, so that what a start has left to read stays bounded whatever comes.
+const fn rest_parts(behind: u64) -> u32 {
+    match behind / limits::SNAPSHOT_BEHIND_EVENTS {
+        0 => limits::SNAPSHOT_REST_PARTS,
+        1 => 1,
+        _ => 0,
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
-use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, StoredEvent, UnixMicros, limits};
+use daybook_schema::{Command, CommandHash, CommandId, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{
     Context, NewEvent, Recorded, Rejection, Rulesets, SeasonKeys, State, decide, evolve,
 };
@@ -17,7 +17,6 @@ use crate::batch::Batch;
 use crate::check::StreamHeads;
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
-use crate::committed_events::CommittedEvents;
 use crate::containment::contain_and_log;
 use crate::files::lacks_room;
 use crate::options::Time;
@@ -258,11 +257,9 @@ impl Decider {
             event.encode(&mut batch.payloads);
             let payload = start..batch.payloads.len();
             let bytes = batch.payloads.get(payload.clone()).unwrap_or_default();
-            let previous = self.head;
-            let hash = header.hash(&previous.hash, bytes);
+            let hash = header.hash(&self.head.hash, bytes);
             self.head = Head { seq: seq.get(), hash };
             self.heads.record(seq, *stream, event);
-            batch.share(previous, || StoredEvent { header, event: event.clone(), hash });
             let recorded = Recorded { seq, hash, recorded_at: now, stream: *stream, event };
             evolve(&mut self.state, &recorded);
             batch.rows.push(NewRow { header, payload, hash });
@@ -309,7 +306,6 @@ fn made_id(now: UnixMicros) -> Result<CommandId, SubmitError> {
 pub(crate) struct StateThread {
     pub(crate) decider: Decider,
     pub(crate) status: Arc<Status>,
-    pub(crate) events: Arc<CommittedEvents>,
     /// Requests that wait.
     pub(crate) waiting: Arc<AtomicUsize>,
 }
@@ -349,7 +345,7 @@ pub(crate) fn spawn(
 impl StateThread {
     fn begin_batch(&self) -> Batch {
         let Decider { head, state, .. } = &self.decider;
-        Batch::new(*head, state.identity(), self.events.is_followed())
+        Batch::new(*head, state.identity())
     }
 
     /// Takes a request; true when it is the end.

@@ -144,7 +144,10 @@ impl Writer {
             return false;
         }
         if !batch.rows.is_empty() {
-            self.events.push(batch.runs.take().unwrap_or_default());
+            // Without anybody who follows nothing is built.
+            if self.events.is_followed() {
+                self.events.push(batch.runs());
+            }
             self.status.publish(batch.head, batch.identity);
         }
         for answer in batch.answers.drain(..) {
