@@ -82,6 +82,14 @@ impl Reads {
         Self { pool: database.reader_pool(), database: database.clone() }
     }
 
+    /// Closes the connections, if the file is still there: [`GameDatabase::close`] folds the log in where none is
+    /// left.
+    pub async fn close(self) {
+        if let Ok(pool) = self.pool() {
+            pool.close().await;
+        }
+    }
+
     /// The connections, if the file is still there.
     fn pool(&self) -> Result<&SqlitePool, FileLost> {
         if let Err(lost) = self.database.file.check() {

@@ -162,12 +162,18 @@ impl Worker {
                 _ = stop.changed() => break,
             }
         }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Closes its connection: dropped, it would be closed in the background.
+    pub(crate) async fn close(&mut self) {
         if let Some((connection, _)) = self.open.take()
             && let Err(error) = connection.close().await
         {
+            let name = self.projection.name();
             tracing::warn!(projection = name, %error, "the file of the read models was not closed");
         }
-        Ok(())
     }
 
     /// Applies all that there is, and returns when there is nothing more.

@@ -128,7 +128,11 @@ impl Workers {
         for (index, projection) in projections.iter().enumerate() {
             let feed = source.feed(projection.name());
             let mut worker = Worker::new(Arc::clone(projection), feed, database);
-            running.spawn(async move { (index, worker.catch_up().await, worker.position()) });
+            running.spawn(async move {
+                let (caught_up, position) = (worker.catch_up().await, worker.position());
+                worker.close().await;
+                (index, caught_up, position)
+            });
         }
         let mut positions = vec![Position::start(0); projections.len()];
         while let Some(joined) = running.join_next().await {

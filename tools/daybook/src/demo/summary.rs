@@ -60,12 +60,14 @@ impl Summary {
         });
         let counts = reads.season_counts().await?;
         let days_played = reads.daily_active_users(ALL_DAYS).await?;
+        let cohorts = reads.retention(ALL_DAYS).await?;
+        reads.close().await;
         let last_day = days_played.last().map(|(day, _)| day.clone()).unwrap_or_default();
         Ok(Self {
             seasons_started: counts.started,
             seasons_completed: counts.completed,
             leaderboard: leaderboard.collect(),
-            retention: retention(&reads.retention(ALL_DAYS).await?, &last_day),
+            retention: retention(&cohorts, &last_day),
         })
     }
 }
