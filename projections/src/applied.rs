@@ -1,6 +1,6 @@
 //! How far projections have come, and who waits for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, futures::Notified, oneshot};
@@ -18,6 +18,8 @@ struct Waiter {
 struct Known {
     /// The seqs up to which projections have applied the ledger, by name.
     applied: BTreeMap<String, u64>,
+    /// Those that workers of this process keep.
+    own: BTreeSet<String>,
     /// By the seq that each waits for.
     waiters: BTreeMap<(u64, WaiterNumber), Waiter>,
     newest_waiter: WaiterNumber,
@@ -64,9 +66,21 @@ impl AppliedSeqs {
         self.known().least(projections)
     }
 
-    /// A projection has come so far: wakes those who waited for that, and nobody else.
+    /// A worker of this process has come so far: wakes those who waited for that, and nobody else.
     pub(crate) fn advance(&self, name: &str, seq: u64) {
         let mut known = self.known();
+        known.own.insert(name.to_owned());
+        Self::set(known, name, seq);
+    }
+
+    /// The file says so. A worker of this process may have gone on since it was read.
+    pub(crate) fn observe(&self, name: &str, seq: u64) {
+        let known = self.known();
+        let said = known.applied.get(name).copied().filter(|_| known.own.contains(name));
+        Self::set(known, name, seq.max(said.unwrap_or(0)));
+    }
+
+    fn set(mut known: MutexGuard<'_, Known>, name: &str, seq: u64) {
         known.applied.insert(name.to_owned(), seq);
         let reached: Vec<(u64, WaiterNumber)> = known
             .waiters

@@ -156,7 +156,7 @@ impl Reads {
                 .fetch_all(self.pool()?)
                 .await?;
         for (name, seq) in positions {
-            self.database.applied.advance(&name, seq.unsigned_abs());
+            self.database.applied.observe(&name, seq.unsigned_abs());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use daybook_schema::Head;
 use tokio::sync::oneshot;
@@ -29,6 +29,8 @@ type Told = oneshot::Sender<Result<Head, SubmitError>>;
 struct Running {
     /// Until somebody closes them.
     threads: Option<Threads>,
+    /// Those threads, also while they are being closed: none of them may wait for its own end.
+    own: Vec<ThreadId>,
     is_closed: bool,
     waiting: Vec<Told>,
 }
@@ -48,7 +50,10 @@ impl Closing {
         requests: SyncSender<Request>,
         status: Arc<Status>,
     ) -> Self {
-        let running = Running { threads: Some(threads), is_closed: false, waiting: Vec::new() };
+        let own = threads.deciding.iter().chain(&threads.beside);
+        let own = own.map(|thread| thread.thread().id()).collect();
+        let (threads, waiting) = (Some(threads), Vec::new());
+        let running = Running { threads, own, is_closed: false, waiting };
         Self { running: Mutex::new(running), closed: Condvar::new(), requests, status }
     }
 
@@ -58,7 +63,9 @@ impl Closing {
 
     /// One more thread beside the work.
     pub(crate) fn add(&self, thread: JoinHandle<()>) {
-        if let Some(threads) = &mut self.running().threads {
+        let mut running = self.running();
+        running.own.push(thread.thread().id());
+        if let Some(threads) = &mut running.threads {
             threads.beside.push(thread);
         }
     }
@@ -82,11 +89,7 @@ impl Closing {
 
     /// Closes, and waits until it is done; a thread of the engine itself does not wait.
     pub(crate) fn begin_and_wait(self: &Arc<Self>) {
-        let current = std::thread::current().id();
-        let is_own = self.running().threads.as_ref().is_some_and(|threads| {
-            let mut all = threads.deciding.iter().chain(&threads.beside);
-            all.any(|thread| thread.thread().id() == current)
-        });
+        let is_own = self.running().own.contains(&std::thread::current().id());
         match (self.status.begin_close(), is_own) {
             (true, true) => self.close_in_a_thread(),
             (true, false) => self.close(),

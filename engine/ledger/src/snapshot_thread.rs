@@ -30,7 +30,8 @@ pub(crate) struct SnapshotMaker {
     pub(crate) newest_seq: u64,
     /// After so many more events the next is due.
     pub(crate) due_events: u64,
-    /// The newest event that was looked at; at first the newest of the start.
+    /// Nothing is looked at before an event beyond this: at first the newest of the start, then the newest that
+    /// was seen, and after a failure what makes the next snapshot due.
     pub(crate) seen_seq: u64,
 }
 
@@ -61,8 +62,8 @@ impl SnapshotMaker {
             if self.status.failure().is_some() || is_over && newest == self.newest_seq {
                 return;
             }
-            if newest == self.seen_seq && !is_over {
-                self.status.wait_beyond(newest);
+            if newest <= self.seen_seq && !is_over {
+                self.status.wait_beyond(self.seen_seq);
                 continue;
             }
             self.seen_seq = newest;
@@ -71,6 +72,8 @@ impl SnapshotMaker {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "no snapshot was made; the next tries again");
                 (self.newest_seq, build) = (newest, None);
+                // It costs a reading of all since the snapshot before: not again until one is due.
+                self.seen_seq = newest.saturating_add(self.due_events - 1);
             }
             if is_over {
                 return;

@@ -41,6 +41,8 @@ pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
         }
     }
     found.dedup();
+    // An index, an empty log or a word alone is no file that could be read; a word tells by itself.
+    found.retain(|path| path.symlink_metadata().is_ok() || has_orphaned_log(path));
     found
 }
 
@@ -53,6 +55,16 @@ pub(crate) fn is_told_by_its_word(aside: &Path) -> bool {
 /// What files that were given over to another ledger are called, before the time.
 pub(crate) const GIVEN_OVER: &str = ".given-over-";
 
+fn time_in_names() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string()
+}
+
+/// Keeps a word under another name.
+fn keep_word(path: &Path, kept: &Path) -> Result<(), MigrationError> {
+    let failed = |source| MigrationError::Io { path: kept.to_owned(), source };
+    std::fs::rename(path, kept).map_err(failed)
+}
+
 /// Gives a database, or what is left of it, another name; nothing is removed.
 pub(crate) fn set_aside(
     database: &Path,
@@ -62,8 +74,7 @@ pub(crate) fn set_aside(
     if kind == DAMAGED && set_aside >= DAMAGED_MAX {
         return Err(MigrationError::SetAsideTooOften { path: database.to_owned(), set_aside });
     }
-    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
-    let aside = with_ending(database, &format!("{kind}{at}"));
+    let aside = with_ending(database, &format!("{kind}{}", time_in_names()));
     // First all get the new names and then lose the old ones: whoever is killed between leaves a whole one.
     let names = endings.iter().map(|end| (with_ending(database, end), with_ending(&aside, end)));
     let names: Vec<(PathBuf, PathBuf)> = names.filter(|(from, _)| from.exists()).collect();
@@ -101,21 +112,27 @@ pub(crate) async fn settle(database: &Path) -> Result<Settled, MigrationError> {
     }
     let mut aside = None;
     for Found { path, word, .. } in found {
+        let word = word.as_ref();
         if let Some(word) = word
             && aside.is_none()
-            && let Some((reason, endings)) = damage(database, &word).await
+            && let Some((reason, endings)) = damage(database, word).await
         {
             let aside_path = set_aside(database, (DAMAGED, endings))?;
             let shown = aside_path.display().to_string();
             tracing::warn!(path = shown, reason, "the file of the read models was set aside");
             // What the file stood for is told by its word, whatever can be read of it.
-            let kept = with_ending(&aside_path, WORD_ASIDE);
-            std::fs::rename(&path, &kept)
-                .map_err(|source| MigrationError::Io { path: kept, source })?;
+            keep_word(&path, &with_ending(&aside_path, WORD_ASIDE))?;
             aside = Some(SetAside { path: aside_path, reason });
-            continue;
+        } else if let Some(word) = word
+            && !word.positions.is_empty()
+            && (!database.exists() || lacks_commits(database, word).await)
+        {
+            // The file that it was of is gone, or lost its newest: it may be the last that tells of them.
+            let name = format!("{DAMAGED}{}{WORD_ASIDE}", time_in_names());
+            keep_word(&path, &with_ending(database, &name))?;
+        } else {
+            std::fs::remove_file(&path).map_err(|source| MigrationError::Io { path, source })?;
         }
-        std::fs::remove_file(&path).map_err(|source| MigrationError::Io { path, source })?;
     }
     match aside {
         Some(aside) => Ok(Settled::SetAside(aside)),

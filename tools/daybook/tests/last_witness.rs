@@ -269,3 +269,103 @@ fn migrations_refuse_another_ledgers_file() {
     }
     assert!(std::fs::read(ours.game_db()).unwrap() == before);
 }
+
+/// A file that is gone with its log leaves what its process said of it.
+#[test]
+fn the_word_outlasts_the_file_that_it_was_of() {
+    let killed = Killed::new();
+    killed.cut();
+    for ending in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(killed.path(&format!("game.db{ending}"))));
+    }
+    killed.is_told("before a start");
+    killed.start_and_stop();
+    killed.is_told("after it");
+}
+
+/// What tells nothing keeps nobody from anything: the leftovers of a file that a sound ledger needs no more.
+#[test]
+fn an_index_and_an_empty_log_are_no_witnesses() {
+    let killed = Killed::new();
+    killed.fold();
+    let process = Process::start(&["projections", "run", "--data", killed.data()]);
+    wait_until_current(killed.data());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::fs::remove_file(killed.game_db()).unwrap();
+    drop(process);
+    killed.start_and_stop();
+    let _process = Process::start(&["projections", "run", "--data", killed.data()]);
+    wait_until_current(killed.data());
+    assert!(run(&["verify", "--data", killed.data()]).status.success());
+    assert!(run(&["keys", "rotate", "--data", killed.data()]).status.success());
+}
+
+/// A head that was forgotten once, and that the ledger then had, is a witness again when it is lost.
+#[test]
+fn a_forgotten_head_does_not_shadow_a_later_loss() {
+    let killed = Killed::new();
+    killed.fold();
+    let (whole, cut) = (killed.path("whole.db"), killed.path("cut.db"));
+    let fold_ledger = || {
+        let ledger = Connection::open(killed.path("ledger.db")).unwrap();
+        ledger.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    };
+    let put = |from: &Path| {
+        for ending in ["-wal", "-shm"] {
+            drop(std::fs::remove_file(killed.path(&format!("ledger.db{ending}"))));
+        }
+        std::fs::copy(from, killed.path("ledger.db")).unwrap();
+    };
+    fold_ledger();
+    std::fs::copy(killed.path("ledger.db"), &whole).unwrap();
+    killed.cut();
+    fold_ledger();
+    std::fs::copy(killed.path("ledger.db"), &cut).unwrap();
+    let game_db = Connection::open(killed.game_db()).unwrap();
+    let head: String = game_db
+        .query_row("SELECT seq || ':' || hash FROM projection_positions LIMIT 1", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    drop(game_db);
+    let follow = || {
+        let mut process = Process::start(&["projections", "run", "--data", killed.data()]);
+        wait_until_current(killed.data());
+        let pid = process.child.id().to_string();
+        std::process::Command::new("kill").arg(pid).status().unwrap();
+        process.child.wait().unwrap();
+    };
+    let forget = ["projections", "forget", "--position", head.as_str(), "--data", killed.data()];
+    assert!(run(&forget).status.success());
+    follow();
+    put(&whole);
+    follow();
+    put(&cut);
+    killed.is_told("lost after it was there again");
+}
+
+/// A log of another life of the file, beside one that was closed, is not mixed with it in silence.
+#[test]
+fn a_log_that_is_another_files_is_not_mixed_with_it() {
+    let (killed, other) = (Killed::new(), tempfile::tempdir().unwrap());
+    let log = other.path().join("log");
+    std::fs::copy(killed.path("game.db-wal"), &log).unwrap();
+    killed.fold();
+    // A file whose pages lie otherwise, as one that was compacted.
+    let game_db = Connection::open(killed.game_db()).unwrap();
+    game_db
+        .execute_batch("PRAGMA journal_mode = DELETE; VACUUM; PRAGMA journal_mode = WAL;")
+        .unwrap();
+    game_db.close().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(killed.game_db()).unwrap();
+    file.set_len(bytes(&killed.game_db()) / 2 / 4_096 * 4_096).unwrap();
+    drop(file);
+    std::fs::copy(&log, killed.path("game.db-wal")).unwrap();
+    let _process = Process::start(&["projections", "run", "--data", killed.data()]);
+    wait_until_current(killed.data());
+    let checked = run(&["migrate", "verify", "--data", killed.data()]);
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("game.db"), "{checked:?}");
+    let game_db = Connection::open(killed.game_db()).unwrap();
+    let found: String = game_db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, "ok");
+}

@@ -61,6 +61,33 @@ fn the_last_handle_may_end_within_the_engine() {
     }
 }
 
+/// So too where somebody else is closing it already: the closing waits for that very thread.
+#[test]
+fn the_last_handle_may_end_within_an_engine_that_is_being_closed() {
+    let mut fixture = Fixture::new();
+    fixture.register(1);
+    let ledger = fixture.ledger.take().unwrap();
+    let (hold, held) = channel::<()>();
+    let (taken, is_taken) = channel::<()>();
+    let captured = ledger.clone();
+    let answer = ledger
+        .query(move |_| {
+            taken.send(()).unwrap();
+            held.recv().unwrap();
+            drop(captured);
+        })
+        .unwrap();
+    is_taken.recv().unwrap();
+    let closing = ledger.close();
+    drop(ledger);
+    // The closing has the threads in hand by then, or takes them later: both must end.
+    std::thread::sleep(Duration::from_millis(50));
+    hold.send(()).unwrap();
+    answer.wait().unwrap();
+    closing.wait().unwrap();
+    fixture.open();
+}
+
 #[test]
 fn a_failure_is_a_value_and_ends_the_wait_for_the_end() {
     let fixture = Fixture::new();
