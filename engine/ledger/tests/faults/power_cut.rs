@@ -261,7 +261,7 @@ fn a_power_cut_loses_nothing_acknowledged() {
 
 /// The test above would see an engine that does not sync: here the syncs of the log are left out.
 #[test]
-#[should_panic(expected = "event")]
+#[should_panic(expected = "an acknowledged event is lost")]
 fn a_power_cut_without_syncs_is_seen() {
     cuts(&[("SHIM_SKIP", "ledger.db-wal")]);
 }
