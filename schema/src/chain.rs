@@ -1,35 +1,6 @@
 //! The hash chain: hash(n) covers hash(n−1) and every other column of row n.
 
-use crate::{CommandHash, CommandId, EventHash, LedgerId, Seq, StreamId, UnixMicros, digest, ids};
-
-/// The format of `ledger.db` that this version writes.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// What a ledger begins with: the ground of its chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Genesis {
-    /// The ledger's id.
-    pub ledger_id: LedgerId,
-    /// The format of its bytes.
-    pub format_version: u32,
-    /// When it was created.
-    pub created_at: UnixMicros,
-    /// Whether it is a demo's, whose keys are simulated and whose directory may be replaced.
-    pub is_demo: bool,
-}
-
-impl Genesis {
-    /// hash(0).
-    #[must_use]
-    pub fn hash(&self) -> EventHash {
-        EventHash::new(digest::GENESIS.derive(&[
-            self.ledger_id.as_bytes(),
-            &self.format_version.to_le_bytes(),
-            &self.created_at.get().to_le_bytes(),
-            &[u8::from(self.is_demo)],
-        ]))
-    }
-}
+use crate::{CommandHash, CommandId, EventHash, Seq, StreamId, UnixMicros, digest, ids};
 
 /// A command's mark on its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

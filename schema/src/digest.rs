@@ -21,8 +21,10 @@ macro_rules! contexts {
 }
 
 contexts! {
-    /// hash(0): over the genesis.
+    /// hash(0) in format 1: over the genesis.
     GENESIS = "daybook v1 genesis";
+    /// hash(0) in format 2: over the genesis with its game.
+    GENESIS_2 = "daybook v2 genesis";
     /// hash(n): over hash(n−1) and the other columns of row n.
     EVENT = "daybook v1 event";
     /// The hash of a command as stored.

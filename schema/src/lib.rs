@@ -30,21 +30,20 @@ pub mod digest;
 pub mod enumerations;
 pub mod event_json;
 pub mod events;
+pub mod genesis;
 pub mod ids;
 pub mod limits;
 pub mod quantities;
 pub mod stored;
 
 pub use block::{Block, BlockRange};
-pub use chain::{CommandMark, EventHeader, Genesis};
+pub use chain::{CommandMark, EventHeader};
 pub use codec::{PayloadError, PayloadProblem};
 pub use commands::{ClientSeed, Command, StoredCommand};
 pub use derivation::LedgerIdentity;
 pub use enumerations::*;
 pub use events::{Event, EventKind, StreamKind};
+pub use genesis::{Game, Genesis, LedgerFormat};
 pub use ids::*;
 pub use quantities::*;
 pub use stored::{Head, ParseHeadError, StoredEvent};
-
-/// The SQL of `ledger.db`.
-pub const LEDGER_SQL: &str = include_str!("../sql/ledger.sql");

@@ -36,6 +36,9 @@ pub const SEASON_IDLE_MICROS_MAX: i64 = 30 * 86_400 * 1_000_000;
 /// Bet commands of a season must lie at least this far apart.
 pub const BET_INTERVAL_MICROS_MIN: i64 = 100_000;
 
+/// Bytes of a game's name in the genesis.
+pub const GAME_NAME_BYTES_MAX: usize = 32;
+
 /// Events of one command: 4 bets resolved, the day, 5 triggers, XP, level, hand, jackpot, XP, level,
 /// completion and commitment are 17.
 pub const EVENTS_PER_COMMAND_MAX: usize = 32;

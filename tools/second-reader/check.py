@@ -35,7 +35,11 @@ from second_reader import digest, varint
 Row = list[Any]
 SEQ, AT, STREAM, PREV, KIND, VERSION, COMMAND, PAYLOAD, HASH = range(9)
 COLUMNS = ("seq", "recorded_at", "stream", "stream_prev", "kind", "version", "command", "payload", "hash")
-STATEMENTS = [statement.strip() for statement in reader.SCHEMA.strip().split("\n\n")]
+TABLES = {
+    version: [statement.strip() for statement in schema.strip().split("\n\n")[:2]]
+    for version, schema in reader.SCHEMAS.items()
+}
+GUARDS = [statement.strip() for statement in reader.SCHEMA_1.strip().split("\n\n")[2:]]
 NUMBER = {kind.name: number for (number, _), kind in reader.KINDS.items()}
 COMPARED = ("verdict", "events", "head_seq", "head_hash", "first_bad_seq", "status")
 NO_KEYS = "no keys"
@@ -85,11 +89,12 @@ class Findings:
 # --- Ledgers in memory: read, changed, hashed again, written ---
 
 class Ledger(NamedTuple):
+    format: int
     genesis: list[Any]
     rows: list[Row]
 
     def copy(self) -> Ledger:
-        return Ledger(list(self.genesis), [list(row) for row in self.rows])
+        return Ledger(self.format, list(self.genesis), [list(row) for row in self.rows])
 
     def command_of(self, index: int) -> range:
         """The indexes of the rows of the command that the row at `index` belongs to."""
@@ -98,7 +103,7 @@ class Ledger(NamedTuple):
 
     def rehash(self, start: int = 0) -> None:
         """Make all hashes from `start` on fit again, as a forger would who has only the file."""
-        before = self.rows[start - 1][HASH] if start else self.genesis[5]
+        before = self.rows[start - 1][HASH] if start else self.genesis[-1]
         for row in self.rows[start:]:
             if row[KIND] == NUMBER["season_started"]:  # it repeats the hash of the commitment's row
                 payload = decode(row)
@@ -122,10 +127,11 @@ class Ledger(NamedTuple):
 
 def read_ledger(data: Path) -> Ledger:
     db = sqlite3.connect(f"file:{data / 'ledger.db'}?mode=ro", uri=True)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     genesis = list(db.execute("SELECT * FROM genesis").fetchone())
     rows = [list(row) for row in db.execute(f"{reader.QUERY} ORDER BY seq")]
     db.close()
-    return Ledger(genesis, rows)
+    return Ledger(version, genesis, rows)
 
 
 def write_ledger(data: Path, ledger: Ledger, statements: list[str]) -> None:
@@ -134,13 +140,14 @@ def write_ledger(data: Path, ledger: Ledger, statements: list[str]) -> None:
         path.unlink()
     db = sqlite3.connect(data / "ledger.db", isolation_level=None)
     for pragma in ("page_size = 16384", "journal_mode = off", "synchronous = off",
-                   f"application_id = {reader.APPLICATION_ID}", f"user_version = {reader.FORMAT_VERSION}"):  # fmt: skip
+                   f"application_id = {reader.APPLICATION_ID}", f"user_version = {ledger.format}"):  # fmt: skip
         db.execute(f"PRAGMA {pragma}")
-    for statement in STATEMENTS[:2]:
+    for statement in TABLES[ledger.format]:
         db.execute(statement)
     db.execute("BEGIN")
     if ledger.genesis:
-        db.execute("INSERT INTO genesis VALUES (?, ?, ?, ?, ?, ?)", ledger.genesis)
+        marks = ", ".join("?" * len(ledger.genesis))
+        db.execute(f"INSERT INTO genesis VALUES ({marks})", ledger.genesis)
     db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", ledger.rows)
     db.execute("COMMIT")
     for statement in statements:
@@ -149,8 +156,9 @@ def write_ledger(data: Path, ledger: Ledger, statements: list[str]) -> None:
     db.close()
 
 
-def genesis_hash(genesis: list[Any]) -> bytes:
-    return digest("genesis", genesis[1] + struct.pack("<IqB", *genesis[2:5]))
+def genesis_of(ledger: Ledger) -> reader.Genesis:
+    ledger_id, _, created_at, is_demo, *game, stored = ledger.genesis[1:]
+    return reader.Genesis(ledger.format, ledger_id, created_at, is_demo, *(game or ["farming_season"]), stored)
 
 
 # --- Payloads and commands, the other way round: second_reader.py only reads them ---
@@ -243,7 +251,7 @@ class Copy:
 
     ledger: Ledger
     random: random.Random
-    statements: list[str] = field(default_factory=lambda: STATEMENTS[2:])
+    statements: list[str] = field(default_factory=lambda: GUARDS)
     keys: bool = True  # whether the keys directory, with the signed head, stays beside it
     head_edit: Callable[[bytes], bytes] | None = None
     snapshot: tuple[str, bytes] | None = None
@@ -336,11 +344,11 @@ def other_history(copy: Copy) -> str:
     whole = copy.ledger.copy()
     copy.keys = False
     copy.ledger.genesis[3] -= 1
-    copy.ledger.genesis[5] = genesis_hash(copy.ledger.genesis)
+    copy.ledger.genesis[-1] = reader.genesis_hash(genesis_of(copy.ledger))
     copy.ledger.rehash()
     seq = whole.command_of(copy.random.randrange(len(whole.rows)))[-1] + 1
     name, data = make_snapshot(whole, seq)
-    forged = data[:34] + copy.ledger.genesis[5] + data[66:-32]  # or it would be another ledger's
+    forged = data[:34] + copy.ledger.genesis[-1] + data[66:-32]  # or it would be another ledger's
     copy.snapshot = name, forged + digest("snapshot", forged)
     return f"hashed anew from the genesis on, {name} with the old hash beside it"
 
@@ -446,16 +454,16 @@ def forge_link(copy: Copy) -> str:
 
 
 def drop_guard(copy: Copy) -> str:
-    gone = copy.random.choice(STATEMENTS[2:])
-    copy.statements = [s for s in STATEMENTS[2:] if s != gone]
+    gone = copy.random.choice(GUARDS)
+    copy.statements = [s for s in GUARDS if s != gone]
     return f"without: {gone.splitlines()[0]}"
 
 
 def alter_guard(copy: Copy) -> str:
     index = copy.random.randrange(4)
     old, new = copy.random.choice([("ABORT", "FAIL"), ("RAISE(ABORT", "RAISE( ABORT"), ("append-only", "append only")])
-    changed = STATEMENTS[2 + index].replace(old, new)
-    copy.statements = [*STATEMENTS[2 : 2 + index], changed, *STATEMENTS[3 + index :]]
+    changed = GUARDS[index].replace(old, new)
+    copy.statements = [*GUARDS[:index], changed, *GUARDS[index + 1 :]]
     return f"a guard with {new}: {changed.splitlines()[0]}"
 
 
@@ -463,26 +471,29 @@ def add_object(copy: Copy) -> str:
     added = copy.random.choice(["CREATE INDEX more ON events (stream)", "CREATE TABLE more (x)",
                                 "CREATE VIEW more AS SELECT 1",
                                 "CREATE TRIGGER more BEFORE INSERT ON events BEGIN SELECT 1; END"])  # fmt: skip
-    copy.statements = [*STATEMENTS[2:], added]
+    copy.statements = [*GUARDS, added]
     return f"with: {added}"
 
 
 def edit_genesis(copy: Copy) -> str:
     genesis, r = copy.ledger.genesis, copy.random
-    column = r.randrange(1, 6)
+    column = r.randrange(1, len(genesis))
     if column == 2:
-        genesis[2] = r.choice([0, 2, 2**32 + 1])
+        genesis[2] = r.choice([0, 3 - genesis[2], 2**32 + 1])
     elif column == 4:
         genesis[4] = r.choice([1 - genesis[4], 2])
+    elif isinstance(genesis[column], str):
+        genesis[column] = r.choice(["Farming season", "", "x" * 33, "another_game"])
     else:
-        genesis[column] = r.choice([flipped(genesis[column], r), *([genesis[column][:-1]] if column in (1, 5) else [])])
+        is_bytes = isinstance(genesis[column], bytes)
+        genesis[column] = r.choice([flipped(genesis[column], r), *([genesis[column][:-1]] if is_bytes else [])])
     return f"genesis column {column} edited"
 
 
 def forge_genesis(copy: Copy) -> str:
     """Another genesis under which every hash holds: the signed head tells, or the draws from its hash."""
     copy.ledger.genesis[3] -= 1 + copy.random.randrange(10**6)
-    copy.ledger.genesis[5] = genesis_hash(copy.ledger.genesis)
+    copy.ledger.genesis[-1] = reader.genesis_hash(genesis_of(copy.ledger))
     copy.ledger.rehash()
     return "created_at of the genesis moved and all hashed again"
 
@@ -518,7 +529,7 @@ DAMAGES: list[Callable[[Copy], str]] = [
 
 def make_snapshot(ledger: Ledger, seq: int, alter: Callable[[reader.Engine], None] | None = None) -> tuple[str, bytes]:
     """Name and bytes of the snapshot at a seq that ends a command; `alter` may tell it lies."""
-    genesis = reader.Genesis(ledger.genesis[1], ledger.genesis[3], ledger.genesis[4], ledger.genesis[5])
+    genesis = genesis_of(ledger)
     chain, engine = reader.Chain(genesis), reader.Engine(genesis)
     commands: list[tuple] = []
     events: list[reader.Event] = []

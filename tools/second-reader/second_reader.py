@@ -75,13 +75,13 @@ def require(condition: object, code: str) -> None:
 # --- Hashes (FORMAT.md, "Hashes" and "Contexts") ---
 
 @cache
-def hasher(context: str) -> blake3:
+def hasher(context: str, version: int) -> blake3:
     """The context's key schedule costs as much as a short message: derive it once, copy it after."""
-    return blake3(derive_key_context=f"daybook v1 {context}")
+    return blake3(derive_key_context=f"daybook v{version} {context}")
 
 
-def digest(context: str, data: bytes) -> bytes:
-    state = hasher(context).copy()
+def digest(context: str, data: bytes, version: int = 1) -> bytes:
+    state = hasher(context, version).copy()
     state.update(data)
     return state.digest()
 
@@ -1453,9 +1453,10 @@ def check_signature(private: Ed25519PrivateKey, name: str, text: bytes, encoded:
 
 # --- The file (FORMAT.md, "The file") ---
 
-APPLICATION_ID, FORMAT_VERSION = 0x44415942, 1
+APPLICATION_ID, FORMATS = 0x44415942, (1, 2)
+GAMES = ("farming_season",)
 
-SCHEMA = """
+SCHEMA_1 = """
 CREATE TABLE genesis (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   ledger_id BLOB NOT NULL,
@@ -1482,10 +1483,15 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {said} never {verb}d'); EN
     for table, said in (("events", "events are"), ("genesis", "the genesis is")) for verb in ("update", "delete"))  # fmt: skip
 
 
+SCHEMAS = {1: SCHEMA_1, 2: SCHEMA_1.replace("  is_demo INTEGER NOT NULL,\n", "  is_demo INTEGER NOT NULL,\n  game TEXT NOT NULL,\n")}
+
+
 class Genesis(NamedTuple):
+    format: int
     ledger_id: bytes
     created_at: int
     is_demo: int
+    game: str
     hash: bytes
 
 
@@ -1513,27 +1519,47 @@ def check_pragmas(db: sqlite3.Connection) -> None:
     application, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
     if application != APPLICATION_ID:
         raise CannotVerify("this SQLite file is no ledger")
-    if version != FORMAT_VERSION:
-        raise CannotVerify(f"this ledger has format {version}; this program knows format {FORMAT_VERSION}")
+    if version not in FORMATS:
+        raise CannotVerify(f"this ledger has format {version}; this program knows {FORMATS}")
+    if version >= 2:
+        try:
+            games = db.execute("SELECT game FROM genesis WHERE id = 1").fetchall()
+        except sqlite3.Error:
+            return  # the genesis is not as it should be; that is told where it is read
+        for (game,) in games:
+            if type(game) is str and re.fullmatch("[a-z0-9_]{1,32}", game) and game not in GAMES:
+                raise CannotVerify(f"this ledger is of the game {game}; this program knows {GAMES}")
 
 
 def read_genesis(db: sqlite3.Connection) -> Genesis:
     """The one row that every hash rests on. Whatever is wrong with it, it is the genesis that does not hold."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    game_column = "game" if version >= 2 else "'farming_season'"
+    columns = f"id, ledger_id, format_version, created_at, is_demo, {game_column}, hash"
     try:
-        rows = db.execute("SELECT id, ledger_id, format_version, created_at, is_demo, hash FROM genesis").fetchall()
+        rows = db.execute(f"SELECT {columns} FROM genesis").fetchall()
     except sqlite3.Error as why:
         raise Bad("unreadable", 0, f"the genesis cannot be read: {why}") from None
-    if [[type(c) for c in row] for row in rows] != [[int, bytes, int, int, int, bytes]]:
+    if [[type(c) for c in row] for row in rows] != [[int, bytes, int, int, int, str, bytes]]:
         raise Bad("broken_link", 0, "the genesis is not one row of the right types")
-    row_id, ledger_id, version, created_at, is_demo, stored = rows[0]
-    if (row_id, len(ledger_id), version, len(stored)) != (1, 16, FORMAT_VERSION, 32) or is_demo not in (0, 1):
+    row_id, ledger_id, stored_version, created_at, is_demo, game, stored = rows[0]
+    if (row_id, len(ledger_id), stored_version, len(stored)) != (1, 16, version, 32):
         raise Bad("broken_link", 0, "a column of the genesis holds no such value")
-    return Genesis(ledger_id, created_at, is_demo, stored)
+    if is_demo not in (0, 1) or game not in GAMES:
+        raise Bad("broken_link", 0, "a column of the genesis holds no such value")
+    return Genesis(version, ledger_id, created_at, is_demo, game, stored)
+
+
+def genesis_hash(genesis: Genesis) -> bytes:
+    fields = genesis.ledger_id + struct.pack("<IqB", genesis.format, genesis.created_at, genesis.is_demo)
+    if genesis.format == 1:
+        return digest("genesis", fields)
+    name = genesis.game.encode()
+    return digest("genesis", fields + bytes([len(name)]) + name, version=2)
 
 
 def check_genesis(genesis: Genesis) -> None:
-    fields = genesis.ledger_id + struct.pack("<IqB", FORMAT_VERSION, genesis.created_at, genesis.is_demo)
-    if digest("genesis", fields) != genesis.hash:
+    if genesis_hash(genesis) != genesis.hash:
         raise Bad("broken_link", 0, "the genesis has another hash than the stored one")
 
 
@@ -1554,7 +1580,8 @@ def read_events(db: sqlite3.Connection, last_seq: Callable[[], int]) -> Iterator
 
 def check_guards(db: sqlite3.Connection) -> None:
     """Exactly FORMAT.md's tables and triggers, by name and text; nothing less and nothing more."""
-    wanted = {s.strip().removesuffix(";") for s in SCHEMA.split("\n\n")}
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    wanted = {s.strip().removesuffix(";") for s in SCHEMAS[version].split("\n\n")}
     found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")}
     if odd := sorted(wanted ^ found):
         raise Bad("guards_missing", None, f"missing or foreign in the schema: {odd[0].splitlines()[0]}")

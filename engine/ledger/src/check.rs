@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use daybook_schema::chain::{CommandPart, FORMAT_VERSION};
+use daybook_schema::chain::CommandPart;
 use daybook_schema::{
     Event, EventHash, Head, Seq, StoredEvent, StreamId, StreamKind, UnixMicros, UserId,
 };
@@ -153,13 +153,12 @@ impl ChainCheck {
     /// A check that starts from the genesis, which it holds to its own hash first.
     pub(crate) fn start(stored: Option<StoredGenesis>) -> Result<(Self, StoredGenesis), Finding> {
         let stored = stored.ok_or_else(|| {
-            Finding::at(Verdict::BrokenLink, 0, "the genesis is missing or has another form")
+            Finding::at(
+                Verdict::BrokenLink,
+                0,
+                "the genesis is missing, or is not as its format says",
+            )
         })?;
-        let version = stored.genesis.format_version;
-        if version != FORMAT_VERSION {
-            let detail = format!("the genesis has format {version}, the file {FORMAT_VERSION}");
-            return Err(Finding::at(Verdict::BrokenLink, 0, detail));
-        }
         let computed = stored.genesis.hash();
         if computed != stored.hash {
             let detail = format!("the genesis hashes to {computed}, but {} is stored", stored.hash);

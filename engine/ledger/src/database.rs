@@ -4,8 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daybook_schema::chain::FORMAT_VERSION;
-use daybook_schema::{EventHash, Genesis, Head, LEDGER_SQL, LedgerId, UnixMicros, limits};
+use daybook_schema::{EventHash, Game, Genesis, Head, LedgerFormat, LedgerId, UnixMicros, limits};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tempfile::TempDir;
@@ -39,15 +38,27 @@ pub enum DatabaseError {
     },
     /// The file is of a format that this version does not know.
     #[error(
-        "`{}` has ledger format {found}, this version knows formats up to {FORMAT_VERSION}; \
-         use a newer daybook",
-        path.display()
+        "`{}` has ledger format {found}, this version knows formats up to {}; use a newer daybook",
+        path.display(),
+        LedgerFormat::NEWEST.number()
     )]
     NewerFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: i64,
+    },
+    /// The ledger is that of a game which this version does not know.
+    #[error(
+        "`{}` is a ledger of the game `{found}`, this version knows {}; use a daybook that knows it",
+        path.display(),
+        Game::ALL.iter().map(|game| game.as_str()).collect::<Vec<_>>().join(", ")
+    )]
+    UnknownGame {
+        /// The file.
+        path: PathBuf,
+        /// Its game.
+        found: String,
     },
     /// A write-ahead log lies there without its ledger.
     #[error("`{}-wal` belongs to a ledger that is not there; put that back", path.display())]
@@ -262,13 +273,38 @@ fn check_identity(path: &Path, connection: &Connection) -> Result<(), DatabaseEr
         return Err(not_a_ledger());
     }
     let found: i64 = number("user_version")?;
-    match found.cmp(&i64::from(FORMAT_VERSION)) {
-        std::cmp::Ordering::Less => Err(not_a_ledger()),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => {
+    match LedgerFormat::from_number(found) {
+        Some(format) => check_game(path, connection, format),
+        None if found > i64::from(LedgerFormat::NEWEST.number()) => {
             Err(DatabaseError::NewerFormat { path: path.to_owned(), found })
         }
+        None => Err(not_a_ledger()),
     }
+}
+
+/// Refuses another game's ledger. A genesis that is not as it should be is none: its hash tells, later.
+fn check_game(
+    path: &Path,
+    connection: &Connection,
+    format: LedgerFormat,
+) -> Result<(), DatabaseError> {
+    if format == LedgerFormat::V1 {
+        return Ok(());
+    }
+    let game: rusqlite::Result<String> =
+        connection.query_row("SELECT game FROM genesis WHERE id = 1", [], |row| row.get(0));
+    match game {
+        Ok(found) if is_game_name(&found) && found.parse::<Game>().is_err() => {
+            Err(DatabaseError::UnknownGame { path: path.to_owned(), found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text has the form of a game's name.
+fn is_game_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=limits::GAME_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter)
 }
 
 /// Creates a ledger in a file of a temporary name, synced, then renamed: there is a whole one or
@@ -293,16 +329,17 @@ fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "page_size", limits::LEDGER_PAGE_BYTES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", FORMAT_VERSION)?;
-    connection.execute_batch(LEDGER_SQL)?;
+    connection.pragma_update(None, "user_version", genesis.format.number())?;
+    connection.execute_batch(genesis.format.sql())?;
     connection.execute(
-        "INSERT INTO genesis (id, ledger_id, format_version, created_at, is_demo, hash) \
-         VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO genesis (id, ledger_id, format_version, created_at, is_demo, game, hash) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
         rusqlite::params![
             genesis.ledger_id.as_bytes(),
-            genesis.format_version,
+            genesis.format.number(),
             genesis.created_at.get(),
             genesis.is_demo,
+            genesis.game.as_str(),
             genesis.hash().as_bytes(),
         ],
     )?;
@@ -310,25 +347,45 @@ fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
-/// Reads the genesis; `None` where the row is missing or not of its form.
+/// The format that a file says it has.
+fn stored_format(connection: &Connection) -> rusqlite::Result<Option<LedgerFormat>> {
+    connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map(LedgerFormat::from_number)
+}
+
+/// Reads the genesis; `None` where the row is missing or not of its format's form.
 pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<StoredGenesis>> {
+    let Some(format) = stored_format(connection)? else { return Ok(None) };
+    // The first format's ledgers are of one game, and name none.
+    let game = match format {
+        LedgerFormat::V1 => "'farming_season'",
+        LedgerFormat::V2 => "game",
+    };
     let row = connection
         .query_row(
-            "SELECT ledger_id, format_version, created_at, is_demo, hash FROM genesis \
-             WHERE id = 1 AND (SELECT count(*) FROM genesis) = 1",
-            [],
+            &format!(
+                "SELECT ledger_id, created_at, is_demo, hash, {game} FROM genesis \
+                 WHERE id = 1 AND format_version = ?1 AND (SELECT count(*) FROM genesis) = 1"
+            ),
+            [format.number()],
             |row| {
                 let id: [u8; 16] = row.get(0)?;
-                let hash: [u8; 32] = row.get(4)?;
+                let hash: [u8; 32] = row.get(3)?;
+                let game: String = row.get(4)?;
                 let genesis = Genesis {
                     ledger_id: LedgerId::from_bytes(id),
-                    format_version: row.get(1)?,
-                    created_at: UnixMicros::new(row.get(2)?),
-                    is_demo: match row.get(3)? {
+                    format,
+                    created_at: UnixMicros::new(row.get(1)?),
+                    is_demo: match row.get(2)? {
                         0 => false,
                         1 => true,
-                        other => return Err(rusqlite::Error::IntegralValueOutOfRange(3, other)),
+                        other => return Err(rusqlite::Error::IntegralValueOutOfRange(2, other)),
                     },
+                    game: game.parse().map_err(|error| {
+                        let text = rusqlite::types::Type::Text;
+                        rusqlite::Error::FromSqlConversionFailure(4, text, Box::new(error))
+                    })?,
                 };
                 Ok(StoredGenesis { genesis, hash: EventHash::new(hash) })
             },
@@ -381,7 +438,7 @@ pub(crate) fn has_head(connection: &Connection, head: Head) -> rusqlite::Result<
     Ok(hash_at(connection, head.seq)? == Some(head.hash))
 }
 
-/// What differs between the file's tables and triggers and those of FORMAT.md, if anything does.
+/// What differs between the file's tables and triggers and those of its format, if anything does.
 pub(crate) fn guard_difference(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let objects = |connection: &Connection| -> rusqlite::Result<Vec<(String, String)>> {
         let mut statement = connection.prepare(
@@ -392,8 +449,9 @@ pub(crate) fn guard_difference(connection: &Connection) -> rusqlite::Result<Opti
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect()
     };
+    let format = stored_format(connection)?.unwrap_or(LedgerFormat::NEWEST);
     let template = Connection::open_in_memory()?;
-    template.execute_batch(LEDGER_SQL)?;
+    template.execute_batch(format.sql())?;
     let expected = objects(&template)?;
     let found = objects(connection)?;
     let missing = expected.iter().find(|object| !found.contains(object));

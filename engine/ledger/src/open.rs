@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use daybook_schema::chain::FORMAT_VERSION;
 use daybook_schema::events::LostHeads;
-use daybook_schema::{Command, EpochNonce, Genesis, Head, UnixMicros, limits};
+use daybook_schema::{Command, EpochNonce, Game, Genesis, Head, LedgerFormat, UnixMicros, limits};
 use rusqlite::Connection;
 
 use crate::check::{Finding, Verdict};
@@ -172,6 +171,7 @@ impl Ledger {
             newest_seq,
             due_events,
             seen_seq,
+            follows_ring: false,
         };
         let dispatcher = events.start_dispatcher()?;
         let deciding = vec![state, writer];
@@ -359,9 +359,10 @@ fn prepare_file(options: &mut Options, path: &Path) -> Result<WriterLock, OpenEr
         let created_at = new.created_at.unwrap_or_else(|| SystemTimeSource::default().wall());
         let genesis = Genesis {
             ledger_id: new.ledger_id,
-            format_version: FORMAT_VERSION,
+            format: LedgerFormat::NEWEST,
             created_at,
             is_demo: new.is_demo,
+            game: Game::FarmingSeason,
         };
         database::create(path, &genesis)?;
     }

@@ -21,6 +21,9 @@ use crate::status::Status;
 /// How long the thread gathers events while they come.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// So near to the newest event the thread follows the ring: near enough to reach it before the ring has gone on.
+const NEAR_EVENTS: u64 = limits::EVENTS_IN_RING_MAX as u64 / 8;
+
 /// What the thread needs of its ledger.
 pub(crate) struct SnapshotMaker {
     pub(crate) data_dir: PathBuf,
@@ -33,6 +36,9 @@ pub(crate) struct SnapshotMaker {
     /// Nothing is looked at before an event beyond this: at first the newest of the start, then the newest that
     /// was seen, and after a failure what makes the next snapshot due.
     pub(crate) seen_seq: u64,
+    /// Whether the writer shares its events with this thread: not while it is far behind, for then it reads
+    /// the file, and the writer would build what nobody takes.
+    pub(crate) follows_ring: bool,
 }
 
 /// After how many events a snapshot is due: where the state is large they come less often, so that writing
@@ -45,9 +51,8 @@ pub(crate) fn due_events(state: &State) -> u64 {
 /// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
 pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
-        maker.events.add_follower();
         maker.follow();
-        maker.events.remove_follower();
+        maker.follow_ring(false);
     })
 }
 
@@ -104,23 +109,33 @@ impl SnapshotMaker {
         if is_over { self.write(build) } else { Ok(()) }
     }
 
-    /// Applies the next events: as the writer shared them, or from the file.
-    fn step(&self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
+    /// Applies the next events: as the writer shared them, or from the file. Then it rests, for what it does
+    /// takes time from the writer's cores.
+    fn step(&mut self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
+        let started = Instant::now();
         let head = build.head();
+        let is_near = self.status.head().seq.saturating_sub(head.seq) <= NEAR_EVENTS;
         match self.events.cut_at(Seq::clamped(head.seq + 1)) {
             Some(cut) if cut.previous() == head => {
                 cut.iter().for_each(|stored| build.recovery.apply_committed(stored));
-                Ok(())
             }
             _ => {
-                let started = Instant::now();
+                self.follow_ring(is_near);
                 build.apply_until(newest.min(head.seq + limits::ROWS_PER_READ as u64))?;
-                // Reading the file costs the writer's cores three times as much.
-                let behind = self.status.head().seq.saturating_sub(build.head().seq);
-                self.status.wait_until_over(started.elapsed() * rest_parts(behind));
-                Ok(())
             }
         }
+        let behind = self.status.head().seq.saturating_sub(build.head().seq);
+        self.status.wait_until_over(started.elapsed() * rest_parts(behind));
+        Ok(())
+    }
+
+    fn follow_ring(&mut self, follows: bool) {
+        match (self.follows_ring, follows) {
+            (false, true) => self.events.add_follower(),
+            (true, false) => self.events.remove_follower(),
+            _ => return,
+        }
+        self.follows_ring = follows;
     }
 
     fn write(&mut self, build: &mut Build) -> Result<(), ReplayError> {

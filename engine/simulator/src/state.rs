@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use daybook_schema::events::Companion;
 use daybook_schema::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, Coins, Commitment, DayKey, DayNumber,
-    Epoch, EventHash, Genesis, KeyId, LedgerId, LedgerIdentity, Millicoins, PerPot, RulesetNumber,
-    SeasonId, SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath, Species, UnixMicros,
-    UserId, Weather, digest, limits,
+    Epoch, EventHash, Game, Genesis, KeyId, LedgerFormat, LedgerId, LedgerIdentity, Millicoins,
+    PerPot, RulesetNumber, SeasonId, SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath,
+    Species, UnixMicros, UserId, Weather, digest, limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -403,8 +403,9 @@ pub struct MalformedState {
 fn no_genesis() -> Genesis {
     Genesis {
         ledger_id: LedgerId::from_bytes([0; 16]),
-        format_version: 0,
+        format: LedgerFormat::NEWEST,
         created_at: UnixMicros::new(0),
         is_demo: false,
+        game: Game::FarmingSeason,
     }
 }

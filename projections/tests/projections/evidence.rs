@@ -15,7 +15,7 @@ use daybook_projections::{
     ProjectionStatus, RebuildError, Step, Tail, Worker, WorkerError, Workers, all_projections,
     disputed_heads, forget, give_over, known_heads, rebuild, status,
 };
-use daybook_schema::{Event, EventKind, Head, LEDGER_SQL, LedgerId, Seq};
+use daybook_schema::{Event, EventKind, Head, LedgerFormat, LedgerId, Seq};
 
 use crate::fixture::{Played, all_rows, named};
 use crate::nats::Bus;
@@ -41,7 +41,7 @@ fn cut(data_dir: &Path, commands: usize) {
         commands - 1
     );
     connection.execute(&format!("DELETE FROM events WHERE seq >= ({first})"), []).unwrap();
-    let guards = LEDGER_SQL.split_once("CREATE TRIGGER").unwrap().1;
+    let guards = LedgerFormat::NEWEST.sql().split_once("CREATE TRIGGER").unwrap().1;
     connection.execute_batch(&format!("CREATE TRIGGER{guards}")).unwrap();
 }
 

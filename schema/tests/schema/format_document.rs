@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use daybook_schema::{EventKind, chain, digest, limits};
+use daybook_schema::{EventKind, LedgerFormat, digest, limits};
 
 fn format_document() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("FORMAT.md")).unwrap()
@@ -53,8 +53,11 @@ fn the_contexts_are_those_of_the_code() {
 #[test]
 fn the_sql_and_the_numbers_are_those_of_the_code() {
     let document = format_document();
-    assert!(document.contains(daybook_schema::LEDGER_SQL.trim_end()), "the SQL is quoted whole");
-    assert!(document.contains(&format!("format {}", chain::FORMAT_VERSION)));
+    let newest = LedgerFormat::NEWEST.sql();
+    assert!(document.contains(newest.trim_end()), "the SQL is quoted whole");
+    let genesis = LedgerFormat::V1.sql().split("\n\n").next().unwrap();
+    assert!(document.contains(genesis), "the first format's table is quoted");
+    assert!(document.contains(&format!("format {}", LedgerFormat::NEWEST.number())));
     let page = format!("pages of {} bytes", limits::LEDGER_PAGE_BYTES);
     assert!(document.contains(&page), "{page}");
     let payload = format!("at most {} bytes", limits::PAYLOAD_BYTES_MAX);

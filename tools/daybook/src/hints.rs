@@ -68,7 +68,7 @@ fn of_database(error: &DatabaseError) -> Option<&'static str> {
         DatabaseError::Sqlite { .. } => VERIFY,
         DatabaseError::Io { source, .. } if is_open_files(source) => OPEN_FILES,
         DatabaseError::Io { .. } => "see to its rights, or name another directory with --data",
-        DatabaseError::NewerFormat { .. } => return None,
+        DatabaseError::NewerFormat { .. } | DatabaseError::UnknownGame { .. } => return None,
     })
 }
 

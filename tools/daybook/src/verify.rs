@@ -17,6 +17,7 @@ use crate::output::{grouped, note, progress_bar, write_json, write_line};
 struct ReportJson {
     verdict: &'static str,
     ledger_id: Option<String>,
+    game: Option<&'static str>,
     is_demo: Option<bool>,
     held_to: Vec<HeadJson>,
     accepted_losses: Vec<AcceptedLossJson>,
@@ -161,6 +162,7 @@ fn to_json(report: &Report, disputed: &[KnownHead]) -> ReportJson {
     ReportJson {
         verdict: report.verdict.as_str(),
         ledger_id: report.genesis.map(|genesis| genesis.ledger_id.to_string()),
+        game: report.genesis.map(|genesis| genesis.game.as_str()),
         is_demo: report.genesis.map(|genesis| genesis.is_demo),
         held_to: report.held_to.iter().map(head_json).collect(),
         accepted_losses: report
@@ -207,6 +209,7 @@ pub(crate) fn to_text(report: &Report, disputed: &[KnownHead], full: bool) -> St
     if let Some(genesis) = &report.genesis {
         let whose = if genesis.is_demo { ", a demo's" } else { "" };
         lines.push(format!("ledger      {}{whose}", genesis.ledger_id));
+        lines.push(format!("game        {}, format {}", genesis.game, genesis.format.number()));
     }
     if !report.detail.is_empty() {
         lines.push(format!("detail      {}", report.detail));

@@ -217,6 +217,7 @@ fn verify_tells_which_ledger_it_was_and_what_it_was_held_to() {
     let alone = json(&verify(&[]));
     assert_eq!((&alone["is_demo"], &alone["held_to"]), (&true.into(), &serde_json::json!([])));
     assert!(alone["ledger_id"].as_str().unwrap().starts_with("ldg_"));
+    assert_eq!(alone["game"], "farming_season");
     let held = json(&verify(&["--keys", heads, "--verifying-key", key]));
     assert_eq!(held["held_to"][0]["head_hash"], played["head_hash"]);
     assert_eq!(held["held_to"].as_array().unwrap().len(), 1);
@@ -378,7 +379,7 @@ fn a_rotation_tells_of_seasons_under_lost_keys() {
     demo(&data, "7");
     // Half of the demo, so that seasons are in play, and nothing that tells of the rest.
     let connection = rusqlite::Connection::open(data.join("ledger.db")).unwrap();
-    let guards = daybook_schema::LEDGER_SQL.split_once("CREATE TRIGGER").unwrap().1;
+    let guards = daybook_schema::LedgerFormat::NEWEST.sql().split_once("CREATE TRIGGER").unwrap().1;
     connection
         .execute_batch(&format!(
             "DROP TRIGGER events_refuse_update; DROP TRIGGER events_refuse_delete; \

@@ -5,9 +5,9 @@
 //! docs/PROMISES.md; switching such a check off makes this test fail.
 
 use daybook_ledger::{Head, KnownHead, Verdict, VerifyOptions, make_snapshot, verify};
-use daybook_schema::chain::{CommandMark, CommandPart, FORMAT_VERSION};
+use daybook_schema::chain::{CommandMark, CommandPart};
 use daybook_schema::{
-    Coins, Event, EventHash, Genesis, LEDGER_SQL, LedgerId, Score, SeasonNumber, UnixMicros,
+    Coins, Event, EventHash, Game, Genesis, LedgerFormat, LedgerId, Score, SeasonNumber, UnixMicros,
 };
 use daybook_simulator::Generator;
 
@@ -85,9 +85,10 @@ impl Case<'_> {
     fn genesis(&self) -> Genesis {
         Genesis {
             ledger_id: LedgerId::from_bytes([0x22; 16]),
-            format_version: FORMAT_VERSION,
+            format: LedgerFormat::NEWEST,
             created_at: START,
             is_demo: true,
+            game: Game::FarmingSeason,
         }
     }
 
@@ -99,7 +100,7 @@ impl Case<'_> {
              UPDATE genesis SET ledger_id = x'{}', format_version = {}, created_at = {}, hash = x'{}';
              {};",
             hex(genesis.ledger_id.as_bytes()),
-            genesis.format_version,
+            genesis.format.number(),
             genesis.created_at.get(),
             hex(genesis.hash().as_bytes()),
             guard("genesis_refuse_update"),
@@ -109,7 +110,7 @@ impl Case<'_> {
 
 /// The SQL of one of the guards.
 fn guard(name: &str) -> &'static str {
-    let parts = LEDGER_SQL.split("\n\n");
+    let parts = LedgerFormat::NEWEST.sql().split("\n\n");
     parts.into_iter().find(|part| part.contains(&format!("CREATE TRIGGER {name}"))).unwrap()
 }
 
@@ -350,7 +351,9 @@ const MUTATIONS: [(&str, Mutation); 34] = [
             "id = 1, hash = zeroblob(32)",
             "ledger_id = zeroblob(16)",
             "ledger_id = zeroblob(15)",
-            "format_version = 2",
+            "format_version = 1",
+            "game = 'Farming Season'",
+            "game = ''",
         ];
         let edit = edit[case.below(edit.len())];
         case.sql = format!(
@@ -365,7 +368,7 @@ const MUTATIONS: [(&str, Mutation); 34] = [
         Some((Verdict::Altered, Some(1)))
     }),
     ("a genesis of another format, all hashed anew", |case| {
-        let genesis = Genesis { format_version: 2, ..case.genesis() };
+        let genesis = Genesis { format: LedgerFormat::V1, ..case.genesis() };
         case.replace_genesis(&genesis);
         rehash(&mut case.rows, genesis.hash());
         Some((Verdict::BrokenLink, Some(0)))

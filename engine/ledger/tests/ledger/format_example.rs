@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use daybook_schema::chain::{CommandPart, EventHeader};
 use daybook_schema::commands::client_digest;
 use daybook_schema::{
-    AdoptionNumber, ClientSeedSource, DayNumber, Period, Pot, SeasonNumber, Trigger,
+    AdoptionNumber, ClientSeedSource, DayNumber, Game, Genesis, LedgerFormat, LedgerId, Period,
+    Pot, SeasonNumber, Seq, StreamId, Trigger, UnixMicros,
 };
 use daybook_simulator::{SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key};
 
@@ -56,14 +58,15 @@ fn example() -> String {
     let connection = rusqlite::Connection::open(fixture.database()).unwrap();
     let genesis = connection
         .query_row(
-            "SELECT hex(ledger_id), format_version, created_at, is_demo, hex(hash) FROM genesis",
+            "SELECT hex(ledger_id), format_version, created_at, is_demo, hex(hash), game FROM genesis",
             [],
             |row| {
                 let (id, hash): (String, String) = (row.get(0)?, row.get(4)?);
                 let (format, at, demo): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
                 Ok(format!(
-                    "ledger_id {} format_version {format} created_at {at} is_demo {demo}\n  hash {}",
+                    "ledger_id {} format_version {format} created_at {at} is_demo {demo} game {}\n  hash {}",
                     id.to_lowercase(),
+                    row.get::<_, String>(5)?,
                     hash.to_lowercase()
                 ))
             },
@@ -95,10 +98,69 @@ fn example() -> String {
     text
 }
 
+fn format_document() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/FORMAT.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The bytes that stand in hex after a name.
+fn bytes_after(text: &str, name: &str) -> Vec<u8> {
+    let hex = text.split_once(&format!("{name} ")).unwrap().1.split_whitespace().next().unwrap();
+    let pairs = (0..hex.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Guards: the example of the first format stays what it was, and hashes as it did.
+#[test]
+fn the_example_of_the_first_format_still_holds() {
+    let document = format_document();
+    let example =
+        document.split_once("\ngenesis\n").unwrap().1.split_once("\ngenesis\n").unwrap().1;
+    let example = example.split_once("```").unwrap().0;
+    let mut parts = example.split("\nseq ");
+    let genesis = Genesis {
+        ledger_id: LedgerId::from_bytes([0x22; 16]),
+        format: LedgerFormat::V1,
+        created_at: START,
+        is_demo: true,
+        game: Game::FarmingSeason,
+    };
+    let stored = parts.next().unwrap();
+    assert!(stored.contains("format_version 1 created_at 1767571200000000 is_demo 1\n"));
+    let mut previous = genesis.hash();
+    assert_eq!(previous.as_bytes()[..], bytes_after(stored, "hash"));
+    let mut rows = 0;
+    for row in parts {
+        let row = format!("seq {row}");
+        let number = |name: &str| -> u64 {
+            let after = row.split_once(&format!("{name} ")).unwrap().1;
+            after.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        // A payload may be empty: then another line follows.
+        let payload = match row.split_once("payload ").unwrap().1.starts_with('\n') {
+            true => Vec::new(),
+            false => bytes_after(&row, "payload"),
+        };
+        let stream = bytes_after(&row, "stream").try_into().unwrap();
+        let header = EventHeader {
+            seq: Seq::new(number("seq")).unwrap(),
+            recorded_at: UnixMicros::new(number("recorded_at").cast_signed()),
+            stream: StreamId::from_bytes(stream),
+            stream_prev: Seq::new(number("stream_prev")).ok(),
+            kind: number("kind").try_into().unwrap(),
+            version: number("version").try_into().unwrap(),
+            command: CommandPart::from_bytes(&bytes_after(&row, "command")).unwrap(),
+        };
+        previous = header.hash(&previous, &payload);
+        assert_eq!(previous.as_bytes()[..], bytes_after(&row, "hash"), "{row}");
+        rows += 1;
+    }
+    assert_eq!(rows, 11);
+}
+
 #[test]
 fn the_example_in_the_format_document_is_a_real_ledger() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/FORMAT.md");
-    let document = std::fs::read_to_string(path).unwrap();
+    let document = format_document();
     let example = example();
     for line in example.lines() {
         assert!(document.contains(line.trim()), "FORMAT.md lacks `{line}` of:\n{example}");

@@ -11,9 +11,9 @@ use daybook_ledger::{
 };
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, CommandId, DayNumber, EpochNonce, EventKind, LedgerId, Pot, SeasonId,
-    Seq, SessionEndReason, SessionNumber, SimulinId, SimulinPath, Species, SuspicionCode,
-    UnixMicros, UserId,
+    BetType, Coins, Command, CommandId, DayNumber, EpochNonce, EventKind, LedgerFormat, LedgerId,
+    Pot, SeasonId, Seq, SessionEndReason, SessionNumber, SimulinId, SimulinPath, Species,
+    SuspicionCode, UnixMicros, UserId,
 };
 use daybook_simulator::{Keyring, SeasonKey};
 
@@ -196,12 +196,14 @@ fn open(directory: &Path) -> Player {
     Player { ledger, now, commands: newest * 100_000 }
 }
 
-/// The hashes that a fixture must have: as it lies there, and after it was gone on with.
+/// The hashes that a fixture must have: as it lies there, and after it was gone on with. It keeps its format.
 fn hashes(directory: &Path) -> String {
     let as_it_is = replay(directory, None, |_, _| {}).unwrap();
+    let genesis = *Reader::open(directory).unwrap().genesis();
     let mut player = open(directory);
     player.go_on();
     player.ledger.close().wait().unwrap();
+    assert_eq!(*Reader::open(directory).unwrap().genesis(), genesis);
     let after = replay(directory, None, |_, _| {}).unwrap();
     format!(
         "head {}\nstate {}\nhead after {}\nstate after {}\n",
@@ -252,7 +254,7 @@ fn make_a_fixture() {
 fn every_fixture_opens_verifies_replays_and_goes_on_as_ever() {
     let entries = std::fs::read_dir(fixtures()).unwrap();
     let names: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    let mut versions = Vec::new();
+    let (mut snapshot_versions, mut formats) = (Vec::new(), Vec::new());
     for fixture in names {
         let expected = std::fs::read_to_string(fixture.join("hashes.txt")).unwrap();
         let scratch = tempfile::tempdir().unwrap();
@@ -261,6 +263,7 @@ fn every_fixture_opens_verifies_replays_and_goes_on_as_ever() {
         let reader = Reader::open(scratch.path()).unwrap();
         let signed = kept.newest_head.read(reader.genesis().ledger_id).unwrap().unwrap();
         assert_eq!(signed.head, reader.head().unwrap());
+        formats.push(reader.genesis().format);
         for kind in EventKind::ALL {
             let kinds = [*kind];
             let found = reader.events_of_kinds(&kinds, Seq::MIN).next().is_some();
@@ -275,9 +278,10 @@ fn every_fixture_opens_verifies_replays_and_goes_on_as_ever() {
         assert!(expected.contains(&format!("state {state}\n")));
         assert_eq!(hashes(scratch.path()), expected, "{}", fixture.display());
         expect_snapshot_is_used(&fixture);
-        versions.extend(expect_snapshot_as_it_is_made_now(&fixture));
+        snapshot_versions.extend(expect_snapshot_as_it_is_made_now(&fixture));
     }
-    assert!(versions.contains(&2), "one was written as this version writes it");
+    assert!(snapshot_versions.contains(&2), "one was written as this version writes it");
+    assert!(formats.contains(&LedgerFormat::V1) && formats.contains(&LedgerFormat::NEWEST));
 }
 
 /// A snapshot of the newest event that has today's version is made again to the same bytes; gives its version.
@@ -299,7 +303,8 @@ fn expect_snapshot_is_used(fixture: &Path) {
     copy(fixture, scratch.path());
     let path = daybook_ledger::ledger_path(scratch.path());
     let connection = rusqlite::Connection::open(path).unwrap();
-    let guard = daybook_schema::LEDGER_SQL
+    let guard = LedgerFormat::NEWEST
+        .sql()
         .split("\n\n")
         .find(|part| part.contains("CREATE TRIGGER events_refuse_update"))
         .unwrap();

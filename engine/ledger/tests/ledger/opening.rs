@@ -2,9 +2,9 @@
 
 use daybook_ledger::{
     DatabaseError, Ledger, LockError, NewLedger, OpenError, Options, Reader, SubmitError, Verdict,
-    replay,
+    VerifyError, VerifyOptions, replay, verify,
 };
-use daybook_schema::{Command, Seq};
+use daybook_schema::{Command, LedgerFormat, Seq};
 use daybook_simulator::Keyring;
 
 use crate::fixture::{Fixture, season_key};
@@ -115,10 +115,10 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_not_changed() {
     std::fs::remove_file(&path).unwrap();
     open().unwrap().close().wait().unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
     let error = open().unwrap_err();
-    let newer = matches!(error, OpenError::Database(DatabaseError::NewerFormat { found: 2, .. }));
+    let newer = matches!(error, OpenError::Database(DatabaseError::NewerFormat { found: 3, .. }));
     assert!(newer, "{error}");
 }
 
@@ -295,4 +295,35 @@ fn too_many_commands_are_answered_overloaded() {
     hold.send(()).unwrap();
     assert!(held_query.wait().unwrap());
     assert!(taken.into_iter().all(|pending| pending.wait().is_ok()));
+}
+
+/// Guards: another game's ledger is neither played, read nor verified as if it were this one's.
+#[test]
+fn a_ledger_of_an_unknown_game_is_refused() {
+    let fixture = Fixture::played();
+    let name_game = |game: &str| {
+        let connection = rusqlite::Connection::open(fixture.database()).unwrap();
+        let guard = LedgerFormat::NEWEST
+            .sql()
+            .split("\n\n")
+            .find(|part| part.contains("CREATE TRIGGER genesis_refuse_update"))
+            .unwrap();
+        let sql = format!(
+            "DROP TRIGGER genesis_refuse_update; UPDATE genesis SET game = '{game}'; {guard}"
+        );
+        connection.execute_batch(&sql).unwrap();
+    };
+    name_game("chess_960");
+    let is_refused = |error: &DatabaseError| matches!(error, DatabaseError::UnknownGame { found, .. } if found == "chess_960");
+    let OpenError::Database(error) = Ledger::open(fixture.options()).unwrap_err() else { panic!() };
+    assert!(is_refused(&error), "{error}");
+    assert!(error.to_string().contains("farming_season"), "{error}");
+    assert!(is_refused(&Reader::open(fixture.path()).unwrap_err()));
+    let verified = verify(fixture.path(), &VerifyOptions::default(), &mut |_, _| {});
+    let VerifyError::Open(error) = verified.unwrap_err();
+    assert!(is_refused(&error), "{error}");
+    // What is no game's name is no other game: it is a genesis that was altered.
+    name_game("Farming season");
+    let report = fixture.verify(false);
+    assert_eq!((report.verdict, report.first_bad_seq), (Verdict::BrokenLink, Some(0)));
 }

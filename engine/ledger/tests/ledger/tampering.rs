@@ -89,7 +89,8 @@ impl Victim {
                 ])
                 .unwrap();
         }
-        let trigger = daybook_schema::LEDGER_SQL
+        let trigger = daybook_schema::LedgerFormat::NEWEST
+            .sql()
             .split("\n\n")
             .find(|part| part.contains("CREATE TRIGGER events_refuse_delete"))
             .unwrap();

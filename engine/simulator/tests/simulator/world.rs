@@ -3,8 +3,8 @@
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, CommandId, DayNumber, Event, EventHash, Genesis, LedgerId, Pot,
-    SeasonId, Seq, SimulinId, StreamId, UnixMicros, UserId,
+    BetType, Coins, Command, CommandId, DayNumber, Event, EventHash, Game, Genesis, LedgerFormat,
+    LedgerId, Pot, SeasonId, Seq, SimulinId, StreamId, UnixMicros, UserId,
 };
 use daybook_simulator::{
     AuditKeys, Context, Keyring, NewEvent, Recorded, Rejections, Rulesets, SeasonKey, SeasonKeys,
@@ -57,9 +57,11 @@ impl World {
     pub fn with_keys(keys: Box<dyn SeasonKeys>) -> Self {
         let genesis = Genesis {
             ledger_id: LedgerId::from_bytes(LEDGER),
-            format_version: 1,
+            // The golden seasons' draws rest on hash(0): they are those of the first format.
+            format: LedgerFormat::V1,
             created_at: START,
             is_demo: false,
+            game: Game::FarmingSeason,
         };
         let head = (0, genesis.hash());
         let state = State::new(genesis);
