@@ -182,7 +182,7 @@ fn main() -> Result<()> {
     let keys = keys::load(&keys_dir)?;
     let server = NatsServer::start(dir.path())?;
     let settings = NatsSettings::new(&server.url);
-    let relay = Relay::new(&ledger, keys.newest_head, keys.verifying_key, settings);
+    let relay = Relay::new(&ledger, keys.signer, keys.verifying_key, settings);
     let source = FeedSource::ledger(&ledger);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -96,7 +96,7 @@ impl Bench {
         let keys = keys::load(&keys_dir)?;
         let server = NatsServer::start(&self.dir)?;
         let settings = NatsSettings::new(&server.url);
-        let relay = Relay::new(&self.dir, keys.newest_head, keys.verifying_key, settings.clone());
+        let relay = Relay::new(&self.dir, keys.signer, keys.verifying_key, settings.clone());
         let (stop, stopped) = watch::channel(false);
         let database = self.database("jetstream.db").await?;
         let started = Instant::now();

@@ -12,6 +12,7 @@ mod number;
 
 use std::path::{Path, PathBuf};
 
+use daybook_ledger::UnfinishedFile;
 use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
@@ -371,15 +372,13 @@ impl Migrations {
         let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
         let copy = directory.join(format!("{}-{at}-before-{}.db", self.database, numbered.number));
         let mut database = self.connect(path, false).await?;
-        // Under its name there is a whole copy or none.
-        let unfinished = copy.with_extension("unfinished");
+        let file = UnfinishedFile::begin(&copy).map_err(io_failed)?;
         sqlx::query("VACUUM INTO ?1")
-            .bind(path_in_sql(&unfinished))
+            .bind(path_in_sql(file.path()))
             .execute(&mut database)
             .await
             .map_err(|source| MigrationError::Sqlite { path: copy.clone(), source })?;
-        let synced = std::fs::File::open(&unfinished).and_then(|file| file.sync_all());
-        synced.and_then(|()| std::fs::rename(&unfinished, &copy)).map_err(io_failed)?;
+        file.finish().map_err(io_failed)?;
         Ok(copy)
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tempfile::TempDir;
 
-use crate::files::{copy_aside, lacks_descriptors, sqlite_path, sync_directory};
+use crate::files::{UnfinishedFile, copy_aside, lacks_descriptors, sqlite_path};
 use crate::held_file::FileUse;
 
 /// `DAYB`: SQLite's application id of a ledger.
@@ -151,7 +151,7 @@ pub(crate) fn fold_and_close(ledger: LedgerConnection) -> rusqlite::Result<()> {
     // The connection is closed before its use ends.
     let LedgerConnection { _used, connection, .. } = ledger;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    crate::writer_thread::checkpoint_whole(&connection)?;
+    crate::checkpoint::fold_in_whole(&connection)?;
     connection.close().map_err(|(_, error)| error)
 }
 
@@ -307,22 +307,15 @@ fn is_game_name(text: &str) -> bool {
     (1..=limits::GAME_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter)
 }
 
-/// Creates a ledger in a file of a temporary name, synced, then renamed: there is a whole one or
-/// none.
+/// Creates a ledger: a whole one or none.
 pub(crate) fn create(path: &Path, genesis: &Genesis) -> Result<(), DatabaseError> {
     let io_error = |source| DatabaseError::Io { path: path.to_owned(), source };
     if has_log(path) {
         return Err(DatabaseError::StrayLog { path: path.to_owned() });
     }
-    let temporary = path.with_extension("db.new");
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
-        _ => {}
-    }
-    write_new(&sqlite_path(&temporary).map_err(io_error)?, genesis).map_err(sqlite_error(path))?;
-    std::fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(io_error)?;
-    std::fs::rename(&temporary, path).map_err(io_error)?;
-    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(io_error)
+    let file = UnfinishedFile::begin(path).map_err(io_error)?;
+    write_new(&sqlite_path(file.path()).map_err(io_error)?, genesis).map_err(sqlite_error(path))?;
+    file.finish().map_err(io_error)
 }
 
 fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {

@@ -1,16 +1,77 @@
-//! Directories and paths: made so that they outlive a power cut, and handed to SQLite as paths.
+//! Files and directories: made so that they outlive a power cut, and handed to SQLite as paths.
 
 use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use daybook_schema::limits;
 use tempfile::TempDir;
+
+/// What a file's name ends with until the file is whole.
+pub(crate) const UNFINISHED: &str = ".new";
 
 /// Syncs the names in a directory.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all())
+}
+
+/// A file that is being made under an unfinished name: it gets its own name when it is whole, and else is removed.
+/// So there is a whole file or none, also after a power cut.
+#[derive(Debug)]
+pub struct UnfinishedFile {
+    final_path: PathBuf,
+    path: PathBuf,
+    is_finished: bool,
+}
+
+impl UnfinishedFile {
+    /// Begins a file. What an interrupted beginning left is removed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(UNFINISHED);
+        let unfinished = PathBuf::from(unfinished);
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { final_path: path.to_owned(), path: unfinished, is_finished: false })
+    }
+
+    /// Where it is made.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs it, gives it its name, and syncs that.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn finish(mut self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        std::fs::rename(&self.path, &self.final_path)?;
+        self.is_finished = true;
+        sync_directory(self.final_path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for UnfinishedFile {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Writes a file of mode 0600 whole or not at all.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = UnfinishedFile::begin(path)?;
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600).open(file.path())?.write_all(bytes)?;
+    file.finish()
 }
 
 /// Makes a directory and those above it that are missing, each synced into the one above it: what is synced
@@ -63,13 +124,6 @@ pub fn copy_aside(path: &Path) -> io::Result<(TempDir, PathBuf)> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok((directory, copy)),
     }
-}
-
-/// The free bytes of a directory's disk, where they are too few to write.
-pub(crate) fn lacks_room(directory: &Path) -> io::Result<Option<u64>> {
-    let found = rustix::fs::statvfs(directory)?;
-    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
-    Ok((free_bytes < limits::DISK_FREE_BYTES_MIN).then_some(free_bytes))
 }
 
 /// Whether the process has as many files open as it may: SQLite says no more than that it cannot open one.

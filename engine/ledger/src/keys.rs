@@ -1,78 +1,23 @@
 //! The keys directory: the operator's season keys and the signing key, one file each.
 
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+pub(crate) mod error;
 
-use daybook_schema::{KeyId, LedgerId};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use daybook_schema::KeyId;
 use daybook_simulator::{Keyring, SeasonKey};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
-use crate::files::{create_directories_of_mode, sync_directory};
-use crate::newest_head::NewestHead;
+pub use self::error::KeysError;
+use crate::files::{UNFINISHED, create_directories_of_mode, write_private};
+use crate::newest_head::{NewestHead, ledger_named};
+use crate::signer::Signer;
 
 const SEASON_KEY_HEADER: &str = "daybook season key v1";
 const SIGNING_KEY_HEADER: &str = "daybook signing key v1";
 const SIGNING_KEY_FILE: &str = "signing.key";
-/// What is appended to a key file's name until it is whole.
-const UNFINISHED: &str = ".new";
-
-/// The keys directory could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// There are no keys where they were looked for.
-    #[error("no keys at `{}`", path.display())]
-    Missing {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory holds something already.
-    #[error("`{}` holds keys or other things already", path.display())]
-    Exists {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file of the directory is not a key.
-    #[error("`{}` is not a key file of this format: {problem}", path.display())]
-    NotAKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A newest head is not what the signing key signed for the ledger.
-    #[error(
-        "`{}` is not a head that this directory's signing key signed; put the right file back, or remove \
-         it if you are sure that the ledger has lost nothing",
-        path.display()
-    )]
-    NotAHead {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Others than the owner may read a key.
-    #[error("`{}` may be read by others (mode {mode:o}); `chmod {expected:o}` it", path.display())]
-    TooOpen {
-        /// The file or directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// What it should be.
-        expected: u32,
-    },
-    /// The system gave no random bytes.
-    #[error("the system gave no random bytes: {0}")]
-    Random(getrandom::Error),
-    /// The file system could not do it.
-    #[error("`{}` cannot be used; see to its rights and the room on the disk", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
 
 /// The keys of a directory.
 #[derive(Debug)]
@@ -81,6 +26,8 @@ pub struct Keys {
     pub season_keys: Keyring,
     /// The public half of the signing key.
     pub verifying_key: VerifyingKey,
+    /// Signs with the signing key.
+    pub signer: Signer,
     /// Keeps the newest head of a ledger in the directory.
     pub newest_head: NewestHead,
 }
@@ -175,16 +122,7 @@ fn season_key_named(file_name: &str) -> Option<KeyId> {
 /// Whether a file of this name is a key or a newest head, or what an interrupted write left of one.
 fn is_key_file(file_name: &str) -> bool {
     let name = file_name.strip_suffix(UNFINISHED).unwrap_or(file_name);
-    name == SIGNING_KEY_FILE || season_key_named(name).is_some() || is_head_file(name)
-}
-
-fn is_head_file(file_name: &str) -> bool {
-    head_file_named(file_name).is_some()
-}
-
-/// The ledger that a newest head's file is named by.
-pub(crate) fn head_file_named(file_name: &str) -> Option<LedgerId> {
-    file_name.strip_suffix(crate::newest_head::ENDING)?.parse().ok()
+    name == SIGNING_KEY_FILE || season_key_named(name).is_some() || ledger_named(name).is_some()
 }
 
 /// Adds a season key to a keys directory; synced before it returns.
@@ -206,31 +144,8 @@ fn write_key(path: &Path, header: &str, bytes: &[u8; 32]) -> Result<(), KeysErro
         let source = std::io::ErrorKind::AlreadyExists.into();
         return Err(KeysError::Io { path: path.to_owned(), source });
     }
-    write_whole(path, text.as_bytes())
-}
-
-/// Writes a file of mode 0600 whole or not at all: under another name, synced, renamed.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     let io_error = |source| KeysError::Io { path: path.to_owned(), source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
-        _ => {}
-    }
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&unfinished, path))
-        .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
-    written.map_err(io_error)
+    write_private(path, text.as_bytes()).map_err(io_error)
 }
 
 /// Reads the keys of a directory.
@@ -259,10 +174,9 @@ pub fn load(directory: &Path) -> Result<Keys, KeysError> {
         season_keys.insert(key);
     }
     let seed = read_key(&directory.join(SIGNING_KEY_FILE), SIGNING_KEY_HEADER)?;
-    let signing_key = SigningKey::from_bytes(&seed);
-    let verifying_key = signing_key.verifying_key();
-    let newest_head = NewestHead::new(directory, signing_key);
-    Ok(Keys { season_keys, verifying_key, newest_head })
+    let signer = Signer::new(SigningKey::from_bytes(&seed));
+    let newest_head = NewestHead::new(directory, signer.clone());
+    Ok(Keys { season_keys, verifying_key: signer.verifying_key(), signer, newest_head })
 }
 
 fn read_key(path: &Path, header: &str) -> Result<Zeroizing<[u8; 32]>, KeysError> {

@@ -10,15 +10,15 @@ use daybook_schema::{Head, Seq, StreamId};
 use daybook_simulator::State;
 use tokio::sync::{oneshot, watch};
 
-use crate::check::StreamHeads;
 use crate::closing::{Closing, Threads};
 use crate::committed_events::{CommittedEvents, Cursor};
 use crate::containment::contain;
 use crate::database::DatabaseError;
-use crate::files::lacks_room;
+use crate::free_disk::lacks_room;
 use crate::lock::WriterLock;
 use crate::reader::Reader;
 use crate::status::{Health, Status, Stopped};
+use crate::stream_heads::StreamHeads;
 use crate::submission::{Accepted, Pending, Request, Submission, SubmitError, unavailable};
 use crate::subscription::Subscription;
 
@@ -75,6 +75,10 @@ impl Ledger {
 
     pub(crate) fn status(&self) -> Arc<Status> {
         Arc::clone(&self.engine.status)
+    }
+
+    pub(crate) fn events(&self) -> Arc<CommittedEvents> {
+        Arc::clone(&self.engine.events)
     }
 
     /// The directory where everything of it lives.

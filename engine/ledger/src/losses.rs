@@ -7,9 +7,9 @@ use daybook_schema::events::LedgerRestored;
 use daybook_schema::{Epoch, Event, EventKind, Head, LedgerId, Seq};
 use rusqlite::Connection;
 
-use crate::check::check_row;
-use crate::check::{Finding, Verdict};
+use crate::chain_check::check_row;
 use crate::database;
+use crate::finding::{Finding, Verdict};
 use crate::reader::{ReadError, Reader};
 use crate::row::{COLUMNS, RowView};
 

@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{
-    CommandId, Event, EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, StreamKind,
+    CommandId, EventHash, EventKind, Genesis, Head, Seq, StoredEvent, StreamId, StreamKind,
     UnixMicros, UserId, limits,
 };
+use daybook_simulator::streams::started_season;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::check::{Finding, check_row};
+use crate::chain_check::check_row;
 use crate::cut::Run;
 use crate::database::{self, DatabaseError, LedgerConnection};
+use crate::finding::Finding;
 use crate::replay::unreadable_page;
 use crate::row::{COLUMNS, RowView};
 use crate::scan::scan;
@@ -342,10 +344,8 @@ impl Reader {
             StreamKind::User => Ok(Some(stream.as_user())),
             StreamKind::Season => {
                 let season = self.stream_from_head(stored.header.seq)?;
-                Ok(season.first().and_then(|begins| match &begins.event {
-                    Event::SeasonStarted(started) => Some(started.user_id),
-                    _ => None,
-                }))
+                let started = season.first().and_then(|begins| started_season(&begins.event));
+                Ok(started.map(|(user_id, _)| user_id))
             }
         }
     }

@@ -2,19 +2,17 @@
 //! that were answered lately.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
-use daybook_schema::{Event, Genesis, StoredEvent, StreamKind, UserId};
+use daybook_schema::StoredEvent;
 use daybook_simulator::State;
+use daybook_simulator::streams::user_of_command;
 use rusqlite::Connection;
 
-use crate::check::{Finding, Verdict};
 use crate::command_ids::{Applied, CommandIds};
-use crate::losses::KnownHead;
+use crate::finding::{Finding, Verdict};
 use crate::replay::{Fold, ReplayError, unreadable_page};
 
 use crate::scan::{Seen, scan_after};
-use crate::{database, snapshot};
 
 /// A ledger after some of its rows: what snapshots hold and what the engine begins with.
 pub(crate) struct Recovery {
@@ -56,39 +54,6 @@ impl Recovery {
     }
 }
 
-/// What was found among the snapshots.
-pub(crate) struct FoundSnapshots {
-    /// The newest that the ledger confirms.
-    pub(crate) snapshot: Option<Recovery>,
-    /// Sound ones of events that the ledger does not have.
-    pub(crate) lacking: Vec<KnownHead>,
-}
-
-/// Looks for the newest snapshot that the ledger confirms. One that is of no use is ignored, and said so.
-pub(crate) fn newest_snapshot(
-    connection: &Connection,
-    (data_dir, genesis): (&Path, &Genesis),
-) -> Result<FoundSnapshots, ReplayError> {
-    let mut lacking = Vec::new();
-    for file in snapshot::list(data_dir)? {
-        let path = file.path.display().to_string();
-        let recovery = match snapshot::read(&file.path, genesis) {
-            Ok(recovery) => recovery,
-            Err(error) => {
-                tracing::warn!(path, %error, "a snapshot is ignored");
-                continue;
-            }
-        };
-        let head = recovery.fold.check.head();
-        if database::has_head(connection, head)? {
-            return Ok(FoundSnapshots { snapshot: Some(recovery), lacking });
-        }
-        let epoch = Some(recovery.fold.state.identity().epoch);
-        lacking.push(KnownHead { head, epoch, source: path });
-    }
-    Ok(FoundSnapshots { snapshot: None, lacking })
-}
-
 /// Rows that were committed are no longer there.
 pub(crate) fn vanished(seq: u64) -> Finding {
     Finding::at(Verdict::Gap, seq.cast_signed(), format!("event {seq} was there and is gone"))
@@ -99,18 +64,6 @@ fn remember(ids: &mut CommandIds, state: &State, stored: &StoredEvent) {
     let header = &stored.header;
     let Some(mark) = header.command.mark else { return };
     let applied = Applied { hash: mark.hash, first: header.seq, size: header.command.size };
-    ids.remember_applied((command_user(state, stored), mark.id), applied, header.recorded_at);
-}
-
-/// Whose command it was, from its first event and the state before it.
-fn command_user(state: &State, stored: &StoredEvent) -> Option<UserId> {
-    let stream = stored.header.stream;
-    match (&stored.event, stored.event.kind().stream()) {
-        (Event::SeasonStarted(event), _) => Some(event.user_id),
-        (_, StreamKind::User) => Some(stream.as_user()),
-        (_, StreamKind::Season) => {
-            state.seasons.get(&stream.as_season()).map(|season| season.user_id)
-        }
-        (_, StreamKind::Ledger) => None,
-    }
+    let user_id = user_of_command(state, header.stream, &stored.event);
+    ids.remember_applied((user_id, mark.id), applied, header.recorded_at);
 }

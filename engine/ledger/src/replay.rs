@@ -7,10 +7,12 @@ use daybook_schema::{EventHash, Head, StoredEvent, UnixMicros};
 use daybook_simulator::{Recorded, State, evolve};
 use rusqlite::Connection;
 
-use crate::check::{ChainCheck, Finding, StreamHeads, Verdict};
+use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
+use crate::finding::{Finding, Verdict};
 use crate::row::{RowView, UnreadableRow};
 use crate::scan::{ScanError, Seen, scan, scan_after};
+use crate::stream_heads::StreamHeads;
 
 /// A ledger could not be replayed.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Snapshots: a ledger's state at a seq, in a file of its own, so that a start reads only what came
 //! after. The format is FORMAT.md's. One whose head the ledger does not have is never used.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{
@@ -9,15 +9,17 @@ use daybook_schema::{
     digest, limits,
 };
 use daybook_simulator::State;
+use rusqlite::Connection;
 
-use crate::check::{ChainCheck, StreamHeads};
+use crate::chain_check::ChainCheck;
 use crate::command_ids::{Applied, CommandIds};
 use crate::database::{self, DatabaseError};
-use crate::files::sync_directory;
+use crate::files::{UNFINISHED, UnfinishedFile};
 use crate::losses::KnownHead;
 use crate::recovery::Recovery;
-use crate::replay::Fold;
+use crate::replay::{Fold, ReplayError};
 use crate::scoped_ids::Scope;
+use crate::stream_heads::StreamHeads;
 
 const MAGIC: &[u8; 16] = b"daybook snapshot";
 /// The version of the format that is written.
@@ -27,8 +29,6 @@ const SNAPSHOT_VERSION_MIN: u16 = 1;
 /// What stands for no floor.
 const NO_FLOOR: i64 = i64::MIN;
 const ENDING: &str = ".snapshot";
-/// What a snapshot's name ends with until it is whole.
-const UNFINISHED: &str = ".snapshot.new";
 const CHECKSUM_BYTES: usize = 32;
 
 /// The snapshots' directory of a data directory.
@@ -158,6 +158,40 @@ pub(crate) fn read(path: &Path, genesis: &Genesis) -> Result<Recovery, SnapshotE
     decode(&read_file(path)?, genesis)
 }
 
+/// What was found among the snapshots.
+pub(crate) struct FoundSnapshots {
+    /// The newest that the ledger confirms.
+    pub(crate) snapshot: Option<Recovery>,
+    /// Sound ones of events that the ledger does not have.
+    pub(crate) lacking: Vec<KnownHead>,
+}
+
+/// Looks for the newest snapshot that the ledger confirms. One that is of no use is ignored, and said so.
+pub(crate) fn newest_confirmed(
+    connection: &Connection,
+    data_dir: &Path,
+    genesis: &Genesis,
+) -> Result<FoundSnapshots, ReplayError> {
+    let mut lacking = Vec::new();
+    for file in list(data_dir)? {
+        let path = file.path.display().to_string();
+        let recovery = match read(&file.path, genesis) {
+            Ok(recovery) => recovery,
+            Err(error) => {
+                tracing::warn!(path, %error, "a snapshot is ignored");
+                continue;
+            }
+        };
+        let head = recovery.fold.check.head();
+        if database::has_head(connection, head)? {
+            return Ok(FoundSnapshots { snapshot: Some(recovery), lacking });
+        }
+        let epoch = Some(recovery.fold.state.identity().epoch);
+        lacking.push(KnownHead { head, epoch, source: path });
+    }
+    Ok(FoundSnapshots { snapshot: None, lacking })
+}
+
 /// Writes a snapshot: whole under its name, or not at all. Beside it the one that it was made from is
 /// kept; all others are removed.
 ///
@@ -171,17 +205,9 @@ pub(crate) fn write(
     let directory = snapshots_path(data_dir);
     crate::files::create_directories(&directory)?;
     let seq = recovery.fold.check.head().seq;
-    let unfinished = directory.join(format!("{seq:020}{UNFINISHED}"));
-    let written = std::fs::File::create(&unfinished).and_then(|mut file| {
-        file.write_all(&encode(recovery))?;
-        file.sync_all()
-    });
-    if let Err(error) = written {
-        drop(std::fs::remove_file(&unfinished));
-        return Err(error);
-    }
-    std::fs::rename(&unfinished, path_of(data_dir, seq))?;
-    sync_directory(&directory)?;
+    let file = UnfinishedFile::begin(&path_of(data_dir, seq))?;
+    std::fs::write(file.path(), encode(recovery))?;
+    file.finish()?;
     remove_others(&directory, &[Some(seq), before]);
     Ok(())
 }
@@ -198,7 +224,8 @@ fn remove_others(directory: &Path, kept: &[Option<u64>; limits::SNAPSHOTS_KEPT])
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_ours = named_seq(&name).is_some() || name.ends_with(UNFINISHED);
+        let is_ours = named_seq(&name).is_some()
+            || name.strip_suffix(UNFINISHED).is_some_and(|name| named_seq(name).is_some());
         if !is_ours || kept.contains(&name) {
             continue;
         }

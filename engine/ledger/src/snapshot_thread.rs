@@ -12,6 +12,7 @@ use daybook_simulator::State;
 
 use crate::committed_events::CommittedEvents;
 use crate::database::{self, DatabaseError, LedgerConnection};
+use crate::ledger::Ledger;
 use crate::recovery::{self, Recovery};
 use crate::replay::{ReplayError, unreadable_page};
 use crate::scan::scan;
@@ -24,32 +25,56 @@ const GATHER: Duration = Duration::from_millis(20);
 /// So near to the newest event the thread follows the ring: near enough to reach it before the ring has gone on.
 const NEAR_EVENTS: u64 = limits::EVENTS_IN_RING_MAX as u64 / 8;
 
-/// What the thread needs of its ledger.
-pub(crate) struct SnapshotMaker {
-    pub(crate) data_dir: PathBuf,
-    pub(crate) status: Arc<Status>,
-    pub(crate) events: Arc<CommittedEvents>,
+/// How far the snapshots of a ledger have come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotProgress {
     /// The seq of the newest snapshot, 0 if there is none.
-    pub(crate) newest_seq: u64,
+    newest_seq: u64,
     /// After so many more events the next is due.
-    pub(crate) due_events: u64,
+    due_events: u64,
     /// Nothing is looked at before an event beyond this: at first the newest of the start, then the newest that
     /// was seen, and after a failure what makes the next snapshot due.
-    pub(crate) seen_seq: u64,
+    seen_seq: u64,
+}
+
+impl SnapshotProgress {
+    /// At a start.
+    pub(crate) fn of(recovery: &Recovery, newest_seq: u64) -> Self {
+        let due_events = due_events(&recovery.fold.state);
+        Self { newest_seq, due_events, seen_seq: recovery.fold.check.head().seq }
+    }
+}
+
+/// Makes the snapshots of an engine.
+struct SnapshotMaker {
+    data_dir: PathBuf,
+    status: Arc<Status>,
+    events: Arc<CommittedEvents>,
+    progress: SnapshotProgress,
     /// Whether the writer shares its events with this thread: not while it is far behind, for then it reads
     /// the file, and the writer would build what nobody takes.
-    pub(crate) follows_ring: bool,
+    follows_ring: bool,
 }
 
 /// After how many events a snapshot is due: where the state is large they come less often, so that writing
 /// them never costs more than reading what they save.
-pub(crate) fn due_events(state: &State) -> u64 {
+fn due_events(state: &State) -> u64 {
     let entries = (state.users.len() + state.seasons.len()) as u64;
     limits::SNAPSHOT_EVENTS.max(entries.saturating_mul(limits::SNAPSHOT_EVENTS_PER_ENTRY))
 }
 
 /// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
-pub(crate) fn spawn(mut maker: SnapshotMaker) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(
+    ledger: &Ledger,
+    progress: SnapshotProgress,
+) -> std::io::Result<JoinHandle<()>> {
+    let mut maker = SnapshotMaker {
+        data_dir: ledger.data_dir().to_owned(),
+        status: ledger.status(),
+        events: ledger.events(),
+        progress,
+        follows_ring: false,
+    };
     std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
         maker.follow();
         maker.follow_ring(false);
@@ -64,21 +89,21 @@ impl SnapshotMaker {
             // Looked at before the head: what was committed before the end is in the last snapshot.
             let is_over = self.status.is_over();
             let newest = self.status.head().seq;
-            if self.status.failure().is_some() || is_over && newest == self.newest_seq {
+            if self.status.failure().is_some() || is_over && newest == self.progress.newest_seq {
                 return;
             }
-            if newest <= self.seen_seq && !is_over {
-                self.status.wait_beyond(self.seen_seq);
+            if newest <= self.progress.seen_seq && !is_over {
+                self.status.wait_beyond(self.progress.seen_seq);
                 continue;
             }
-            self.seen_seq = newest;
+            self.progress.seen_seq = newest;
             // A failure is no reason to stop play: the start reads more of the ledger instead.
             if let Err(error) = self.go_to(newest, is_over, &mut build) {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "no snapshot was made; the next tries again");
-                (self.newest_seq, build) = (newest, None);
+                (self.progress.newest_seq, build) = (newest, None);
                 // It costs a reading of all since the snapshot before: not again until one is due.
-                self.seen_seq = newest.saturating_add(self.due_events - 1);
+                self.progress.seen_seq = newest.saturating_add(self.progress.due_events - 1);
             }
             if is_over {
                 return;
@@ -101,8 +126,8 @@ impl SnapshotMaker {
         };
         while build.head().seq < newest && self.status.failure().is_none() {
             self.step(newest, build)?;
-            let behind = build.head().seq.saturating_sub(self.newest_seq);
-            if behind >= self.due_events {
+            let behind = build.head().seq.saturating_sub(self.progress.newest_seq);
+            if behind >= self.progress.due_events {
                 self.write(build)?;
             }
         }
@@ -142,9 +167,9 @@ impl SnapshotMaker {
         build.finish_command()?;
         build.write()?;
         let head = build.head();
-        tracing::debug!(%head, from = self.newest_seq, "a snapshot was made");
-        self.newest_seq = head.seq;
-        self.due_events = due_events(&build.recovery.fold.state);
+        tracing::debug!(%head, from = self.progress.newest_seq, "a snapshot was made");
+        self.progress.newest_seq = head.seq;
+        self.progress.due_events = due_events(&build.recovery.fold.state);
         Ok(())
     }
 }
@@ -190,7 +215,7 @@ impl Build {
         let connection = database::open_reader(&database::ledger_path(data_dir))?;
         let fresh = Recovery::from_genesis(&connection)?;
         let genesis = *fresh.fold.state.genesis();
-        let found = recovery::newest_snapshot(&connection, (data_dir, &genesis))?.snapshot;
+        let found = snapshot::newest_confirmed(&connection, data_dir, &genesis)?.snapshot;
         let before = found.as_ref().map(|found| found.fold.check.head().seq);
         let recovery = found.unwrap_or(fresh);
         Ok(Self { data_dir: data_dir.to_owned(), connection, recovery, before })

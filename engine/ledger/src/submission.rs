@@ -11,8 +11,8 @@ use daybook_simulator::{NewEvent, Rejections, State};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::check::StreamHeads;
 use crate::status::{Refusal, Status, Stopped};
+use crate::stream_heads::StreamHeads;
 
 /// A command on its way to the engine.
 #[derive(Clone, Debug)]

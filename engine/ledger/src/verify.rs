@@ -8,11 +8,13 @@ use daybook_schema::{
     CommandHash, Event, EventHash, Genesis, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind,
     limits,
 };
+use daybook_simulator::streams::ends_unrevealed;
 use daybook_simulator::{AuditKeys, Context, NewEvent, Rulesets, decide, reconstruct};
 use rusqlite::Connection;
 
-use crate::check::{ChainCheck, Finding, Verdict};
+use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
+use crate::finding::{Finding, Verdict};
 use crate::losses::{self, KnownHead, Standing};
 use crate::reader::ReadError;
 use crate::replay::{Fold, ReplayError, unreadable_page};
@@ -238,12 +240,7 @@ fn check_rows(
 }
 
 fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
-    let secret = match &stored.event {
-        Event::SeasonAbandoned(event) => event.season_secret,
-        Event::SeasonExpired(event) => event.season_secret,
-        _ => return,
-    };
-    if secret.is_some() {
+    if !ends_unrevealed(&stored.event) {
         return;
     }
     report.unrevealed_count += 1;

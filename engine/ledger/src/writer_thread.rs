@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use daybook_schema::{Event, Head, Seq, UnixMicros, limits};
 use daybook_simulator::NewEvent;
-use rusqlite::{Connection, ErrorCode, Row};
+use rusqlite::{ErrorCode, Row};
 
 use crate::batch::Batch;
+use crate::checkpoint;
 use crate::committed_events::CommittedEvents;
 use crate::containment::contain_and_log;
 use crate::database::{self, LedgerConnection};
@@ -65,12 +66,6 @@ impl FileInPlace {
     fn is_in_its_place(&self) -> bool {
         Self::identify(&self.path).is_ok_and(|identity| identity == self.identity)
     }
-}
-
-/// Pages of the write-ahead log, and how many of them are in the database already.
-struct LogPages {
-    written: u64,
-    checkpointed: u64,
 }
 
 const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
@@ -271,7 +266,7 @@ impl Writer {
     /// Asks for a checkpoint beside the work, or, when the log has grown past its limit, waits for
     /// one that starts it anew.
     fn keep_log_small(&mut self) {
-        let Ok(pages) = log_pages(&self.held.connection) else { return };
+        let Ok(pages) = checkpoint::pages(&self.held.connection) else { return };
         let bytes = pages.written * LOG_PAGE_BYTES;
         self.status.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
         if pages.written < self.restart_at_pages {
@@ -285,13 +280,14 @@ impl Writer {
             .held
             .connection
             .busy_timeout(Duration::from_millis(limits::WAL_RESTART_WAIT_MS))
-            .and_then(|()| checkpoint(&self.held.connection, "RESTART"));
+            .and_then(|()| checkpoint::run(&self.held.connection, "RESTART"));
         drop(
             self.held
                 .connection
                 .busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS)),
         );
-        let (is_held, _) = restarted.unwrap_or((true, LogPages { written: 0, checkpointed: 0 }));
+        let (is_held, _) =
+            restarted.unwrap_or((true, checkpoint::LogPages { written: 0, checkpointed: 0 }));
         self.status.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
         if !is_held {
             (self.restart_at_pages, self.warn_at_bytes) =
@@ -334,25 +330,6 @@ fn decoded(row: &Row<'_>) -> rusqlite::Result<Result<(Head, UnixMicros, NewEvent
         .map_err(|error| format!("event {}: {error}", row.header.seq)))
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, LogPages)> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        let [busy, written, checkpointed]: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
-        let pages = |count: i64| u64::try_from(count).unwrap_or(0);
-        let log = LogPages { written: pages(written), checkpointed: pages(checkpointed) };
-        Ok((busy != 0, log))
-    })
-}
-
-fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
-    checkpoint(connection, "NOOP").map(|(_, pages)| pages)
-}
-
-/// Folds the whole write-ahead log into the database and empties it; readers may keep it from that,
-/// which harms nothing.
-pub(crate) fn checkpoint_whole(connection: &Connection) -> rusqlite::Result<()> {
-    checkpoint(connection, "TRUNCATE").map(|_| ())
-}
-
 /// Passive checkpoints, one for each wish, on a connection of their own.
 fn checkpoint_beside(path: &Path, files: &[FileInPlace], status: &Status, wanted: &Receiver<()>) {
     let connection = match database::open_writer(path) {
@@ -367,7 +344,7 @@ fn checkpoint_beside(path: &Path, files: &[FileInPlace], status: &Status, wanted
         if status.failure().is_some() || !files.iter().all(FileInPlace::is_in_its_place) {
             continue;
         }
-        if let Err(error) = checkpoint(&connection, "PASSIVE") {
+        if let Err(error) = checkpoint::run(&connection, "PASSIVE") {
             tracing::warn!(%error, "a checkpoint failed; the next one tries again");
         }
     }

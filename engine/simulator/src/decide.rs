@@ -33,6 +33,9 @@ pub struct Context<'a> {
     /// The ruleset that a season is started with; the newest where none is named. An audit names the one
     /// that the ledger recorded.
     pub starting_ruleset: Option<RulesetNumber>,
+    /// Before this time no season is expired for being idle: its player may have been kept away by the same
+    /// outage as the engine. An audit, which is told of no outage, sets none.
+    pub idle_expiry_from: UnixMicros,
     /// Where season keys come from.
     pub keys: &'a dyn SeasonKeys,
 }
@@ -41,8 +44,14 @@ impl<'a> Context<'a> {
     /// A context at a time, of a command whose client named nothing.
     #[must_use]
     pub const fn new(now: UnixMicros, keys: &'a dyn SeasonKeys) -> Self {
-        let (client_command_id, expected_day, starting_ruleset) = (None, None, None);
-        Self { now, client_command_id, expected_day, starting_ruleset, keys }
+        Self {
+            now,
+            client_command_id: None,
+            expected_day: None,
+            starting_ruleset: None,
+            idle_expiry_from: UnixMicros::new(i64::MIN),
+            keys,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod rejection;
 mod rules;
 mod seeds;
 mod state;
+pub mod streams;
 
 pub use accounts::{Accounts, Unbalanced};
 pub use bond::{level_for, xp_to_leave};

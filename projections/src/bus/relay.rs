@@ -7,7 +7,7 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context};
 use backon::BackoffBuilder;
-use daybook_ledger::{NewestHead, Reader, VerifyingKey};
+use daybook_ledger::{Reader, Signer, VerifyingKey};
 use daybook_schema::{Block, EventHash, Head, StoredEvent, limits};
 use tokio::sync::watch;
 
@@ -64,7 +64,7 @@ pub struct RelayProgress {
 pub struct Relay {
     settings: NatsSettings,
     ledger: LocalLedger,
-    signer: Arc<NewestHead>,
+    signer: Arc<Signer>,
     key: VerifyingKey,
     run: String,
     progress: watch::Sender<Option<RelayProgress>>,
@@ -90,7 +90,7 @@ impl Relay {
     #[must_use]
     pub fn new(
         ledger: impl Into<LocalLedger>,
-        signer: NewestHead,
+        signer: Signer,
         key: VerifyingKey,
         settings: NatsSettings,
     ) -> Self {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use daybook_ledger::{NewestHead, VerifyingKey, keys};
+use daybook_ledger::{Signer, VerifyingKey, keys};
 use daybook_projections::test_kit::{Rows, same};
 use daybook_projections::{
     Feed, FeedError, FeedSource, GameDatabase, JetStreamFeed, NatsSettings, Notice, Position,
@@ -60,8 +60,8 @@ impl Bus {
         Self { played, server, settings, key, expected, newest }
     }
 
-    fn signer(&self) -> NewestHead {
-        keys::load(&self.played.path().join("keys")).unwrap().newest_head
+    fn signer(&self) -> Signer {
+        keys::load(&self.played.path().join("keys")).unwrap().signer
     }
 
     pub fn relay(&self) -> Relaying {
@@ -223,7 +223,7 @@ async fn a_strangers_messages_are_passed_over() {
     let (block, _) = Block::decode(&real).unwrap();
     let elsewhere = bus.played.path().join("strangers-keys");
     keys::init(&elsewhere, &keys::random_season_key().unwrap()).unwrap();
-    let stranger = keys::load(&elsewhere).unwrap().newest_head;
+    let stranger = keys::load(&elsewhere).unwrap().signer;
     forged.push(block.encode(&stranger.sign_block(&block)));
     let mut shorter = block.clone();
     shorter.events.truncate(1);

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<Outcome> {
     // A ledger that is not there is told at once, not waited for.
     let ledger_id = daybook_ledger::Reader::open(data)?.genesis().ledger_id;
     note(&format!("relaying {ledger_id} to {} as `{}`", arguments.nats, settings.stream));
-    let relay = Relay::new(data, keys.newest_head, keys.verifying_key, settings);
+    let relay = Relay::new(data, keys.signer, keys.verifying_key, settings);
     crate::runtime()?.block_on(async {
         let stop = stop_on_signal()?;
         relay.run(stop).await?;

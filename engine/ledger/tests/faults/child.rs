@@ -133,11 +133,11 @@ const LOST: &str = "an acknowledged event is lost";
 pub fn expect_nothing_lost(root: &Path, printed: &str) {
     let known = acknowledged(printed);
     // A loss shows at the start, where a signed head outlived its events, or as an event that is missing.
-    let ledger = Ledger::open(options(root)).unwrap_or_else(|error| panic!("{LOST}: {error}"));
+    let ledger = Ledger::open(options(root)).expect(LOST);
     let reader = Reader::open(&data_dir(root)).unwrap();
     for (id, head) in &known {
         let stored = reader.event(Seq::new(head.seq).unwrap());
-        let stored = stored.unwrap_or_else(|error| panic!("{LOST}: {error}"));
+        let stored = stored.expect(LOST);
         assert_eq!((stored.hash, stored.header.stream.as_bytes()), (head.hash, id.as_bytes()));
     }
     for id in sent(printed) {

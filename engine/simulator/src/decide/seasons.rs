@@ -146,7 +146,10 @@ impl Table<'_> {
         season_id: SeasonId,
     ) -> Result<Vec<NewEvent>, Rejections> {
         let season = self.season(user_id, season_id)?;
-        let expirable_at = self.state.expirable_at(season);
+        let expirable_at = match self.state.is_good(season.key_id, season.epoch_number) {
+            true => self.state.expirable_at(season).max(self.context.idle_expiry_from),
+            false => self.state.expirable_at(season),
+        };
         if self.context.now < expirable_at {
             return Err(Rejection::SeasonNotIdle { expirable_at }.into());
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_nats::{Client, Message};
-use daybook_ledger::{HeadNote, NewestHead, Reader, Standing};
+use daybook_ledger::{HeadNote, Reader, Signer, Standing};
 use daybook_schema::{Block, Epoch, Head, Seq};
 use futures_util::StreamExt;
 
@@ -21,7 +21,7 @@ const CANNOT: &[u8] = b"daybook: cannot answer";
 
 pub(super) struct Answers {
     pub(super) data_dir: PathBuf,
-    pub(super) signer: Arc<NewestHead>,
+    pub(super) signer: Arc<Signer>,
     pub(super) client: Client,
     pub(super) bytes_max: usize,
 }
@@ -55,7 +55,7 @@ impl Answers {
 fn answer(
     request: &[u8],
     data_dir: &std::path::Path,
-    signer: &NewestHead,
+    signer: &Signer,
     bytes_max: usize,
 ) -> Option<Vec<u8>> {
     let request = std::str::from_utf8(request).ok()?;
@@ -80,7 +80,7 @@ fn answer(
 }
 
 /// What became of a head of an epoch, `NUMBER NONCE`.
-fn standing(reader: &Reader, signer: &NewestHead, (head, epoch): (Head, &str)) -> Option<Vec<u8>> {
+fn standing(reader: &Reader, signer: &Signer, (head, epoch): (Head, &str)) -> Option<Vec<u8>> {
     let (number, nonce) = epoch.split_once(' ')?;
     let epoch = Epoch { number: number.parse().ok()?, nonce: nonce.parse().ok()? };
     let told = match reader.standing(head, Some(epoch)).ok()? {

@@ -2,7 +2,8 @@
 
 use daybook_schema::LedgerId;
 
-use crate::open::OpenError;
+use crate::database::DatabaseError;
+use crate::keys::error::KeysError;
 use crate::options::Options;
 use crate::snapshot;
 
@@ -39,7 +40,12 @@ pub(crate) fn listed(lost: &[LostLedger]) -> String {
 
 /// Everything that tells of a ledger in a place where there is none: newest heads in the keys directory and
 /// snapshots, whole or not, heads and ledgers that the caller knows of.
-pub(crate) fn of_lost_ledgers(options: &Options) -> Result<Vec<LostLedger>, OpenError> {
+///
+/// # Errors
+/// When the keys directory cannot be read, or the snapshots' can not.
+pub(crate) fn find<E: From<KeysError> + From<DatabaseError>>(
+    options: &Options,
+) -> Result<Vec<LostLedger>, E> {
     let mut lost = Vec::new();
     if let Some(newest_head) = &options.newest_head {
         for (ledger_id, path) in newest_head.ledgers()? {
