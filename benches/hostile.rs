@@ -128,7 +128,7 @@ impl Honest {
 }
 
 /// Another's latency while one client sends all it can, and after.
-fn flood(parent: &Path, what: &str, (count, accepted): (u32, bool)) -> Result<()> {
+fn flood(parent: &Path, what: &str, count: u32, accepted: bool) -> Result<()> {
     let dir = tempfile::tempdir_in(parent)?;
     let ledger = open(dir.path())?;
     let honest = register(&ledger)?;
@@ -173,7 +173,7 @@ fn cost(ledger: &Ledger, what: &str, submission: &Submission, count: u32) -> Res
 }
 
 /// What a decision costs for what the asker did before.
-fn decisions(parent: &Path, (adoptions, count): (u32, u32)) -> Result<()> {
+fn decisions(parent: &Path, adoptions: u32, count: u32) -> Result<()> {
     let dir = tempfile::tempdir_in(parent)?;
     let ledger = open(dir.path())?;
     let unknown = |user_id| {
@@ -229,10 +229,11 @@ fn main() -> Result<()> {
         Some(dir) => PathBuf::from(dir),
         None => std::env::current_exe()?.parent().context("a directory")?.to_owned(),
     };
-    flood(&parent, "refused commands", (commands, false))?;
-    flood(&parent, "accepted commands", (commands, true))?;
+    flood(&parent, "refused commands", commands, false)?;
+    flood(&parent, "accepted commands", commands, true)?;
     let adoptions = if is_bench { ADOPTIONS } else { 20 };
-    decisions(&parent, (adoptions, if is_bench { 10_000 } else { 100 }))?;
+    decisions(&parent, adoptions, if is_bench { 10_000 } else { 100 })?;
     kill::measure(&parent, events.into())?;
-    subscribers::measure(&parent, if is_bench { (1_000, 10) } else { (20, 1) })
+    let (subscribers, seconds) = if is_bench { (1_000, 10) } else { (20, 1) };
+    subscribers::measure(&parent, subscribers, seconds)
 }

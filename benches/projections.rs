@@ -121,7 +121,7 @@ const SEASONS: usize = 500;
 const COMMANDS_PER_ROUND: usize = 50;
 
 /// Plays at a rate, and watches how long it takes from an answer until its rows can be read.
-async fn lag(parent: &Path, (rate, seconds): (u64, u64)) -> Result<()> {
+async fn lag(parent: &Path, rate: u64, seconds: u64) -> Result<()> {
     let dir = tempfile::tempdir_in(parent)?;
     let key = SeasonKey::new([7; 32]);
     let key_id = key.key_id();
@@ -225,5 +225,5 @@ fn main() -> Result<()> {
         jetstream / once,
         rebuilt / tail
     );
-    runtime.block_on(lag(&parent, (5_000, if is_bench { 15 } else { 1 })))
+    runtime.block_on(lag(&parent, 5_000, if is_bench { 15 } else { 1 }))
 }

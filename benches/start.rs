@@ -50,7 +50,7 @@ impl Window<'_> {
     }
 }
 
-fn play(dir: &Path, (seasons, rounds): (u32, u8)) -> Result<u64> {
+fn play(dir: &Path, seasons: u32, rounds: u8) -> Result<u64> {
     let ledger = open(dir)?;
     let mut now = STARTS_AT;
     let mut window = Window { ledger: &ledger, waiting: VecDeque::new() };
@@ -135,7 +135,7 @@ fn main() -> Result<()> {
     let rounds = u8::try_from(number(1, if is_test { 2 } else { 8 })?)?;
     let parent = arguments.get(2).map_or(std::env::temp_dir(), PathBuf::from);
     let dir = tempfile::tempdir_in(parent)?;
-    let events = play(dir.path(), (seasons, rounds))?;
+    let events = play(dir.path(), seasons, rounds)?;
     println!("{events} events, {seasons} users with a season in play each");
     drop(std::fs::remove_dir_all(snapshots_path(dir.path())));
     measure("without a snapshot", dir.path())?;

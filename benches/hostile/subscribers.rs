@@ -30,7 +30,7 @@ fn resident_kib() -> Result<u64> {
 }
 
 /// Plays at a rate beside so many subscribers, and watches how far the read models lag.
-pub fn measure(parent: &Path, (subscribers, seconds): (usize, u64)) -> Result<()> {
+pub fn measure(parent: &Path, subscribers: usize, seconds: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for count in [0, subscribers] {
         let dir = tempfile::tempdir_in(parent)?;
@@ -38,13 +38,13 @@ pub fn measure(parent: &Path, (subscribers, seconds): (usize, u64)) -> Result<()
             .create(NewLedger::random())
             .time(Time::Source(Box::new(HurriedClock::default())));
         let ledger = Ledger::open(options)?;
-        runtime.block_on(play(&ledger, dir.path(), (count, seconds)))?;
+        runtime.block_on(play(&ledger, dir.path(), count, seconds))?;
         ledger.close().wait()?;
     }
     Ok(())
 }
 
-async fn play(ledger: &Ledger, dir: &Path, (count, seconds): (usize, u64)) -> Result<()> {
+async fn play(ledger: &Ledger, dir: &Path, count: usize, seconds: u64) -> Result<()> {
     let rotate = Command::RotateKey { key_id: crate::key().key_id(), compromised: false };
     ledger.submit(Submission::new(rotate))?.await?;
     let mut players: Vec<Player> = (0..SEASONS).map(|_| Player::new()).collect();

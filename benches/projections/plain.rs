@@ -162,8 +162,8 @@ fn apply_days(database: &Connection, identity: LedgerIdentity, stored: &StoredEv
             )
         }
         Event::TriggerEarned(event) => {
-            let day = (season, event.day_number);
-            let trigger = identity.trigger_id(at, day, event.trigger_type).to_string();
+            let (day, trigger) = (event.day_number, event.trigger_type);
+            let trigger = identity.trigger_id(at, season, day, trigger).to_string();
             run(
                 "INSERT INTO daily_triggers VALUES (?, ?, ?, ?, ?, '{}')",
                 &[&trigger, &id, &event.day_number.get(), &event.trigger_type.as_str(), &seconds],
@@ -181,7 +181,7 @@ fn apply_bets(database: &Connection, identity: LedgerIdentity, stored: &StoredEv
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| run(database, sql, values);
     match &stored.event {
         Event::BetPlaced(event) => {
-            let bet = identity.bet_id(at, (season, event.day_number), event.pot_id).to_string();
+            let bet = identity.bet_id(at, season, event.day_number, event.pot_id).to_string();
             let amount = event.amount.get().cast_signed();
             run(
                 "INSERT INTO bets (id, season_id, day_number, pot_id, bet_type, amount, placed_at) \

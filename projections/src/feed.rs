@@ -226,7 +226,7 @@ impl Tail {
             let mut open = None;
             while let Ok(Ask { after, timeout, reply }) = asked.recv() {
                 let waits = || !reply.is_closed();
-                let found = look((&data_dir, &mut open), after, (timeout, &waits));
+                let found = look(&data_dir, &mut open, after, timeout, &waits);
                 // What nobody takes is asked for again.
                 drop(reply.send(found));
             }
@@ -237,9 +237,11 @@ impl Tail {
 
 /// The events after a head, waited for as long as somebody does.
 fn look(
-    (data_dir, open): (&Path, &mut Option<Open>),
+    data_dir: &Path,
+    open: &mut Option<Open>,
     after: Head,
-    (timeout, waits): (Duration, &dyn Fn() -> bool),
+    timeout: Duration,
+    waits: &dyn Fn() -> bool,
 ) -> Result<Option<Block>, FeedError> {
     let goes_on = |open: &Open| open.after == after || after.seq == 0 && open.after.seq == 0;
     let mut current = match open.take().filter(goes_on) {

@@ -147,7 +147,7 @@ impl Migrations {
         let mut migrated = Migrated::default();
         for numbered in pending {
             let backup = !applied.is_empty() && migrated.backup.is_none();
-            let taken = self.run(&mut database, (path, backup), (numbered, Direction::Up)).await?;
+            let taken = self.run(&mut database, path, backup, numbered, Direction::Up).await?;
             migrated.backup = migrated.backup.or(taken);
             migrated.numbers.push(numbered.number);
         }
@@ -181,8 +181,7 @@ impl Migrations {
                 continue;
             };
             let backup = migrated.backup.is_none();
-            let taken =
-                self.run(&mut database, (path, backup), (numbered, Direction::Down)).await?;
+            let taken = self.run(&mut database, path, backup, numbered, Direction::Down).await?;
             migrated.backup = migrated.backup.or(taken);
             migrated.numbers.push(number);
         }
@@ -322,15 +321,17 @@ impl Migrations {
     async fn run(
         &self,
         database: &mut SqliteConnection,
-        (path, backup): (&Path, bool),
-        (numbered, direction): (&Numbered, Direction),
+        path: &Path,
+        backup: bool,
+        numbered: &Numbered,
+        direction: Direction,
     ) -> Result<Option<PathBuf>, MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let (sql, kind) = match direction {
             Direction::Up => (numbered.up.sql.as_str(), "up"),
             Direction::Down => (numbered.down.sql.as_str(), "down"),
         };
-        files::require_statement(sql, (numbered, kind))?;
+        files::require_statement(sql, numbered, kind)?;
         let mut transaction = database.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let applied = self.known_applied(&mut transaction, path).await?;
         let is_applied = applied.iter().any(|applied| applied.number == numbered.number);
@@ -352,7 +353,7 @@ impl Migrations {
         done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
         let mut findings = check::structure(&mut transaction).await.map_err(failed)?;
         let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
-        findings.extend(before.differences(&after, (numbered, direction)));
+        findings.extend(before.differences(&after, numbered, direction));
         if direction == Direction::Up {
             findings.extend(check::own(&mut transaction, numbered).await.map_err(failed)?);
         }

@@ -266,7 +266,8 @@ impl Reads {
     /// [`ReadError`] when they cannot be read.
     pub async fn daily_active_users(
         &self,
-        (from, until): (&str, &str),
+        from: &str,
+        until: &str,
     ) -> Result<Vec<(String, i64)>, ReadError> {
         let days = sqlx::query_as(
             "SELECT day, users FROM daily_active_users WHERE day BETWEEN ?1 AND ?2 ORDER BY day",
@@ -278,10 +279,7 @@ impl Reads {
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.
-    pub async fn retention(
-        &self,
-        (from, until): (&str, &str),
-    ) -> Result<Vec<CohortRow>, ReadError> {
+    pub async fn retention(&self, from: &str, until: &str) -> Result<Vec<CohortRow>, ReadError> {
         let rows = sqlx::query_as(
             "SELECT * FROM cohort_retention WHERE cohort_day BETWEEN ?1 AND ?2 \
              ORDER BY cohort_day, day_n",
@@ -293,7 +291,7 @@ impl Reads {
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.
-    pub async fn funnel(&self, (from, until): (&str, &str)) -> Result<Vec<FunnelRow>, ReadError> {
+    pub async fn funnel(&self, from: &str, until: &str) -> Result<Vec<FunnelRow>, ReadError> {
         let rows = sqlx::query_as(
             "SELECT step, name, sum(users) AS users FROM funnel_steps \
              WHERE cohort_day BETWEEN ?1 AND ?2 GROUP BY step, name ORDER BY step",

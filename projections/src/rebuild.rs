@@ -126,7 +126,7 @@ pub async fn rebuild(
         growing.push(Beside::open(database, projection, lock).await?);
     }
     let mut placed = Vec::with_capacity(projections.len());
-    let outcome = place_all(growing, (database, started), feed, &mut placed).await;
+    let outcome = place_all(growing, database, started, feed, &mut placed).await;
     // Readers see the new tables, and others may write again while this is cleared up.
     let (mut rebuilt, mut cleared) = (Vec::with_capacity(placed.len()), Ok(()));
     for (report, live, beside) in placed {
@@ -147,7 +147,8 @@ pub async fn rebuild(
 /// Lets new tables catch up and puts them in place, until all are.
 async fn place_all(
     mut growing: Vec<Beside>,
-    (database, started): (&GameDatabase, Instant),
+    database: &GameDatabase,
+    started: Instant,
     feed: &mut dyn Feed,
     placed: &mut Vec<(Rebuilt, WriterConnection, Beside)>,
 ) -> Result<(), RebuildError> {

@@ -115,7 +115,8 @@ impl Feed for CutFeed {
 /// [`Failure`] when an event cannot be applied.
 pub async fn apply_cut(
     projection: &Arc<dyn Projection>,
-    (data_dir, sizes): (&Path, &[usize]),
+    data_dir: &Path,
+    sizes: &[usize],
     game_db: &Path,
 ) -> Result<Rows, Failure> {
     let database = GameDatabase::open(game_db, DatabaseSettings::default()).await?;
@@ -135,11 +136,11 @@ pub async fn apply_cut(
 pub async fn check(projection: Arc<dyn Projection>, data_dir: &Path) -> Result<Rows, Failure> {
     let directory = tempfile_dir()?;
     let expected =
-        apply_cut(&projection, (data_dir, &[usize::MAX]), &directory.join("whole.db")).await?;
-    let single = apply_cut(&projection, (data_dir, &[1]), &directory.join("single.db")).await?;
+        apply_cut(&projection, data_dir, &[usize::MAX], &directory.join("whole.db")).await?;
+    let single = apply_cut(&projection, data_dir, &[1], &directory.join("single.db")).await?;
     same("one event at a time", &expected, &single)?;
     let sizes = [3, 1, 17, 2, 64];
-    let cut = apply_cut(&projection, (data_dir, &sizes), &directory.join("cut.db")).await?;
+    let cut = apply_cut(&projection, data_dir, &sizes, &directory.join("cut.db")).await?;
     same("blocks of many sizes", &expected, &cut)?;
 
     let path = directory.join("begun_again.db");

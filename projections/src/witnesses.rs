@@ -106,9 +106,9 @@ pub async fn give_over(
     }
     let left = rebuild::files(path);
     for file in left.iter().filter(|file| meant.iter().any(|witness| witness.file == **file)) {
-        game_file::set_aside(file, (game_file::GIVEN_OVER, game_file::WHOLE))?;
+        game_file::set_aside(file, game_file::GIVEN_OVER, game_file::WHOLE)?;
     }
-    game_file::set_aside(path, (game_file::GIVEN_OVER, game_file::WHOLE)).map(Some)
+    game_file::set_aside(path, game_file::GIVEN_OVER, game_file::WHOLE).map(Some)
 }
 
 /// Takes positions at a head for wrong, the ledger being right without it: they are kept as disputed, and the

@@ -89,7 +89,7 @@ impl LedgerIdentity {
 
     /// The id of a bet that was placed at `at`, on a pot on a day (of a season).
     #[must_use]
-    pub fn bet_id(&self, at: UnixMicros, (season, day): (SeasonId, DayNumber), pot: Pot) -> BetId {
+    pub fn bet_id(&self, at: UnixMicros, season: SeasonId, day: DayNumber, pot: Pot) -> BetId {
         let parts: [&[u8]; 2] = [season.as_bytes(), &[day.get(), pot.number()]];
         BetId::from_bytes(self.derive(DerivedKind::Bet, at, &parts))
     }
@@ -99,7 +99,8 @@ impl LedgerIdentity {
     pub fn trigger_id(
         &self,
         at: UnixMicros,
-        (season, day): (SeasonId, DayNumber),
+        season: SeasonId,
+        day: DayNumber,
         trigger: Trigger,
     ) -> TriggerId {
         let parts: [&[u8]; 2] = [season.as_bytes(), &[day.get(), trigger.number()]];
@@ -113,7 +114,8 @@ impl LedgerIdentity {
     pub fn leaderboard_entry_id(
         &self,
         at: UnixMicros,
-        (period, first_day): (Period, i32),
+        period: Period,
+        first_day: i32,
         user: UserId,
     ) -> LeaderboardEntryId {
         let parts: [&[u8]; 3] = [&[period.number()], &first_day.to_le_bytes(), user.as_bytes()];

@@ -129,7 +129,8 @@ impl CommandIds {
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.
     pub(crate) fn look_up(
         &self,
-        (owner, id): (IdOwner, CommandId),
+        owner: IdOwner,
+        id: CommandId,
         hash: CommandHash,
         latest: UnixMicros,
     ) -> Lookup<'_> {
@@ -161,7 +162,8 @@ impl CommandIds {
     /// be.
     pub(crate) fn remember_applied(
         &mut self,
-        (scope, id): (Scope, CommandId),
+        scope: Scope,
+        id: CommandId,
         applied: Applied,
         now: UnixMicros,
     ) {
@@ -172,8 +174,10 @@ impl CommandIds {
     /// Remembers that a command of a registered user, or of the operator, was refused.
     pub(crate) fn remember_refused(
         &mut self,
-        (owner, id): (IdOwner, CommandId),
-        (hash, rejections): (CommandHash, Box<Rejections>),
+        owner: IdOwner,
+        id: CommandId,
+        hash: CommandHash,
+        rejections: Box<Rejections>,
         now: UnixMicros,
     ) {
         let ids =
@@ -217,8 +221,8 @@ mod tests {
         Applied { hash: HASH, first: Seq::new(seq).unwrap(), size: 1 }
     }
 
-    fn refused() -> (CommandHash, Box<Rejections>) {
-        (HASH, Box::new(Rejection::SeasonComplete.into()))
+    fn refused() -> Box<Rejections> {
+        Box::new(Rejection::SeasonComplete.into())
     }
 
     /// Guards: whatever was forgotten is refused, never taken for new; memory is bounded, whatever the number
@@ -235,14 +239,14 @@ mod tests {
             let mut random = [0; 10];
             random[..8].copy_from_slice(&number.to_le_bytes());
             let id = CommandId::from_parts(UnixMicros::new(micros), random);
-            let scoped = (scope(number % 1_000), id);
-            match ids.look_up((owner(scoped.0), scoped.1), HASH, now) {
-                Lookup::New => ids.remember_applied(scoped, applied(number), now),
+            let scope = scope(number % 1_000);
+            match ids.look_up(owner(scope), id, HASH, now) {
+                Lookup::New => ids.remember_applied(scope, id, applied(number), now),
                 Lookup::Expired { .. } => forgotten += 1,
                 other => panic!("{other:?}"),
             }
             if number % 1_000 == 0 {
-                let known = ids.look_up((owner(scoped.0), scoped.1), HASH, now);
+                let known = ids.look_up(owner(scope), id, HASH, now);
                 assert!(
                     matches!(known, Lookup::Applied(_) | Lookup::Expired { .. }),
                     "{number} would be applied twice"
@@ -260,25 +264,25 @@ mod tests {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(1_000);
         let (flooder, other) = (scope(1), scope(2));
-        ids.remember_applied((other, id(999_000, 1)), applied(1), now);
-        ids.remember_refused((owner(other), id(999_001, 1)), refused(), now);
+        ids.remember_applied(other, id(999_000, 1), applied(1), now);
+        ids.remember_refused(owner(other), id(999_001, 1), HASH, refused(), now);
         for number in 0..1_000_000u32 {
             let mut random = [0; 10];
             random[6..].copy_from_slice(&number.to_le_bytes());
             let ahead = CommandId::from_parts(UnixMicros::from_seconds(1_055), random);
-            ids.remember_applied((flooder, ahead), applied(2), now);
-            ids.remember_refused((owner(flooder), ahead), refused(), now);
+            ids.remember_applied(flooder, ahead, applied(2), now);
+            ids.remember_refused(owner(flooder), ahead, HASH, refused(), now);
         }
         // The other's id is one of these.
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX + 1);
         assert_eq!(ids.refused.len(), limits::REFUSED_IDS_PER_SCOPE_MAX + 1);
-        let honest = |scope| ids.look_up((owner(scope), id(1_000_000, 9)), HASH, now);
+        let honest = |scope| ids.look_up(owner(scope), id(1_000_000, 9), HASH, now);
         assert!(matches!(honest(flooder), Lookup::Expired { floor: Some(_) }));
         assert!(matches!(honest(other), Lookup::New));
         assert!(matches!(honest(None), Lookup::New));
-        let known = ids.look_up((owner(other), id(999_000, 1)), HASH, now);
+        let known = ids.look_up(owner(other), id(999_000, 1), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
-        let known = ids.look_up((owner(other), id(999_001, 1)), HASH, now);
+        let known = ids.look_up(owner(other), id(999_001, 1), HASH, now);
         assert!(matches!(known, Lookup::Refused(_)), "{known:?}");
     }
 
@@ -287,15 +291,15 @@ mod tests {
     fn past_the_common_limit_the_scope_with_most_forgets() {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(100);
-        ids.remember_applied((scope(0), id(1, 1)), applied(1), now);
+        ids.remember_applied(scope(0), id(1, 1), applied(1), now);
         let full = limits::APPLIED_IDS_MAX / limits::APPLIED_IDS_PER_SCOPE_MAX;
         for number in 1..=full as u64 {
             for millis in 0..limits::APPLIED_IDS_PER_SCOPE_MAX as i64 {
-                ids.remember_applied((scope(number), id(50_000 + millis, 2)), applied(2), now);
+                ids.remember_applied(scope(number), id(50_000 + millis, 2), applied(2), now);
             }
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_MAX);
-        let known = ids.look_up((owner(scope(0)), id(1, 1)), HASH, now);
+        let known = ids.look_up(owner(scope(0)), id(1, 1), HASH, now);
         assert!(matches!(known, Lookup::Applied(_)), "{known:?}");
     }
 
@@ -307,12 +311,12 @@ mod tests {
         let now = UnixMicros::new(count * 1_000);
         let scope = scope(1);
         for millis in 1..=count {
-            assert!(matches!(ids.look_up((owner(scope), id(millis, 0)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up(owner(scope), id(millis, 0), HASH, now), Lookup::New));
             let applied = applied(millis.unsigned_abs());
-            ids.remember_applied((scope, id(millis, 0)), applied, now);
+            ids.remember_applied(scope, id(millis, 0), applied, now);
         }
         assert_eq!(ids.applied.len(), limits::APPLIED_IDS_PER_SCOPE_MAX);
-        let look_up = |millis, random| ids.look_up((owner(scope), id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up(owner(scope), id(millis, random), HASH, now);
         assert!(matches!(look_up(1_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_000, 9), Lookup::Expired { .. }));
         assert!(matches!(look_up(1_001, 0), Lookup::Applied(_)));
@@ -326,9 +330,9 @@ mod tests {
         let now = UnixMicros::from_seconds(100);
         let scope = scope(1);
         for millis in 0..=limits::REFUSED_IDS_PER_SCOPE_MAX as i64 {
-            ids.remember_refused((owner(scope), id(90_000 + millis, 0)), refused(), now);
+            ids.remember_refused(owner(scope), id(90_000 + millis, 0), HASH, refused(), now);
         }
-        let look_up = |millis, random| ids.look_up((owner(scope), id(millis, random)), HASH, now);
+        let look_up = |millis, random| ids.look_up(owner(scope), id(millis, random), HASH, now);
         assert!(matches!(look_up(90_000, 0), Lookup::Expired { .. }));
         assert!(matches!(look_up(90_001, 0), Lookup::Refused(_)));
         assert!(matches!(look_up(90_001, 9), Lookup::New));
@@ -340,11 +344,11 @@ mod tests {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(100);
         let scope = scope(1);
-        ids.remember_applied((scope, id(100_000, 1)), applied(1), now);
-        ids.remember_refused((owner(scope), id(100_001, 1)), refused(), now);
+        ids.remember_applied(scope, id(100_000, 1), applied(1), now);
+        ids.remember_refused(owner(scope), id(100_001, 1), HASH, refused(), now);
         let other = CommandHash::new([2; 16]);
         let look_up =
-            |millis, random, hash| ids.look_up((owner(scope), id(millis, random)), hash, now);
+            |millis, random, hash| ids.look_up(owner(scope), id(millis, random), hash, now);
         assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict));
         assert!(matches!(look_up(160_000, 2, HASH), Lookup::New));
@@ -357,10 +361,10 @@ mod tests {
         let mut ids = CommandIds::default();
         let now = UnixMicros::from_seconds(10_000_000);
         let scope = scope(1);
-        assert!(matches!(ids.look_up((owner(scope), id(5, 1)), HASH, now), Lookup::New));
-        ids.remember_applied((scope, id(5, 1)), applied(1), now);
+        assert!(matches!(ids.look_up(owner(scope), id(5, 1), HASH, now), Lookup::New));
+        ids.remember_applied(scope, id(5, 1), applied(1), now);
         assert!(
-            matches!(ids.look_up((owner(scope), id(5, 1)), HASH, now), Lookup::Expired { .. }),
+            matches!(ids.look_up(owner(scope), id(5, 1), HASH, now), Lookup::Expired { .. }),
             "an id older than the window is forgotten at once, and so refused"
         );
     }
@@ -390,9 +394,9 @@ mod tests {
         let ids = CommandIds::new(Some(floor), [], []);
         let now = UnixMicros::from_seconds(100);
         for scope in [None, scope(1), scope(2)] {
-            let at_floor = ids.look_up((owner(scope), id(50_000, 1)), HASH, now);
+            let at_floor = ids.look_up(owner(scope), id(50_000, 1), HASH, now);
             assert!(matches!(at_floor, Lookup::Expired { .. }), "{at_floor:?}");
-            assert!(matches!(ids.look_up((owner(scope), id(50_001, 1)), HASH, now), Lookup::New));
+            assert!(matches!(ids.look_up(owner(scope), id(50_001, 1), HASH, now), Lookup::New));
         }
     }
 }

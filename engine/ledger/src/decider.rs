@@ -105,7 +105,7 @@ impl Decider {
         let hash = command.to_stored().hash();
         if let Some(id) = submission.id {
             let latest = self.latest(now);
-            match self.ids.look_up((command.into(), id), hash, latest) {
+            match self.ids.look_up(command.into(), id, hash, latest) {
                 Lookup::New => {}
                 Lookup::Applied(Applied { first, size, .. }) => {
                     return Decided::Repeat { first, size };
@@ -158,7 +158,7 @@ impl Decider {
                 let size = checked_size(&events)?;
                 self.encode(&events, &mut batch.payloads)?;
                 self.record(&events, size, CommandMark { id, hash }, now, batch);
-                self.ids.remember_applied((scope, id), Applied { hash, first, size }, now);
+                self.ids.remember_applied(scope, id, Applied { hash, first, size }, now);
                 Ok(Accepted { first_seq: first, head: self.head, recorded_at: now, events })
             }
             Err(rejections) => {
@@ -167,11 +167,7 @@ impl Decider {
                     && !rejections.are_passing()
                     && streams::is_refusal_kept(&self.state, command)
                 {
-                    self.ids.remember_refused(
-                        (command.into(), id),
-                        (hash, rejections.clone()),
-                        now,
-                    );
+                    self.ids.remember_refused(command.into(), id, hash, rejections.clone(), now);
                 }
                 Err(SubmitError::Rejected(rejections))
             }

@@ -175,8 +175,8 @@ impl Reader {
         let mut previous = self.hash_before(from)?;
         let begins_after = Head { seq: from.get() - 1, hash: previous };
         let mut expected = from.get().cast_signed();
-        let bounds = (from.get().cast_signed(), until.get().cast_signed());
-        let outcome = scan(&self.connection, bounds, |seen| {
+        let last = until.get().cast_signed();
+        let outcome = scan(&self.connection, expected, last, |seen| {
             let checked = seen.map_err(Finding::from).and_then(|row| {
                 check_follows(&row, expected)?;
                 check_row(&row, &previous)

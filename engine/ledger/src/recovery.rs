@@ -65,5 +65,5 @@ fn remember(ids: &mut CommandIds, state: &State, stored: &StoredEvent) {
     let Some(mark) = header.command.mark else { return };
     let applied = Applied { hash: mark.hash, first: header.seq, size: header.command.size };
     let user_id = user_of_command(state, header.stream, &stored.event);
-    ids.remember_applied((user_id, mark.id), applied, header.recorded_at);
+    ids.remember_applied(user_id, mark.id, applied, header.recorded_at);
 }

@@ -115,7 +115,7 @@ pub(crate) fn fold_rows(
     };
     let broken = match until {
         None => scan_after(connection, 0, step),
-        Some(until) => scan(connection, (i64::MIN, until), step),
+        Some(until) => scan(connection, i64::MIN, until, step),
     };
     match broken {
         Ok(None) => {}

@@ -16,10 +16,11 @@ pub(crate) type Seen<'row> = Result<RowView<'row>, UnreadableRow>;
 /// What SQLite says when a page cannot be read, with the seq of the last row that could.
 pub(crate) fn scan<B>(
     connection: &Connection,
-    bounds: (i64, i64),
+    from: i64,
+    until: i64,
     mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
-    walk(connection, bounds, &mut visit).map(|end| match end {
+    walk(connection, from, until, &mut visit).map(|end| match end {
         End::Broken(value) => Some(value),
         End::Last(_) => None,
     })
@@ -40,7 +41,7 @@ pub(crate) fn scan_after<B>(
     let mut reached = None;
     loop {
         let from = reached.map_or(lowest, |last| last + 1);
-        match walk(connection, (from, i64::MAX), &mut visit)? {
+        match walk(connection, from, i64::MAX, &mut visit)? {
             End::Broken(value) => return Ok(Some(value)),
             End::Last(last) => {
                 let before = reached;
@@ -79,7 +80,8 @@ enum End<B> {
 
 fn walk<B>(
     connection: &Connection,
-    (from, until): (i64, i64),
+    from: i64,
+    until: i64,
     visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<B>,
 ) -> Result<End<B>, ScanError> {
     let mut next = from;

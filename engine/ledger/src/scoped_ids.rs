@@ -166,8 +166,8 @@ impl<V> ScopedIds<V> {
         let (before, oldest) = (of.count(), of.oldest);
         of.insert(id, value);
         let (after, new_oldest) = (of.count(), of.oldest);
-        self.keep_oldest(slot, (oldest, new_oldest));
-        self.recount(slot, (before, after));
+        self.keep_oldest(slot, oldest, new_oldest);
+        self.recount(slot, before, after);
         if self.count > self.bounds.all_max {
             self.forget_of_most();
         }
@@ -239,11 +239,11 @@ impl<V> ScopedIds<V> {
         let (before, oldest) = (of.count(), of.oldest);
         of.forget_oldest();
         let (after, new_oldest) = (of.count(), of.oldest);
-        self.keep_oldest(slot, (oldest, new_oldest));
-        self.recount(slot, (before, after));
+        self.keep_oldest(slot, oldest, new_oldest);
+        self.recount(slot, before, after);
     }
 
-    fn keep_oldest(&mut self, slot: Slot, (before, after): (Option<CommandId>, Option<CommandId>)) {
+    fn keep_oldest(&mut self, slot: Slot, before: Option<CommandId>, after: Option<CommandId>) {
         if before == after {
             return;
         }
@@ -251,10 +251,10 @@ impl<V> ScopedIds<V> {
         after.map(|oldest| self.oldest.insert((oldest, slot)));
     }
 
-    fn recount(&mut self, slot: Slot, (before, after): (usize, usize)) {
+    fn recount(&mut self, slot: Slot, before: usize, after: usize) {
         self.count = self.count + after - before;
         if let Some(by_count) = &mut self.by_count {
-            by_count.change(slot, (before, after));
+            by_count.change(slot, before, after);
         }
     }
 
@@ -263,7 +263,7 @@ impl<V> ScopedIds<V> {
         if self.by_count.is_none() {
             let mut by_count = ByCount::default();
             for (slot, of) in (0..).zip(&self.scopes) {
-                by_count.change(slot, (0, of.count()));
+                by_count.change(slot, 0, of.count());
             }
             self.by_count = Some(by_count);
         }
@@ -292,7 +292,7 @@ impl ByCount {
         self.places.get_mut(index)
     }
 
-    fn change(&mut self, slot: Slot, (before, after): (usize, usize)) {
+    fn change(&mut self, slot: Slot, before: usize, after: usize) {
         if before == after {
             return;
         }

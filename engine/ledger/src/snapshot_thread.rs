@@ -237,11 +237,13 @@ impl Build {
     fn apply_until(&mut self, until: u64) -> Result<(), ReplayError> {
         let Self { connection, recovery, .. } = self;
         let from = recovery.fold.check.head().seq + 1;
-        let bounds = (from.cast_signed(), until.cast_signed());
-        let broken = scan(connection, bounds, |seen| match recovery.apply(seen) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(finding) => ControlFlow::Break(finding),
-        });
+        let broken =
+            scan(connection, from.cast_signed(), until.cast_signed(), |seen| {
+                match recovery.apply(seen) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(finding) => ControlFlow::Break(finding),
+                }
+            });
         match broken {
             Ok(None) if self.head().seq == until => Ok(()),
             Ok(None) => Err(recovery::vanished(until).into()),

@@ -113,7 +113,7 @@ pub fn verify(
         duration: Duration::ZERO,
     };
     let examined = match database::open_reader(&database::ledger_path(data_dir)) {
-        Ok(connection) => examine((data_dir, &connection), options, (&mut report, progress)),
+        Ok(connection) => examine(data_dir, &connection, options, &mut report, progress),
         Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => {
             Err(Broken::Found(unreadable(&source)))
         }
@@ -159,9 +159,11 @@ fn unreadable(error: &dyn std::error::Error) -> Finding {
 }
 
 fn examine(
-    (data_dir, connection): (&Path, &Connection),
+    data_dir: &Path,
+    connection: &Connection,
     options: &VerifyOptions,
-    (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Broken> {
     let check = match RowCheck::start(connection, options) {
         Ok(check) => check,
@@ -178,7 +180,7 @@ fn examine(
     let known = report.genesis.as_ref().map(|genesis| snapshot::known_heads(data_dir, genesis));
     let mut witnesses = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     witnesses.extend_from_slice(&options.witnesses);
-    check_rows(connection, check, (&mut *report, progress))?;
+    check_rows(connection, check, &mut *report, progress)?;
     report.held_to = options.heads.clone();
     for witness in witnesses {
         match losses::standing(connection, witness.head, witness.epoch) {
@@ -205,7 +207,8 @@ fn examine(
 fn check_rows(
     connection: &Connection,
     mut check: RowCheck,
-    (report, progress): (&mut Report, &mut dyn FnMut(u64, u64)),
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Finding> {
     report.head = check.chain().head();
     // An estimate for the progress alone: a writer may be at work.

@@ -53,7 +53,8 @@ impl Accounts {
     pub(crate) fn transfer(
         &mut self,
         season: &mut Season,
-        (from, to): (Account, Account),
+        from: Account,
+        to: Account,
         amount: Coins,
     ) {
         let coins = i64::try_from(amount.get()).unwrap_or(i64::MAX);

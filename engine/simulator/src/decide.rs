@@ -115,7 +115,7 @@ pub fn decide(
         }
         Command::RetireSimulin { user_id, simulin_id } => table.retire(user_id, simulin_id),
         Command::StartSeason { user_id, commitment, client_seed, simulin_id } => {
-            table.start_season(user_id, commitment, (client_seed, simulin_id))
+            table.start_season(user_id, commitment, client_seed, simulin_id)
         }
         Command::PlaceBets { user_id, season_id, ref bets } => {
             table.place_bets(user_id, season_id, bets)
@@ -126,7 +126,7 @@ pub fn decide(
         Command::AbandonSeason { user_id, season_id } => table.abandon(user_id, season_id),
         Command::ExpireSeason { user_id, season_id } => table.expire(user_id, season_id),
         Command::FlagSuspicion { user_id, season_id, day_number, code } => {
-            table.flag(user_id, season_id, (day_number, code))
+            table.flag(user_id, season_id, day_number, code)
         }
         Command::RenewCommitment { user_id } => table.renew_commitment(user_id),
         Command::RotateKey { key_id, compromised } => table.rotate_key(key_id, compromised),
@@ -160,7 +160,7 @@ impl<'a> Table<'a> {
                 SeasonEnd::Expired => Rejection::SeasonExpired,
                 SeasonEnd::Completed | SeasonEnd::Abandoned => Rejection::SeasonComplete,
             }),
-            _ if self.was_season(user_id, (user, season_id)) => Err(Rejection::SeasonComplete),
+            _ if self.was_season(user_id, user, season_id) => Err(Rejection::SeasonComplete),
             _ => Err(Rejection::SeasonNotFound { season_id }),
         }
     }
@@ -192,7 +192,7 @@ impl<'a> Table<'a> {
     }
 
     /// Whether the id is that of one of the user's newest seasons: ids derive, so none is remembered.
-    fn was_season(&self, user_id: UserId, (user, season_id): (&User, SeasonId)) -> bool {
+    fn was_season(&self, user_id: UserId, user: &User, season_id: SeasonId) -> bool {
         let at = time_of(season_id.as_bytes());
         self.is_derived(user.season_count, |identity, number| {
             identity.season_id(at, user_id, SeasonNumber::clamped(number)) == season_id

@@ -94,7 +94,7 @@ pub fn draw_weather(rules: &Rules, today: Weather, day_seed: &[u8; 32]) -> Weath
 #[must_use]
 pub fn draw_day(rules: &Rules, weather: Weather, day_seed: &[u8; 32]) -> DayDraw {
     let mut generator = Generator::from_seed(digest::FILL_STREAM.derive(&[day_seed]));
-    let pots = PerPot::from_fn(|pot| draw_pot(rules, (weather, pot), &mut generator));
+    let pots = PerPot::from_fn(|pot| draw_pot(rules, weather, pot, &mut generator));
     let [none, one, two] = TROUBLE_COUNTS_PERCENT;
     let draw = generator.below(100);
     let count = matched([(0, none), (1, one), (2, two)], draw).unwrap_or(0);
@@ -108,7 +108,7 @@ pub fn draw_day(rules: &Rules, weather: Weather, day_seed: &[u8; 32]) -> DayDraw
     DayDraw { pots, troubles }
 }
 
-fn draw_pot(rules: &Rules, (weather, pot): (Weather, Pot), generator: &mut Generator) -> PotDraw {
+fn draw_pot(rules: &Rules, weather: Weather, pot: Pot, generator: &mut Generator) -> PotDraw {
     let first = generator.below(LEVEL_DIE_SIDES);
     let second = generator.below(LEVEL_DIE_SIDES);
     let draw = generator.below(100);

@@ -45,15 +45,15 @@ pub fn evolve(state: &mut State, recorded: &Recorded<'_>) {
         }
         Event::SeasonStarted(event) => start_season(state, recorded, event),
         Event::SeasonCompleted(event) => {
-            end_season(state, season_id, (SeasonEnd::Completed, event.coins));
+            end_season(state, season_id, SeasonEnd::Completed, event.coins);
         }
         Event::SeasonAbandoned(event) => {
             return_escrow(state, season_id, event.escrow_returned);
-            end_season(state, season_id, (SeasonEnd::Abandoned, event.coins));
+            end_season(state, season_id, SeasonEnd::Abandoned, event.coins);
         }
         Event::SeasonExpired(event) => {
             return_escrow(state, season_id, event.escrow_returned);
-            end_season(state, season_id, (SeasonEnd::Expired, event.coins));
+            end_season(state, season_id, SeasonEnd::Expired, event.coins);
         }
         Event::CommitmentPublished(event) => {
             let published = publish(state, recorded, event);
@@ -62,7 +62,7 @@ pub fn evolve(state: &mut State, recorded: &Recorded<'_>) {
         event if event.kind().stream() == daybook_schema::StreamKind::User => {
             with_user(state, user_id, |user| evolve_user(user, event));
         }
-        event => evolve_season(state, season_id, (recorded.recorded_at, event)),
+        event => evolve_season(state, season_id, recorded.recorded_at, event),
     }
 }
 
@@ -159,7 +159,7 @@ fn start_season(state: &mut State, recorded: &Recorded<'_>, event: &SeasonStarte
         week_triggers: WeekTriggers::default(),
         suspicions: std::collections::BTreeMap::new(),
     };
-    state.accounts.transfer(&mut season, (Account::Mint, Account::Balance), event.coins);
+    state.accounts.transfer(&mut season, Account::Mint, Account::Balance, event.coins);
     state.seasons.insert(season_id, season);
     with_user(state, event.user_id, |user| {
         user.season_count = event.season_number.get();
@@ -174,20 +174,20 @@ fn start_season(state: &mut State, recorded: &Recorded<'_>, event: &SeasonStarte
 
 fn return_escrow(state: &mut State, season_id: SeasonId, amount: Coins) {
     if let Some(season) = state.seasons.get_mut(&season_id) {
-        state.accounts.transfer(season, (Account::Escrow, Account::Balance), amount);
+        state.accounts.transfer(season, Account::Escrow, Account::Balance, amount);
     }
 }
 
-fn end_season(state: &mut State, season_id: SeasonId, (end, coins): (SeasonEnd, Coins)) {
+fn end_season(state: &mut State, season_id: SeasonId, end: SeasonEnd, coins: Coins) {
     let Some(mut season) = state.seasons.remove(&season_id) else { return };
-    state.accounts.transfer(&mut season, (Account::Balance, Account::Mint), coins);
+    state.accounts.transfer(&mut season, Account::Balance, Account::Mint, coins);
     with_user(state, season.user_id, |user| {
         user.season_in_play = None;
         user.newest_ended = Some(EndedSeason { season_id, end });
     });
 }
 
-fn evolve_season(state: &mut State, season_id: SeasonId, (at, event): (UnixMicros, &Event)) {
+fn evolve_season(state: &mut State, season_id: SeasonId, at: UnixMicros, event: &Event) {
     let Some(season) = state.seasons.get_mut(&season_id) else { return };
     let accounts = &mut state.accounts;
     match event {
@@ -200,17 +200,17 @@ fn evolve_season(state: &mut State, season_id: SeasonId, (at, event): (UnixMicro
             season.bets = PerPot::default();
         }
         Event::StipendGranted(event) => {
-            accounts.transfer(season, (Account::Mint, Account::Balance), event.amount);
+            accounts.transfer(season, Account::Mint, Account::Balance, event.amount);
         }
         Event::BetPlaced(BetPlaced { pot_id, bet_type, amount, .. }) => {
-            accounts.transfer(season, (Account::Balance, Account::Escrow), *amount);
+            accounts.transfer(season, Account::Balance, Account::Escrow, *amount);
             let bet = PlacedBet { bet_type: *bet_type, amount: *amount };
             *season.bets.get_mut(*pot_id) = Some(bet);
             season.last_bet_at = Some(at);
         }
         Event::BetResolved(BetResolved { amount, payout, jackpot_share, .. }) => {
-            accounts.transfer(season, (Account::Escrow, Account::House), *amount);
-            accounts.transfer(season, (Account::House, Account::Balance), *payout);
+            accounts.transfer(season, Account::Escrow, Account::House, *amount);
+            accounts.transfer(season, Account::House, Account::Balance, *payout);
             accounts.save_for_jackpot(*jackpot_share);
             let total = season.jackpot_contribution.get().saturating_add(jackpot_share.get());
             season.jackpot_contribution = Millicoins::clamped(total);

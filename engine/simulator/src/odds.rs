@@ -65,7 +65,7 @@ pub fn return_billionths(rules: &Rules, weather: Weather, pot: Pot, bet_type: Be
     let sum: u64 = Threshold::ALL
         .iter()
         .filter_map(|&threshold| {
-            let multiplier = multiplier(rules, weather, (pot, bet_type), threshold)?;
+            let multiplier = multiplier(rules, weather, pot, bet_type, threshold)?;
             Some(ways.get(threshold) * u64::from(multiplier.get()))
         })
         .sum();

@@ -215,7 +215,8 @@ pub const RULESET_1: Rules = Rules {
 pub fn multiplier(
     rules: &Rules,
     weather: Weather,
-    (pot, bet_type): (Pot, BetType),
+    pot: Pot,
+    bet_type: BetType,
     threshold: Threshold,
 ) -> Option<BasisPoints> {
     let cell = rules.multipliers.get(weather).get(pot);

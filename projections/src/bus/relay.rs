@@ -195,7 +195,7 @@ impl Relay {
             let reader = reader.lock().map_err(|_| "the ledger's reader stopped".to_owned())?;
             reader.has(head).map_err(|error| error.to_string())
         };
-        let found = stream::newest_block(&stream, (first, last), &self.key, is_ours).await;
+        let found = stream::newest_block(&stream, first, last, &self.key, is_ours).await;
         let newest = match found {
             Ok(newest) => newest,
             Err(reason) => return Ok(Err(reason)),

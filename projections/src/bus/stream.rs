@@ -71,7 +71,8 @@ async fn published(
 /// The newest block of the stream, garbage after it passed over.
 pub(super) async fn newest_block(
     stream: &Stream,
-    (first, last): (u64, u64),
+    first: u64,
+    last: u64,
     key: &VerifyingKey,
     is_ours: impl Fn(Head) -> Result<bool, String>,
 ) -> Result<Option<Published>, String> {

@@ -68,7 +68,8 @@ fn keep_word(path: &Path, kept: &Path) -> Result<(), MigrationError> {
 /// Gives a database, or what is left of it, another name; nothing is removed.
 pub(crate) fn set_aside(
     database: &Path,
-    (kind, endings): (&str, &[&str]),
+    kind: &str,
+    endings: &[&str],
 ) -> Result<PathBuf, MigrationError> {
     let set_aside = damaged(database).len();
     if kind == DAMAGED && set_aside >= DAMAGED_MAX {
@@ -117,7 +118,7 @@ pub(crate) async fn settle(database: &Path) -> Result<Settled, MigrationError> {
             && aside.is_none()
             && let Some((reason, endings)) = damage(database, word).await
         {
-            let aside_path = set_aside(database, (DAMAGED, endings))?;
+            let aside_path = set_aside(database, DAMAGED, endings)?;
             let shown = aside_path.display().to_string();
             tracing::warn!(path = shown, reason, "the file of the read models was set aside");
             // What the file stood for is told by its word, whatever can be read of it.
@@ -156,7 +157,7 @@ pub(crate) fn set_aside_malformed(
 }
 
 fn set_aside_for(database: &Path, reason: String) -> Result<SetAside, MigrationError> {
-    let path = set_aside(database, (DAMAGED, WHOLE))?;
+    let path = set_aside(database, DAMAGED, WHOLE)?;
     let shown = path.display().to_string();
     tracing::warn!(path = shown, reason, "the file of the read models was set aside");
     Ok(SetAside { path, reason })

@@ -33,7 +33,8 @@ impl RowCounts {
     pub(super) fn differences(
         &self,
         after: &Self,
-        (numbered, direction): (&Numbered, Direction),
+        numbered: &Numbered,
+        direction: Direction,
     ) -> Vec<String> {
         let announced = numbered.changes_rows_of();
         let kept = self.0.iter().filter(|(table, _)| !announced.contains(&table.as_str()));

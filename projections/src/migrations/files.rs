@@ -30,7 +30,8 @@ impl Numbered {
     fn new(
         number: MigrationNumber,
         name: &str,
-        (up, down): (String, String),
+        up: String,
+        down: String,
         check: Option<String>,
     ) -> Self {
         let migration = |sql: String, kind| {
@@ -76,12 +77,11 @@ impl Numbered {
 macro_rules! carried {
     ($directory:literal: $($number:literal $name:literal,)+) => {
         vec![$(
-            Numbered::new(MigrationNumber::Ours($number.parse().unwrap_or(0)), $name, (
+            Numbered::new(MigrationNumber::Ours($number.parse().unwrap_or(0)), $name,
                 include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".up.sql"))
                     .to_owned(),
                 include_str!(concat!("../../migrations/", $directory, "/", $number, "_", $name, ".down.sql"))
-                    .to_owned(),
-            ), None),
+                    .to_owned(), None),
         )+]
     };
 }
@@ -136,7 +136,8 @@ fn bare(sql: &str) -> String {
 /// Refuses a file that nobody has written anything into yet: once it was applied, it could not be changed.
 pub(super) fn require_statement(
     sql: &str,
-    (numbered, kind): (&Numbered, &str),
+    numbered: &Numbered,
+    kind: &str,
 ) -> Result<(), MigrationError> {
     let is_empty = bare(sql).chars().all(|letter| letter.is_whitespace() || letter == ';');
     match is_empty {
@@ -225,7 +226,8 @@ pub(super) fn read_directory(directory: &Path) -> Result<Vec<Numbered>, Migratio
             let path = directory.join(format!("{:04}_{}", number.get(), found.name));
             refuse(&path, "needs both an .up.sql and a .down.sql")
         };
-        Ok(Numbered::new(number, &found.name, both.ok_or_else(alone)?, found.check))
+        let (up, down) = both.ok_or_else(alone)?;
+        Ok(Numbered::new(number, &found.name, up, down, found.check))
     });
     numbered.collect()
 }

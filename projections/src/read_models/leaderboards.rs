@@ -75,7 +75,7 @@ pub(super) async fn apply(
         let on_board: Vec<&(Place, Best)> = on_board.collect();
         let ranked = first_rows(database, period).await?;
         write(database, STORE_ENTRIES, &on_board).await?;
-        rank(database, period, (&on_board, &ranked)).await?;
+        rank(database, period, &on_board, &ranked).await?;
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ async fn improve(
             }
             let board = i32::try_from(first_day(period, completion.recorded_at)).unwrap_or(0);
             let (at, user) = (completion.recorded_at, completion.user_id);
-            let new_id = || completion.identity.leaderboard_entry_id(at, (period, board), user);
+            let new_id = || completion.identity.leaderboard_entry_id(at, period, board, user);
             let best = Best {
                 id: before.map_or_else(new_id, |before| before.id),
                 season_id: completion.season_id,
@@ -195,7 +195,8 @@ async fn first_rows(
 async fn rank(
     database: &mut SqliteConnection,
     period: Period,
-    (changed, before): (&[&(Place, Best)], &[Ranked]),
+    changed: &[&(Place, Best)],
+    before: &[Ranked],
 ) -> Result<(), ApplyError> {
     let reaches = |best: &Best| match before.last() {
         Some(last) if before.len() == limits::RANKS_STORED_MAX => {

@@ -146,7 +146,7 @@ impl Batch {
             return Err(ApplyError::event(event, format!("season {id} is not in play")));
         };
         season.last_seq = last_seq;
-        season.ended = self.rows.fold(event, (&mut season.progress, &self.keys))?;
+        season.ended = self.rows.fold(event, &mut season.progress, &self.keys)?;
         Ok(())
     }
 

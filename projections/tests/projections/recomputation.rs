@@ -162,7 +162,7 @@ impl Fold {
                 row[5] = row[5].replacen('0', "1", 1);
             }
             Event::BetPlaced(event) => {
-                let bet_id = identity.bet_id(at, (id, event.day_number), event.pot_id);
+                let bet_id = identity.bet_id(at, id, event.day_number, event.pot_id);
                 let bet = Bet {
                     id: bet_id.to_string(),
                     bet_type: event.bet_type.to_string(),
@@ -296,7 +296,7 @@ impl Fold {
             }
         };
         let seconds = at.get().div_euclid(1_000_000);
-        let trigger_id = identity.trigger_id(at, (id, day), event.trigger_type);
+        let trigger_id = identity.trigger_id(at, id, day, event.trigger_type);
         self.triggers.insert(format!(
             "{trigger_id}|{id}|{day}|{}|{seconds}|{{\"category\":\"{category}\"{rest}}}",
             event.trigger_type

@@ -315,8 +315,8 @@ impl Bot {
             self.is_rapid || (self.temperament == Temperament::Caller && self.chance(10));
         let mut orders = Vec::new();
         for &pot_id in &open {
-            let wanted = self.wants(pot_id, favourite);
-            let order = order(pot_id, wanted, balance);
+            let (bet_type, divisor) = self.wants(pot_id, favourite);
+            let order = order(pot_id, bet_type, divisor, balance);
             balance -= order.amount.get();
             orders.push(order);
             if one_by_one {
@@ -449,7 +449,7 @@ fn new_id(generator: &mut Generator, at: UnixMicros) -> CommandId {
 }
 
 /// The nearest bet to the one that is wanted that the balance allows.
-fn order(pot_id: Pot, (bet_type, divisor): (BetType, u64), balance: u64) -> BetOrder {
+fn order(pot_id: Pot, bet_type: BetType, divisor: u64, balance: u64) -> BetOrder {
     let wanted = if bet_type == BetType::AllIn { balance } else { balance / divisor.max(1) };
     match bet_bounds(bet_type, Coins::clamped(balance)) {
         Some((least, most)) => {

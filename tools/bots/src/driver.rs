@@ -86,7 +86,8 @@ impl<'a> Driver<'a> {
     /// Plays all days. `progress` is told the day and the number of events.
     pub(crate) fn play(
         &mut self,
-        (first_key, second_key): (KeyId, KeyId),
+        first_key: KeyId,
+        second_key: KeyId,
         progress: &mut dyn FnMut(u32, u64),
     ) -> Result<Played> {
         let key = |key_id| Command::RotateKey { key_id, compromised: false };

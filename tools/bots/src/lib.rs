@@ -34,8 +34,8 @@ impl Play {
     /// When the engine refuses what it must accept, or stops.
     pub fn run(self, ledger: &Ledger, progress: &mut dyn FnMut(u32, u64)) -> Result<Played> {
         let simulated = Simulated::from_seed(self.seed);
-        let keys = (simulated.first_key.key_id(), simulated.second_key.key_id());
-        Driver::new(ledger, self)?.play(keys, progress)
+        let Simulated { first_key, second_key, .. } = simulated;
+        Driver::new(ledger, self)?.play(first_key.key_id(), second_key.key_id(), progress)
     }
 
     /// Makes a demo's ledger in a directory and plays it to its end.

@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let seconds = started.elapsed().as_secs_f64();
     let told = Told { arguments, played: &played, head, report: &report, projected: &projected };
     if arguments.json.json {
-        write_json(&told.to_json((play_seconds, seconds)))?;
+        write_json(&told.to_json(play_seconds, seconds))?;
     } else {
         write_line(&told.to_text(play_seconds))?;
     }
@@ -150,7 +150,7 @@ impl Told<'_> {
         self.head.seq as f64 / play_seconds.max(f64::MIN_POSITIVE)
     }
 
-    fn to_json(&self, (play_seconds, seconds): (f64, f64)) -> DemoJson {
+    fn to_json(&self, play_seconds: f64, seconds: f64) -> DemoJson {
         let latency = &self.played.latency_us;
         DemoJson {
             players: self.arguments.players,

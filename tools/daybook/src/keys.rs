@@ -125,7 +125,8 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
 /// The heads that the read models stand for.
 fn of_read_models(
     opening: &OpeningArguments,
-    (data, game_db): (&Path, &Path),
+    data: &Path,
+    game_db: &Path,
 ) -> Result<Vec<KnownHead>> {
     if opening.database.database_url.is_some() && !game_db.exists() {
         // What was named and is not there tells nothing, and must not be taken for telling that nothing is lost.
@@ -177,7 +178,7 @@ fn rotate(
     keyring.insert(fresh.clone());
     let data = &common.data.data;
     let game_db = opening.database.path(data)?;
-    let of_read_models = of_read_models(opening, (data, &game_db))?;
+    let of_read_models = of_read_models(opening, data, &game_db)?;
     let options = Options::new(data, keyring.clone())
         .newest_head(keys.newest_head)
         .known_heads(opening.known_head.clone())

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &OddsArguments) -> Result<Outcome> {
 fn cell(weather: Weather, pot: Pot, bet_type: BetType) -> CellJson {
     let multipliers = Threshold::ALL
         .iter()
-        .filter_map(|&threshold| multiplier(&RULESET_1, weather, (pot, bet_type), threshold))
+        .filter_map(|&threshold| multiplier(&RULESET_1, weather, pot, bet_type, threshold))
         .map(|multiplier| multiplier.get())
         .collect();
     CellJson {

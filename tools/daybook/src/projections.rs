@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
             runtime.block_on(show_status(common, json.json))
         }
         ProjectionsCommand::Rebuild { names, common, feed, json } => {
-            runtime.block_on(rebuild_all(names, (common, feed), json.json))
+            runtime.block_on(rebuild_all(names, common, feed, json.json))
         }
         ProjectionsCommand::Forget { forgotten, common, json } => {
             runtime.block_on(forget_positions(forgotten, common, json.json))
@@ -343,7 +343,8 @@ fn named(names: &[String]) -> Result<Vec<Arc<dyn Projection>>> {
 
 async fn rebuild_all(
     names: &[String],
-    (common, feed): (&ProjectionsCommonArguments, &FeedArguments),
+    common: &ProjectionsCommonArguments,
+    feed: &FeedArguments,
     json: bool,
 ) -> Result<Outcome> {
     let projections = named(names)?;

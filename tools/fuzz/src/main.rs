@@ -110,7 +110,7 @@ fn try_input(target: Target, input: &[u8]) {
 }
 
 /// Runs the corpus, then mutations of it until the time is over or so many were tried.
-fn fuzz(target: Target, (seed, most): (u64, u64), time: Duration) -> u64 {
+fn fuzz(target: Target, seed: u64, most: u64, time: Duration) -> u64 {
     let corpus = target.corpus();
     corpus.iter().for_each(|input| try_input(target, input));
     let mut mutator = Mutator::new(seed, corpus);
@@ -129,7 +129,7 @@ fn main() {
         input.iter().for_each(|path| target.run(&std::fs::read(path).unwrap()));
         return;
     }
-    let tried = fuzz(target, (seed, u64::MAX), Duration::from_secs(seconds));
+    let tried = fuzz(target, seed, u64::MAX, Duration::from_secs(seconds));
     println!("{target:?}: {tried} inputs in {seconds} s, nothing found");
 }
 
@@ -139,7 +139,7 @@ mod tests {
 
     /// The corpus and so many mutations of it; no time decides.
     fn short(target: Target, most: u64) {
-        assert_eq!(fuzz(target, (1, most), Duration::MAX), most);
+        assert_eq!(fuzz(target, 1, most, Duration::MAX), most);
     }
 
     #[test]

@@ -47,13 +47,12 @@ fn example() -> String {
     line("day seed 0", &hex(&day_seed(&key(0), &digest, 0)));
     line("day seed 1", &hex(&day_seed(&key(1), &digest, 1)));
     let at = |second: i64| START.plus_micros(second * 1_000_000);
-    let day = (season_id, DayNumber::MIN);
-    line("day 1", &identity.day_id(at(3), season_id, day.1));
-    line("bet on water", &identity.bet_id(at(4), day, Pot::Water));
-    line("a first_bloom", &identity.trigger_id(at(5), day, Trigger::FirstBloom));
+    let day = DayNumber::MIN;
+    line("day 1", &identity.day_id(at(3), season_id, day));
+    line("bet on water", &identity.bet_id(at(4), season_id, day, Pot::Water));
+    line("a first_bloom", &identity.trigger_id(at(5), season_id, day, Trigger::FirstBloom));
     line("an adoption", &identity.simulin_id(at(3), user_id, AdoptionNumber::MIN));
-    let week = (Period::Weekly, 20_458);
-    line("a weekly row", &identity.leaderboard_entry_id(at(5), week, user_id));
+    line("a weekly row", &identity.leaderboard_entry_id(at(5), Period::Weekly, 20_458, user_id));
 
     let connection = rusqlite::Connection::open(fixture.database()).unwrap();
     let genesis = connection

@@ -126,7 +126,7 @@ impl Resolution<'_> {
         for (pot, bet) in self.bets() {
             let threshold = self.won(pot, &bet);
             let payout = threshold
-                .and_then(|reached| multiplier(rules, weather, (pot, bet.bet_type), reached))
+                .and_then(|reached| multiplier(rules, weather, pot, bet.bet_type, reached))
                 .map_or(Coins::ZERO, |multiplier| pays(bet.amount, multiplier));
             let share = bet.amount.get().saturating_mul(rules.jackpot_millicoins_per_coin);
             self.balance = self.balance.saturating_add(payout.get());

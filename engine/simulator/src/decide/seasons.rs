@@ -20,7 +20,8 @@ impl Table<'_> {
         &self,
         user_id: UserId,
         given: Commitment,
-        (client_seed, simulin_id): (ClientSeed, Option<SimulinId>),
+        client_seed: ClientSeed,
+        simulin_id: Option<SimulinId>,
     ) -> Result<Vec<NewEvent>, Rejections> {
         let user = self.user(user_id)?;
         let mut rejections = Vec::new();
@@ -43,7 +44,7 @@ impl Table<'_> {
             species: simulin.species,
             path: simulin.path,
         });
-        self.open_season((user_id, rules), (published, client, companion))
+        self.open_season(user_id, rules, published, client, companion)
     }
 
     fn check_start(&self, user: &User) -> impl Iterator<Item = Rejection> {
@@ -92,12 +93,11 @@ impl Table<'_> {
 
     fn open_season(
         &self,
-        (user_id, rules): (UserId, &Rules),
-        (published, (client_seed_source, client_digest), companion): (
-            PublishedCommitment,
-            (ClientSeedSource, ClientDigest),
-            Option<Companion>,
-        ),
+        user_id: UserId,
+        rules: &Rules,
+        published: PublishedCommitment,
+        (client_seed_source, client_digest): (ClientSeedSource, ClientDigest),
+        companion: Option<Companion>,
     ) -> Result<Vec<NewEvent>, Rejections> {
         let identity = self.state.identity();
         let season_number = published.season_number;
@@ -171,7 +171,8 @@ impl Table<'_> {
         &self,
         user_id: UserId,
         season_id: SeasonId,
-        (day_number, code): (DayNumber, SuspicionCode),
+        day_number: DayNumber,
+        code: SuspicionCode,
     ) -> Result<Vec<NewEvent>, Rejections> {
         let season = self.season(user_id, season_id)?;
         if day_number > season.day_number {

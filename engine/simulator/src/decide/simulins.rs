@@ -89,7 +89,7 @@ impl Table<'_> {
     ) -> Result<&Simulin, Rejection> {
         let user = self.user(user_id)?;
         user.simulin(simulin_id).ok_or_else(|| {
-            if self.was_simulin(user_id, (user, simulin_id)) {
+            if self.was_simulin(user_id, user, simulin_id) {
                 Rejection::SimulinRetired { simulin_id }
             } else {
                 Rejection::SimulinNotFound { simulin_id }
@@ -99,7 +99,7 @@ impl Table<'_> {
 
     /// Whether the id is that of one of the user's newest simulins, retired: ids derive, so none is
     /// remembered.
-    fn was_simulin(&self, user_id: UserId, (user, simulin_id): (&User, SimulinId)) -> bool {
+    fn was_simulin(&self, user_id: UserId, user: &User, simulin_id: SimulinId) -> bool {
         let at = time_of(simulin_id.as_bytes());
         self.is_derived(user.adoption_count, |identity, number| {
             identity.simulin_id(at, user_id, AdoptionNumber::clamped(number)) == simulin_id

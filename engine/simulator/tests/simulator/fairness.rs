@@ -100,7 +100,7 @@ fn payout_moments(weather: Weather, pot: Pot, bet_type: BetType, amount: u64) ->
     let amount = daybook_schema::Coins::new(amount).unwrap();
     let (mut mean, mut square) = (0.0, 0.0);
     for &threshold in Threshold::ALL {
-        let multiplier = multiplier(&RULESET_1, weather, (pot, bet_type), threshold).unwrap();
+        let multiplier = multiplier(&RULESET_1, weather, pot, bet_type, threshold).unwrap();
         let chance = ways.get(threshold) as f64 / WAYS as f64;
         let payout = pays(amount, multiplier).get() as f64;
         mean += chance * payout;

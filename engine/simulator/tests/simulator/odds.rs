@@ -42,7 +42,7 @@ fn every_multiplier_is_derived_from_the_exact_chances() {
                 let weighed: u64 = ways.iter().zip(shape).map(|(ways, part)| ways * part).sum();
                 for (&threshold, part) in Threshold::ALL.iter().zip(shape) {
                     let expected = 10_000 * TARGET_PERCENT[index] * part * WAYS / (100 * weighed);
-                    let found = multiplier(&RULESET_1, weather, (pot, bet_type), threshold);
+                    let found = multiplier(&RULESET_1, weather, pot, bet_type, threshold);
                     assert_eq!(u64::from(found.unwrap().get()), expected);
                 }
                 let exact = return_billionths(&RULESET_1, weather, pot, bet_type);
@@ -69,8 +69,7 @@ fn the_chance_of_a_win_lies_in_its_bounds_in_every_weather() {
 #[test]
 fn the_rulebooks_three_cells() {
     let cell = |weather, pot, bet_type| -> Vec<u32> {
-        let at =
-            |t: &Threshold| multiplier(&RULESET_1, weather, (pot, bet_type), *t).unwrap().get();
+        let at = |t: &Threshold| multiplier(&RULESET_1, weather, pot, bet_type, *t).unwrap().get();
         Threshold::ALL.iter().map(at).collect()
     };
     assert_eq!(cell(Weather::Cloudy, Pot::Water, BetType::Call), [13862, 20794, 34657]);

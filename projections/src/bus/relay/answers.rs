@@ -61,7 +61,7 @@ fn answer(
     let request = std::str::from_utf8(request).ok()?;
     let reader = Reader::open(data_dir).ok()?;
     if let Some((head, epoch)) = request.split_once(EPOCH) {
-        return standing(&reader, signer, (head.parse().ok()?, epoch));
+        return standing(&reader, signer, head.parse().ok()?, epoch);
     }
     let after: Head = request.parse().ok()?;
     let previous = if after.seq == 0 { reader.genesis_head() } else { after };
@@ -80,7 +80,7 @@ fn answer(
 }
 
 /// What became of a head of an epoch, `NUMBER NONCE`.
-fn standing(reader: &Reader, signer: &Signer, (head, epoch): (Head, &str)) -> Option<Vec<u8>> {
+fn standing(reader: &Reader, signer: &Signer, head: Head, epoch: &str) -> Option<Vec<u8>> {
     let (number, nonce) = epoch.split_once(' ')?;
     let epoch = Epoch { number: number.parse().ok()?, nonce: nonce.parse().ok()? };
     let told = match reader.standing(head, Some(epoch)).ok()? {

@@ -71,7 +71,7 @@ fn expected_microcoins((pot, bet_type, weather): Cell, amount: Coins) -> u64 {
     let sum: u64 = Threshold::ALL
         .iter()
         .filter_map(|&threshold| {
-            let multiplier = multiplier(&RULESET_1, weather, (pot, bet_type), threshold)?;
+            let multiplier = multiplier(&RULESET_1, weather, pot, bet_type, threshold)?;
             Some(ways.get(threshold) * pays(amount, multiplier).get())
         })
         .sum();

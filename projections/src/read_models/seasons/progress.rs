@@ -194,7 +194,8 @@ impl SeasonRows {
     pub(super) fn fold(
         &mut self,
         event: &ProjectedEvent,
-        (progress, keys): (&mut Progress, &SeasonKeys),
+        progress: &mut Progress,
+        keys: &SeasonKeys,
     ) -> Result<Option<Ended>, ApplyError> {
         let recorded_at = event.stored.header.recorded_at;
         let season_id = event.stored.header.stream.as_season();
@@ -207,9 +208,9 @@ impl SeasonRows {
             Event::TriggerEarned(earned) => {
                 let companion_pot = progress.companion_pot;
                 let today = today(&at, progress, earned.day_number)?;
-                let day = (season_id, earned.day_number);
+                let (day_number, trigger) = (earned.day_number, earned.trigger_type);
                 self.triggers.push(TriggerRow {
-                    id: event.identity.trigger_id(recorded_at, day, earned.trigger_type),
+                    id: event.identity.trigger_id(recorded_at, season_id, day_number, trigger),
                     season_id,
                     day_number: earned.day_number.get(),
                     trigger_type: earned.trigger_type,
@@ -235,12 +236,12 @@ impl SeasonRows {
                 self.put_week(season_id, week, paid.amount.get());
                 progress.coins += paid.amount.get();
                 let day = paid.week_number.get() * DAYS_PER_WEEK;
-                self.move_coins(&at, (day, CoinKind::Jackpot), paid.amount.get().cast_signed());
+                self.move_coins(&at, day, CoinKind::Jackpot, paid.amount.get().cast_signed());
             }
             Event::StipendGranted(granted) => {
                 progress.coins += granted.amount.get();
                 let day = granted.day_number.get();
-                self.move_coins(&at, (day, CoinKind::Stipend), granted.amount.get().cast_signed());
+                self.move_coins(&at, day, CoinKind::Stipend, granted.amount.get().cast_signed());
             }
             _ => return Ok(self.fold_end(&at, progress, keys)),
         }
@@ -304,9 +305,9 @@ impl SeasonRows {
         progress: &mut Progress,
         placed: &BetPlaced,
     ) -> Result<(), ApplyError> {
-        let day = (at.season_id, placed.day_number);
+        let (identity, BetPlaced { day_number, pot_id, .. }) = (at.event.identity, placed);
         let bet = OpenBet {
-            id: at.event.identity.bet_id(at.recorded_at, day, placed.pot_id),
+            id: identity.bet_id(at.recorded_at, at.season_id, *day_number, *pot_id),
             bet_type: placed.bet_type,
             amount: placed.amount.get(),
             placed_at: at.seconds(),
@@ -374,10 +375,10 @@ impl SeasonRows {
         let ended_at = at.seconds();
         self.ends.push(EndRow { season_id: at.season_id, how, ended_at });
         let left = -progress.coins.cast_signed();
-        self.move_coins(at, (progress.current_day(), CoinKind::End), left);
+        self.move_coins(at, progress.current_day(), CoinKind::End, left);
     }
 
-    fn move_coins(&mut self, at: &At<'_>, (day_number, kind): (u8, CoinKind), amount: i64) {
+    fn move_coins(&mut self, at: &At<'_>, day_number: u8, kind: CoinKind, amount: i64) {
         let (season_id, moved_at) = (at.season_id, at.seconds());
         if amount == 0 {
             return;

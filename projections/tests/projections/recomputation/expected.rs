@@ -102,7 +102,7 @@ impl Fold {
                 newest = first;
                 let seconds = at.get().div_euclid(1_000_000);
                 let first_i32 = i32::try_from(first).unwrap();
-                let id = identity.leaderboard_entry_id(at, (period, first_i32), *user).to_string();
+                let id = identity.leaderboard_entry_id(at, period, first_i32, *user).to_string();
                 let best = bests.entry((first, *user)).or_insert((*score, *season, seconds, id));
                 if *score > best.0 {
                     (best.0, best.1, best.2) = (*score, *season, seconds);

@@ -13,7 +13,8 @@ const LEADERBOARD_ROWS: u32 = 10;
 const RETENTION_DAYS: [i64; 6] = [1, 3, 7, 14, 21, 27];
 const COHORTS_SHOWN: usize = 10;
 /// Every UTC day there is.
-const ALL_DAYS: (&str, &str) = ("0000-01-01", "9999-12-31");
+const FIRST_DAY: &str = "0000-01-01";
+const LAST_DAY: &str = "9999-12-31";
 
 /// A row of the leaderboard; equal scores share a rank.
 #[derive(Clone, Debug, Serialize)]
@@ -59,8 +60,8 @@ impl Summary {
             season_id: row.season_id.to_string(),
         });
         let counts = reads.season_counts().await?;
-        let days_played = reads.daily_active_users(ALL_DAYS).await?;
-        let cohorts = reads.retention(ALL_DAYS).await?;
+        let days_played = reads.daily_active_users(FIRST_DAY, LAST_DAY).await?;
+        let cohorts = reads.retention(FIRST_DAY, LAST_DAY).await?;
         reads.close().await;
         let last_day = days_played.last().map(|(day, _)| day.clone()).unwrap_or_default();
         Ok(Self {

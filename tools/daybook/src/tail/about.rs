@@ -70,9 +70,9 @@ pub(super) fn of_bet(reader: &Reader, bet_id: BetId) -> Result<Vec<StoredEvent>>
         }
         at_the_time.push(event);
     }
-    let placed = match placed_in(reader, &[Epoch::FIRST], (bet_id, &at_the_time)) {
+    let placed = match placed_in(reader, &[Epoch::FIRST], bet_id, &at_the_time) {
         Some(placed) => placed,
-        None => placed_in(reader, &reader.epochs()?, (bet_id, &at_the_time))
+        None => placed_in(reader, &reader.epochs()?, bet_id, &at_the_time)
             .with_context(|| format!("there is no bet `{bet_id}`"))?,
     };
     let Event::BetPlaced(bet) = placed.event.clone() else { return Ok(vec![placed]) };
@@ -100,15 +100,16 @@ pub(super) fn of_bet(reader: &Reader, bet_id: BetId) -> Result<Vec<StoredEvent>>
 fn placed_in(
     reader: &Reader,
     epochs: &[Epoch],
-    (bet_id, events): (BetId, &[StoredEvent]),
+    bet_id: BetId,
+    events: &[StoredEvent],
 ) -> Option<StoredEvent> {
     let ledger_id = reader.genesis().ledger_id;
     let is_it = |stored: &&StoredEvent| {
         let Event::BetPlaced(bet) = &stored.event else { return false };
-        let day = (stored.header.stream.as_season(), bet.day_number);
+        let (at, season_id) = (stored.header.recorded_at, stored.header.stream.as_season());
         epochs.iter().any(|&epoch| {
             let identity = LedgerIdentity { ledger_id, epoch };
-            identity.bet_id(stored.header.recorded_at, day, bet.pot_id) == bet_id
+            identity.bet_id(at, season_id, bet.day_number, bet.pot_id) == bet_id
         })
     };
     events.iter().find(is_it).cloned()
