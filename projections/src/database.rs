@@ -1,67 +1,19 @@
-//! `game.db`: where it is, and how it is opened.
+//! `game.db`: how it is opened, written and read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
-use daybook_ledger::copy_aside;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
-use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use crate::accounts::open_accounts;
 use crate::applied::AppliedSeqs;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside, Settled};
 use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
-
-/// What a `DATABASE_URL` cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DatabaseUrlError {
-    /// A database that is reached over the network.
-    #[error(
-        "`{url}` is a libSQL server's: Daybook keeps game.db in a file beside the ledger and writes rows and \
-         position in one transaction there; name a file, and send copies of it on (docs/PROJECTIONS.md)"
-    )]
-    Remote {
-        /// What was given.
-        url: String,
-    },
-    /// Another scheme, or parameters.
-    #[error("`{url}` names no SQLite file; write ./game.db, file:game.db or sqlite://game.db")]
-    Unknown {
-        /// What was given.
-        url: String,
-    },
-}
-
-/// The file that a `DATABASE_URL` names: `./x.db`, `file:x.db` and `sqlite://x.db` mean the same.
-///
-/// # Errors
-/// [`DatabaseUrlError`] when it names something else.
-pub fn path_of_url(url: &str) -> Result<PathBuf, DatabaseUrlError> {
-    let unknown = || DatabaseUrlError::Unknown { url: url.to_owned() };
-    let file = ["sqlite://", "sqlite:", "file://", "file:"]
-        .iter()
-        .find_map(|prefix| url.strip_prefix(prefix))
-        .unwrap_or(url);
-    if file.contains("://") {
-        let is_libsql = ["libsql://", "http://", "https://", "ws://", "wss://"]
-            .iter()
-            .any(|prefix| url.starts_with(prefix));
-        let remote = DatabaseUrlError::Remote { url: url.to_owned() };
-        return Err(if is_libsql { remote } else { unknown() });
-    }
-    // `file://HOST/…` names another machine's.
-    let has_host = url.starts_with("file://") && !file.starts_with('/');
-    if file.is_empty() || has_host || file.contains('?') || file == ":memory:" {
-        return Err(unknown());
-    }
-    Ok(PathBuf::from(file))
-}
+use crate::sqlite::{CORRUPT, GENERIC, NOT_A_DATABASE, connect_options, result_code};
 
 /// How `game.db` is opened.
 #[derive(Clone, Debug)]
@@ -276,19 +228,6 @@ pub(crate) enum FileError {
     Accounts(sqlx::Error),
 }
 
-/// SQLite's primary result codes.
-const GENERIC: u32 = 1;
-const READ_ONLY: u32 = 8;
-pub(crate) const CORRUPT: u32 = 11;
-const CANNOT_OPEN: u32 = 14;
-pub(crate) const NOT_A_DATABASE: u32 = 26;
-
-/// SQLite's primary result code of an error, if it is one of SQLite's.
-pub(crate) fn result_code(error: &sqlx::Error) -> Option<u32> {
-    let sqlx::Error::Database(error) = error else { return None };
-    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
 /// A connection that writes. When the file is lost it is not closed: SQLite would fold its log into what is no
 /// longer ours.
 #[derive(Debug)]
@@ -334,76 +273,4 @@ impl std::ops::DerefMut for WriterConnection {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         self.connection.as_mut().expect("an open connection")
     }
-}
-
-/// A path as SQLite takes it: an absolute one is never read as a URI, whatever its name.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// A path as a statement names it.
-pub(crate) fn path_in_sql(path: &Path) -> String {
-    absolute(path).to_string_lossy().into_owned()
-}
-
-/// Options that set nothing of a file.
-pub(crate) fn look_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(absolute(path))
-}
-
-/// A connection that looks at a file and needs no right to write beside it.
-pub(crate) struct Look {
-    pub(crate) connection: SqliteConnection,
-    /// The directory of the copy that is read, where the file itself cannot be.
-    _copy: Option<TempDir>,
-}
-
-/// Opens a file to look at it: nothing is written to it, and no log folded in.
-pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
-    // A pipe would be waited for.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        let error = format!("`{}` is no file", path.display());
-        return Err(sqlx::Error::Io(std::io::Error::other(error)));
-    }
-    // SQLite would remove such a log, which may be the last that tells of lost events.
-    if game_file::has_orphaned_log(path) {
-        let error = format!("`{}-wal` lies there without its database", path.display());
-        return Err(sqlx::Error::Io(std::io::Error::other(error)));
-    }
-    let read = async |options: SqliteConnectOptions| {
-        let mut connection = options.read_only(true).connect().await?;
-        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
-        Ok::<_, sqlx::Error>(connection)
-    };
-    // Where nobody has it open nothing need be made beside it.
-    let is_at_rest = ["-wal", "-shm"]
-        .iter()
-        .all(|ending| game_file::with_ending(path, ending).symlink_metadata().is_err());
-    let error = match read(look_options(path).immutable(is_at_rest)).await {
-        Ok(connection) => return Ok(Look { connection, _copy: None }),
-        Err(error) => error,
-    };
-    if !matches!(result_code(&error), Some(READ_ONLY | CANNOT_OPEN)) {
-        return Err(error);
-    }
-    // SQLite reads a log only where it may write beside it. Without a log the file can be read as it lies.
-    let log = std::fs::metadata(game_file::with_ending(path, "-wal"));
-    if log.is_ok_and(|log| log.len() > 0) {
-        let (directory, copy) = copy_aside(path)?;
-        let connection = look_options(&copy).connect().await?;
-        return Ok(Look { connection, _copy: Some(directory) });
-    }
-    let connection = read(look_options(path).immutable(true)).await?;
-    Ok(Look { connection, _copy: None })
-}
-
-/// Options that all our files have in common.
-pub(crate) fn connect_options(path: &Path) -> SqliteConnectOptions {
-    look_options(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .foreign_keys(true)
-        .statement_cache_capacity(256)
-        // A larger log is folded in less often, and each page of it once.
-        .pragma("wal_autocheckpoint", "8192")
-        .pragma("journal_size_limit", "67108864")
 }

@@ -5,7 +5,7 @@
 //! `game.db` itself. When the file is lost, nothing more is written, and SQLite is not closed: it would fold a
 //! log into what is no longer ours. The next start sets aside what may be damaged, under another name.
 
-mod aside;
+mod set_aside;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -17,12 +17,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 
-use crate::database::connect_options;
 use crate::feed::{FileId, file_id};
 use crate::migrations::MigrationError;
 use crate::position::Position;
-pub use aside::SetAside;
-pub(crate) use aside::{
+use crate::sqlite::{APPLICATION_ID, INDEX, LOG, connect_options, with_ending};
+pub use set_aside::SetAside;
+pub(crate) use set_aside::{
     GIVEN_OVER, OpeningLock, Settled, WHOLE, damaged, is_told_by_its_word, set_aside,
     set_aside_malformed, set_aside_unusable, settle,
 };
@@ -35,32 +35,6 @@ pub struct FileLost {
     pub path: PathBuf,
     /// What happened to it.
     pub reason: String,
-}
-
-/// A name with an ending, such as the log's.
-pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// What our files have in their header.
-pub(crate) const APPLICATION_ID: i64 = 0x4441_5947;
-
-/// SQLite's files beside a database.
-const LOG: &str = "-wal";
-const INDEX: &str = "-shm";
-
-/// Whether a log lies there that is not empty, and its database is gone or has nothing in it: SQLite removes such
-/// a log when it opens the database.
-pub(crate) fn has_orphaned_log(database: &Path) -> bool {
-    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-    bytes(database) == 0 && bytes(&with_ending(database, LOG)) > 0
-}
-
-/// Where a file really lies: SQLite keeps its log there, and we what we set aside.
-pub(crate) fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// What processes say that they committed to a file: those that have it open or were killed, and those whose file
@@ -389,7 +363,7 @@ const WORD_ASIDE: &str = "-word";
 
 /// The words of files that were set aside.
 fn words_aside(database: &Path) -> Vec<Found> {
-    let mut found = beside(database, aside::DAMAGED);
+    let mut found = beside(database, set_aside::DAMAGED);
     found.retain(|path| path.to_string_lossy().ends_with(WORD_ASIDE));
     found.into_iter().map(Found::read).collect()
 }

@@ -11,9 +11,12 @@ mod applier;
 #[cfg(feature = "nats")]
 mod bus;
 mod database;
+mod database_url;
 mod engine_feed;
 mod feed;
+mod filling;
 mod game_file;
+mod insert;
 mod local_ledger;
 mod migrations;
 mod notices;
@@ -22,22 +25,23 @@ mod projection;
 mod read_models;
 mod reads;
 mod rebuild;
-mod rows;
+mod sqlite;
 mod status;
 pub mod test_kit;
 mod witnesses;
 mod worker;
 mod workers;
 
-pub use accounts::filling_waits;
 #[cfg(feature = "nats")]
 pub use bus::{
     Credentials, JetStreamFeed, NatsError, NatsSettings, Relay, RelayError, RelayProgress,
     StreamStorage,
 };
-pub use database::{DatabaseSettings, DatabaseUrlError, GameDatabase, path_of_url};
+pub use database::{DatabaseSettings, GameDatabase};
+pub use database_url::{DatabaseUrlError, path_of_url};
 pub use engine_feed::EngineFeed;
 pub use feed::{Feed, FeedError, Past, Tail};
+pub use filling::filling_waits;
 pub use futures_util::future::BoxFuture;
 pub use game_file::{FileLost, SetAside, Wait};
 pub use local_ledger::LocalLedger;

@@ -5,10 +5,10 @@
 //! transaction of its own, after a backup; then row counts, foreign keys, SQLite's own structure and the
 //! check are looked at, and if anything does not hold, all is rolled back.
 
-mod check;
 mod error;
 mod files;
 mod number;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,13 @@ use daybook_ledger::UnfinishedFile;
 use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
-use crate::database::{CORRUPT, Look, connect_options, look, path_in_sql, result_code};
-use crate::game_file::{APPLICATION_ID, has_orphaned_log};
-use check::RowCounts;
+use crate::sqlite::{APPLICATION_ID, has_orphaned_log};
+use crate::sqlite::{CORRUPT, Look, connect_options, look, path_in_sql, result_code};
 pub use error::MigrationError;
 pub use files::NewMigration;
 use files::Numbered;
 pub use number::{MigrationNumber, ParseMigrationNumberError};
+use verify::RowCounts;
 
 /// The table that sqlx keeps of what was applied.
 const TABLE: &str = "_sqlx_migrations";
@@ -200,7 +200,7 @@ impl Migrations {
         let (mut looked, applied) = self.looked_at(path).await?;
         let database = &mut looked.connection;
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-        let mut findings = match check::structure(database).await {
+        let mut findings = match verify::structure(database).await {
             Ok(findings) => findings,
             // What cannot even be walked is a finding too.
             Err(sqlx::Error::Database(error)) => return Ok(vec![error.to_string()]),
@@ -210,7 +210,7 @@ impl Migrations {
         let pending = self.list.iter().filter(|numbered| !is_applied(numbered.number));
         let pending = pending.map(|it| format!("migration {} `{}` is pending", it.number, it.name));
         findings.extend(pending);
-        findings.extend(check::drift(database, &self.those(&applied)).await.map_err(failed)?);
+        findings.extend(verify::drift(database, &self.those(&applied)).await.map_err(failed)?);
         Ok(findings)
     }
 
@@ -223,12 +223,12 @@ impl Migrations {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut looked = look(path).await.map_err(failed)?;
         let database = &mut looked.connection;
-        let tables = check::tables(database).await.map_err(failed)?;
+        let tables = verify::tables(database).await.map_err(failed)?;
         if !tables.contains(TABLE) {
             return Ok(Some(TABLE.to_owned()));
         }
         let applied = self.known_applied(database, path).await?;
-        let expected = check::tables_of(&self.those(&applied)).await.map_err(failed)?;
+        let expected = verify::tables_of(&self.those(&applied)).await.map_err(failed)?;
         Ok(expected.into_iter().find(|table| !tables.contains(table)))
     }
 
@@ -254,7 +254,7 @@ impl Migrations {
     async fn looked_at(&self, path: &Path) -> Result<(Look, Vec<Applied>), MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut looked = look(path).await.map_err(failed)?;
-        let tables = check::tables(&mut looked.connection).await.map_err(failed)?;
+        let tables = verify::tables(&mut looked.connection).await.map_err(failed)?;
         let applied = match tables.is_empty() {
             true => Vec::new(),
             false => self.known_applied(&mut looked.connection, path).await?,
@@ -351,11 +351,11 @@ impl Migrations {
             Direction::Down => transaction.revert(TABLE, &numbered.down).await,
         };
         done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
-        let mut findings = check::structure(&mut transaction).await.map_err(failed)?;
+        let mut findings = verify::structure(&mut transaction).await.map_err(failed)?;
         let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
         findings.extend(before.differences(&after, numbered, direction));
         if direction == Direction::Up {
-            findings.extend(check::own(&mut transaction, numbered).await.map_err(failed)?);
+            findings.extend(verify::own(&mut transaction, numbered).await.map_err(failed)?);
         }
         if let Some(finding) = findings.into_iter().next() {
             transaction.rollback().await.map_err(failed)?;

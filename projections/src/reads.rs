@@ -1,7 +1,7 @@
 //! What an API asks of the read models: prepared, pooled, a fixed number of statements each.
 
 mod boards;
-mod rows;
+mod types;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use daybook_schema::{SeasonId, Seq, UserId};
 use serde::Serialize;
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 
-use crate::database::{GameDatabase, look};
+use crate::database::GameDatabase;
 use crate::feed::deadline;
 use crate::game_file::FileLost;
+use crate::sqlite::look;
 pub use boards::{BoardCursor, Leaderboard, LeaderboardRow};
-pub use rows::{
+pub use types::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
     TriggerDetails, WeekDetails,
 };

@@ -5,7 +5,7 @@
 //! rows or the new ones. A rebuild that was killed goes on from where it was. Several projections are made
 //! anew in one pass: each event is read, checked and decoded once for all of them.
 
-mod beside;
+mod growing_tables;
 mod put_in_place;
 
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ use crate::feed::{Feed, FeedError, is_outlived};
 use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
-use beside::{Beside, Lock};
-pub(crate) use beside::{files, progress, remove_files};
+use growing_tables::{GrowingTables, Lock};
+pub(crate) use growing_tables::{files, progress, remove_files};
 use put_in_place::Placed;
 
 /// Live tables that have come further than the new ones show that there is more: it is waited for so long
@@ -123,7 +123,7 @@ pub async fn rebuild(
     }
     for (projection, lock) in projections.iter().zip(locks) {
         check_witnesses(database, projection.name(), feed).await?;
-        growing.push(Beside::open(database, projection, lock).await?);
+        growing.push(GrowingTables::open(database, projection, lock).await?);
     }
     let mut placed = Vec::with_capacity(projections.len());
     let outcome = place_all(growing, database, started, feed, &mut placed).await;
@@ -146,11 +146,11 @@ pub async fn rebuild(
 
 /// Lets new tables catch up and puts them in place, until all are.
 async fn place_all(
-    mut growing: Vec<Beside>,
+    mut growing: Vec<GrowingTables>,
     database: &GameDatabase,
     started: Instant,
     feed: &mut dyn Feed,
-    placed: &mut Vec<(Rebuilt, WriterConnection, Beside)>,
+    placed: &mut Vec<(Rebuilt, WriterConnection, GrowingTables)>,
 ) -> Result<(), RebuildError> {
     let mut wait = Duration::ZERO;
     while !growing.is_empty() {
@@ -204,7 +204,7 @@ async fn check_witnesses(
     let mut live = database.connect_writer().await?;
     let position = Position::load(&mut live, name).await?;
     live.close().await?;
-    let left = beside::left_position(database, name).await;
+    let left = growing_tables::left_position(database, name).await;
     for position in position.into_iter().chain(left) {
         is_outlived(feed, name, &position).await?;
     }
@@ -214,10 +214,10 @@ async fn check_witnesses(
 /// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew, once the
 /// loss was accepted.
 async fn without_lost(
-    growing: Vec<Beside>,
+    growing: Vec<GrowingTables>,
     database: &GameDatabase,
     feed: &mut dyn Feed,
-) -> Result<Vec<Beside>, RebuildError> {
+) -> Result<Vec<GrowingTables>, RebuildError> {
     let mut kept = Vec::with_capacity(growing.len());
     for beside in growing {
         let is_outlived = is_outlived(feed, beside.name(), &beside.position).await?;
@@ -228,7 +228,7 @@ async fn without_lost(
 
 /// Applies all that the feed has to each that lacks it.
 async fn catch_up(
-    growing: &mut [Beside],
+    growing: &mut [GrowingTables],
     feed: &mut dyn Feed,
     wait: Duration,
 ) -> Result<(), RebuildError> {
@@ -259,7 +259,7 @@ async fn fetch(feed: &mut dyn Feed, after: &Position) -> Result<Vec<ProjectedEve
 /// Puts new tables in place. Live ones that have come further count for nothing if that was in a past that the
 /// ledger lost.
 async fn put_in_place(
-    beside: &mut Beside,
+    beside: &mut GrowingTables,
     database: &GameDatabase,
     feed: &mut dyn Feed,
 ) -> Result<Placed, RebuildError> {

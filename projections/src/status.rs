@@ -6,11 +6,11 @@ use daybook_ledger::{Reader, Standing};
 use daybook_schema::{Head, LedgerId, Seq};
 use sqlx::{Row, SqliteConnection};
 
-use crate::database::look;
 use crate::game_file::{self, Wait};
 use crate::position::Position;
 use crate::projection::Projection;
 use crate::rebuild;
+use crate::sqlite::look;
 
 /// An event that stopped a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub async fn status(
     projections: &[std::sync::Arc<dyn Projection>],
     data_dir: &Path,
 ) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
-    let database = &game_file::real(database);
+    let database = &crate::sqlite::real(database);
     let mut looked = look(database).await?;
     let connection = &mut looked.connection;
     let reader = Reader::open(data_dir).ok();

@@ -7,10 +7,10 @@ use daybook_ledger::{KnownHead, KnownLedger};
 use daybook_schema::{Head, LedgerId, LedgerIdentity};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 
-use crate::database::{Look, connect_options, look};
-use crate::game_file::{has_orphaned_log, real};
 use crate::migrations::{MigrationError, refuse_foreign};
 use crate::position::Position;
+use crate::sqlite::{Look, connect_options, look};
+use crate::sqlite::{has_orphaned_log, real};
 use crate::{game_file, rebuild};
 
 /// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has lost events,

@@ -9,14 +9,13 @@ use sqlx::Connection;
 use tokio::sync::watch;
 
 use crate::applier::{self, Applied, Fetched};
-use crate::database::{
-    CORRUPT, FileError, GameDatabase, NOT_A_DATABASE, WriterConnection, result_code,
-};
+use crate::database::{FileError, GameDatabase, WriterConnection};
 use crate::feed::{Feed, FeedError, is_outlived};
 use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_passing};
 use crate::rebuild::{self, RebuildError};
+use crate::sqlite::{CORRUPT, NOT_A_DATABASE, result_code};
 use crate::status::{self, Stopped};
 
 /// How long a worker waits for events before it looks whether it shall stop.

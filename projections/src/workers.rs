@@ -10,11 +10,11 @@ use daybook_ledger::VerifyingKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::accounts::Filler;
 #[cfg(feature = "nats")]
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
 use crate::feed::Feed;
+use crate::filling::Filler;
 use crate::game_file::FileLost;
 use crate::local_ledger::LocalLedger;
 use crate::position::Position;

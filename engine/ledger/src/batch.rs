@@ -4,7 +4,7 @@ use daybook_schema::{Head, LedgerIdentity, StoredEvent, limits};
 
 use crate::containment::contain_and_log;
 use crate::cut::Run;
-use crate::row::NewRow;
+use crate::event_row::NewRow;
 use crate::submission::Answer;
 
 /// Events that are committed together, and the answers that leave afterwards.

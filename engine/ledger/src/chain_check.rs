@@ -4,8 +4,8 @@ use daybook_schema::chain::CommandPart;
 use daybook_schema::{Event, EventHash, Head, Seq, StoredEvent, UnixMicros};
 
 use crate::database::StoredGenesis;
+use crate::event_row::{RowView, UnreadableRow};
 use crate::finding::{Finding, Verdict};
-use crate::row::{RowView, UnreadableRow};
 use crate::stream_heads::StreamHeads;
 
 /// Checks rows one after another, from the first.

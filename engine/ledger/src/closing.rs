@@ -22,8 +22,8 @@ pub(crate) struct Threads {
     pub(crate) lock: WriterLock,
 }
 
-/// Told when the engine is closed.
-type Told = oneshot::Sender<Result<Head, SubmitError>>;
+/// Where somebody waits to be told that the engine is closed.
+type ClosedReply = oneshot::Sender<Result<Head, SubmitError>>;
 
 #[derive(Debug)]
 struct Running {
@@ -32,7 +32,7 @@ struct Running {
     /// Those threads, also while they are being closed: none of them may wait for its own end.
     own: Vec<ThreadId>,
     is_closed: bool,
-    waiting: Vec<Told>,
+    waiting: Vec<ClosedReply>,
 }
 
 /// Closes an engine.

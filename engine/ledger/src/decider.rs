@@ -12,10 +12,10 @@ use daybook_simulator::{
 use crate::batch::Batch;
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
+use crate::event_row::NewRow;
 use crate::free_disk::FreeDisk;
 use crate::options::{Options, Time};
 use crate::recovery::Recovery;
-use crate::row::NewRow;
 use crate::stream_heads::StreamHeads;
 use crate::submission::{Accepted, Question, SendAnswer, Submission, SubmitError};
 

@@ -1,6 +1,6 @@
 //! What a verification finds: its verdicts, and where.
 
-use crate::row::UnreadableRow;
+use crate::event_row::UnreadableRow;
 
 /// What a verification finds, the gravest first; of the checks that fail at one place the first of
 /// this list is the verdict.

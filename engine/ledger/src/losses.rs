@@ -9,9 +9,9 @@ use rusqlite::Connection;
 
 use crate::chain_check::check_row;
 use crate::database;
+use crate::event_row::{COLUMNS, RowView};
 use crate::finding::{Finding, Verdict};
 use crate::reader::{ReadError, Reader};
-use crate::row::{COLUMNS, RowView};
 
 /// A head that a ledger should have, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]

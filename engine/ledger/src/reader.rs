@@ -14,9 +14,9 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::chain_check::check_row;
 use crate::cut::Run;
 use crate::database::{self, DatabaseError, LedgerConnection};
+use crate::event_row::{COLUMNS, RowView};
 use crate::finding::Finding;
 use crate::replay::unreadable_page;
-use crate::row::{COLUMNS, RowView};
 use crate::scan::scan;
 
 /// Events could not be read.

@@ -12,7 +12,7 @@ use crate::command_ids::{Applied, CommandIds};
 use crate::finding::{Finding, Verdict};
 use crate::replay::{Fold, ReplayError, unreadable_page};
 
-use crate::scan::{Seen, scan_after};
+use crate::scan::{ScannedRow, scan_after};
 
 /// A ledger after some of its rows: what snapshots hold and what the engine begins with.
 pub(crate) struct Recovery {
@@ -27,7 +27,7 @@ impl Recovery {
     }
 
     /// Checks the next row and applies it.
-    pub(crate) fn apply(&mut self, seen: Seen<'_>) -> Result<(), Finding> {
+    pub(crate) fn apply(&mut self, seen: ScannedRow<'_>) -> Result<(), Finding> {
         let Self { fold, ids } = self;
         fold.apply(seen, &mut |state, stored| remember(ids, state, stored))
     }

@@ -9,9 +9,9 @@ use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
+use crate::event_row::{RowView, UnreadableRow};
 use crate::finding::{Finding, Verdict};
-use crate::row::{RowView, UnreadableRow};
-use crate::scan::{ScanError, Seen, scan, scan_after};
+use crate::scan::{ScanError, ScannedRow, scan, scan_after};
 use crate::stream_heads::StreamHeads;
 
 /// A ledger could not be replayed.
@@ -109,7 +109,7 @@ pub(crate) fn fold_rows(
     mut visit: impl FnMut(&State, &StoredEvent),
 ) -> Result<Fold, ReplayError> {
     let mut fold = Fold::start(connection)?;
-    let step = |seen: Seen<'_>| match fold.apply(seen, &mut visit) {
+    let step = |seen: ScannedRow<'_>| match fold.apply(seen, &mut visit) {
         Ok(()) => ControlFlow::Continue(()),
         Err(finding) => ControlFlow::Break(finding),
     };

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use daybook_schema::limits;
 use rusqlite::Connection;
 
-use crate::row::{COLUMNS, RowView, UnreadableRow};
+use crate::event_row::{COLUMNS, RowView, UnreadableRow};
 
 /// What a scan sees of a row.
-pub(crate) type Seen<'row> = Result<RowView<'row>, UnreadableRow>;
+pub(crate) type ScannedRow<'row> = Result<RowView<'row>, UnreadableRow>;
 
 /// Visits the rows with `from <= seq <= until` in order until `visit` breaks.
 ///
@@ -18,7 +18,7 @@ pub(crate) fn scan<B>(
     connection: &Connection,
     from: i64,
     until: i64,
-    mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
+    mut visit: impl FnMut(ScannedRow<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
     walk(connection, from, until, &mut visit).map(|end| match end {
         End::Broken(value) => Some(value),
@@ -35,7 +35,7 @@ pub(crate) fn scan<B>(
 pub(crate) fn scan_after<B>(
     connection: &Connection,
     base: i64,
-    mut visit: impl FnMut(Seen<'_>) -> ControlFlow<B>,
+    mut visit: impl FnMut(ScannedRow<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
     let lowest = if base == 0 { i64::MIN } else { base + 1 };
     let mut reached = None;
@@ -82,7 +82,7 @@ fn walk<B>(
     connection: &Connection,
     from: i64,
     until: i64,
-    visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<B>,
+    visit: &mut impl FnMut(ScannedRow<'_>) -> ControlFlow<B>,
 ) -> Result<End<B>, ScanError> {
     let mut next = from;
     let mut last = None;

@@ -16,8 +16,8 @@ use crate::checkpoint;
 use crate::committed_events::CommittedEvents;
 use crate::containment::contain_and_log;
 use crate::database::{self, LedgerConnection};
+use crate::event_row::{COLUMNS, RowView, insert};
 use crate::held_file::HeldFile;
-use crate::row::{COLUMNS, RowView, insert};
 use crate::status::{Failure, LogState, Status};
 use crate::submission::{Accepted, Answer, SubmitError};
 

@@ -17,8 +17,8 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::{Rules, Rulesets};
-use crate::seeds::{SeasonKeyRequest, SeasonKeys};
+use crate::rulesets::{Rules, Rulesets};
+use crate::season_keys::{SeasonKeyRequest, SeasonKeys};
 use crate::state::{Season, SeasonEnd, State, User};
 
 /// What a decision depends on beside the state: nothing else.
@@ -85,7 +85,7 @@ impl NewEvent {
 
 /// What every part of the decision looks at.
 #[derive(Clone, Copy)]
-struct Table<'a> {
+struct Decision<'a> {
     rulesets: &'a Rulesets,
     state: &'a State,
     context: &'a Context<'a>,
@@ -101,44 +101,44 @@ pub fn decide(
     command: &Command,
     context: &Context<'_>,
 ) -> Result<Vec<NewEvent>, Rejections> {
-    let table = Table { rulesets, state, context };
+    let decision = Decision { rulesets, state, context };
     match *command {
-        Command::RegisterUser { user_id } => table.register(user_id),
-        Command::EraseUser { user_id } => table.erase(user_id),
-        Command::StartSession { user_id } => table.start_session(user_id),
+        Command::RegisterUser { user_id } => decision.register(user_id),
+        Command::EraseUser { user_id } => decision.erase(user_id),
+        Command::StartSession { user_id } => decision.start_session(user_id),
         Command::EndSession { user_id, session_number, reason } => {
-            table.end_session(user_id, session_number, reason)
+            decision.end_session(user_id, session_number, reason)
         }
-        Command::AdoptSimulin { user_id, species } => table.adopt(user_id, species),
+        Command::AdoptSimulin { user_id, species } => decision.adopt(user_id, species),
         Command::ChooseSimulinPath { user_id, simulin_id, path } => {
-            table.choose_path(user_id, simulin_id, path)
+            decision.choose_path(user_id, simulin_id, path)
         }
-        Command::RetireSimulin { user_id, simulin_id } => table.retire(user_id, simulin_id),
+        Command::RetireSimulin { user_id, simulin_id } => decision.retire(user_id, simulin_id),
         Command::StartSeason { user_id, commitment, client_seed, simulin_id } => {
-            table.start_season(user_id, commitment, client_seed, simulin_id)
+            decision.start_season(user_id, commitment, client_seed, simulin_id)
         }
         Command::PlaceBets { user_id, season_id, ref bets } => {
-            table.place_bets(user_id, season_id, bets)
+            decision.place_bets(user_id, season_id, bets)
         }
         Command::AdvanceDay { user_id, season_id, expected_day } => {
-            table.advance(user_id, season_id, expected_day)
+            decision.advance(user_id, season_id, expected_day)
         }
-        Command::AbandonSeason { user_id, season_id } => table.abandon(user_id, season_id),
-        Command::ExpireSeason { user_id, season_id } => table.expire(user_id, season_id),
+        Command::AbandonSeason { user_id, season_id } => decision.abandon(user_id, season_id),
+        Command::ExpireSeason { user_id, season_id } => decision.expire(user_id, season_id),
         Command::FlagSuspicion { user_id, season_id, day_number, code } => {
-            table.flag(user_id, season_id, day_number, code)
+            decision.flag(user_id, season_id, day_number, code)
         }
-        Command::RenewCommitment { user_id } => table.renew_commitment(user_id),
-        Command::RotateKey { key_id, compromised } => table.rotate_key(key_id, compromised),
-        Command::RestoreLedger { nonce } => Ok(table.restore(nonce, LostHeads::default())),
+        Command::RenewCommitment { user_id } => decision.renew_commitment(user_id),
+        Command::RotateKey { key_id, compromised } => decision.rotate_key(key_id, compromised),
+        Command::RestoreLedger { nonce } => Ok(decision.restore(nonce, LostHeads::default())),
         Command::AcceptLoss { nonce, ref lost_heads } => match lost_heads.is_empty() {
             true => Err(Rejection::NoHeadLost.into()),
-            false => Ok(table.restore(nonce, lost_heads.clone())),
+            false => Ok(decision.restore(nonce, lost_heads.clone())),
         },
     }
 }
 
-impl<'a> Table<'a> {
+impl<'a> Decision<'a> {
     fn user(&self, user_id: UserId) -> Result<&'a User, Rejection> {
         match self.state.users.get(&user_id) {
             None => Err(Rejection::UserNotFound { user_id }),

@@ -10,12 +10,12 @@ use daybook_schema::{
     StreamId, UnixMicros, UserId, Weather,
 };
 
-use crate::accounts::Account;
 use crate::hands::WeekTriggers;
 use crate::state::{
     EndedSeason, PlacedBet, PublishedCommitment, Season, SeasonEnd, SeasonKeyStatus, Simulin,
     State, User,
 };
+use crate::transfers::Account;
 
 /// An event as the ledger recorded it.
 #[derive(Clone, Copy, Debug)]

@@ -15,12 +15,17 @@ mod draws;
 mod evolve;
 mod hands;
 pub mod odds;
+mod payouts;
 mod reconstruct;
 mod rejection;
-mod rules;
-mod seeds;
+mod rulesets;
+mod season_keys;
+mod stakes;
 mod state;
 pub mod streams;
+mod tables;
+mod transfers;
+mod withdrawal;
 
 pub use accounts::{Accounts, Unbalanced};
 pub use bond::{level_for, xp_to_leave};
@@ -28,16 +33,18 @@ pub use decide::{Context, NewEvent, decide};
 pub use draws::{DayDraw, Generator, PotDraw, draw_day, draw_weather};
 pub use evolve::{Recorded, evolve};
 pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
+pub use payouts::{multiplier, pays};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
 pub use rejection::{Rejection, RejectionClass, Rejections};
-pub use rules::{
-    BetTypeMultipliers, PerWeather, PotEventChances, RULESET_1, Rules, Rulesets,
-    TROUBLE_COUNTS_PERCENT, ThresholdMultipliers, bet_bounds, multiplier, pays,
+pub use rulesets::{
+    BetTypeMultipliers, PerWeather, PotEventChances, Rules, Rulesets, ThresholdMultipliers,
 };
-pub use seeds::{
+pub use season_keys::{
     Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,
 };
+pub use stakes::bet_bounds;
 pub use state::{
     EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,
     SeasonKeyStatus, Simulin, State, User,
 };
+pub use tables::{RULESET_1, TROUBLE_COUNTS_PERCENT};

@@ -2,7 +2,9 @@
 
 use daybook_schema::{BetType, Pot, Threshold, Weather};
 
-use crate::rules::{LEVEL_DIE_SIDES, Rules, multiplier};
+use crate::payouts::multiplier;
+use crate::rulesets::Rules;
+use crate::tables::LEVEL_DIE_SIDES;
 
 /// How many equally likely ways there are: both dice and the event's percent.
 pub const WAYS: u64 = LEVEL_DIE_SIDES * LEVEL_DIE_SIDES * 100;

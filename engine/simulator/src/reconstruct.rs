@@ -6,7 +6,7 @@ use daybook_schema::{
     ClientSeedSource, Command, Commitment, DayKey, Event, SeasonId, StreamId, UserId, limits,
 };
 
-use crate::seeds::{SeasonKeyRequest, SeasonKeys, commitment_of, previous_key};
+use crate::season_keys::{SeasonKeyRequest, SeasonKeys, commitment_of, previous_key};
 use crate::state::State;
 
 /// The events are not those of any command.

@@ -7,13 +7,13 @@ use daybook_schema::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, Coins, Commitment, DayKey, DayNumber,
     Epoch, EventHash, Game, Genesis, KeyId, LedgerFormat, LedgerId, LedgerIdentity, Millicoins,
     PerPot, RulesetNumber, SeasonId, SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath,
-    Species, UnixMicros, UserId, Weather, digest, limits,
+    Species, UnixMicros, UserId, Weather, digest,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, Unbalanced};
 use crate::hands::WeekTriggers;
-use crate::seeds::SeasonKeyRequest;
+use crate::season_keys::SeasonKeyRequest;
 
 /// A season key's place in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,51 +269,6 @@ impl State {
         self.season_keys.last().map(|status| status.key_id)
     }
 
-    /// Whether seasons and commitments of this key and epoch are still good.
-    #[must_use]
-    pub fn is_good(&self, key_id: KeyId, epoch_number: u32) -> bool {
-        let compromised =
-            self.season_keys.iter().any(|status| status.key_id == key_id && status.compromised);
-        epoch_number == self.identity().epoch.number && !compromised
-    }
-
-    /// The seasons in play whose key or epoch is no longer good.
-    #[must_use]
-    pub fn withdrawn_seasons(&self) -> Vec<(UserId, SeasonId)> {
-        let seasons = self.seasons.iter();
-        seasons
-            .filter(|(_, season)| !self.is_good(season.key_id, season.epoch_number))
-            .map(|(season_id, season)| (season.user_id, *season_id))
-            .collect()
-    }
-
-    /// The users without a season in play whose commitment is not of the key and epoch in force.
-    #[must_use]
-    pub fn users_to_renew(&self) -> Vec<UserId> {
-        let current = (self.current_key(), self.identity().epoch.number);
-        let is_outdated = |user: &User| {
-            user.next_commitment
-                .is_none_or(|next| (Some(next.key_id), next.epoch_number) != current)
-        };
-        self.users
-            .iter()
-            .filter(|(_, user)| !user.erased && user.season_in_play.is_none() && is_outdated(user))
-            .map(|(user_id, _)| *user_id)
-            .collect()
-    }
-
-    /// Whether a season in play or a waiting commitment is of an older epoch than the one in force.
-    #[must_use]
-    pub fn has_older_epochs_left(&self) -> bool {
-        let epoch_number = self.identity().epoch.number;
-        let is_waiting = |user: &User| !user.erased && user.season_in_play.is_none();
-        let commitments = self.users.values().filter(|user| is_waiting(user));
-        self.seasons.values().any(|season| season.epoch_number != epoch_number)
-            || commitments
-                .filter_map(|user| user.next_commitment)
-                .any(|next| next.epoch_number != epoch_number)
-    }
-
     /// What the keys of a season in play are asked for with.
     #[must_use]
     pub fn key_request(&self, season: &Season) -> SeasonKeyRequest {
@@ -322,17 +277,6 @@ impl State {
             identity: self.identity_in(season.epoch_number),
             user_id: season.user_id,
             season_number: season.season_number,
-        }
-    }
-
-    /// When the engine may expire a season: at once if its key or epoch is no longer good, else 30
-    /// days after its start or last advance.
-    #[must_use]
-    pub fn expirable_at(&self, season: &Season) -> UnixMicros {
-        if self.is_good(season.key_id, season.epoch_number) {
-            season.last_progress_at.plus_micros(limits::SEASON_IDLE_MICROS_MAX)
-        } else {
-            UnixMicros::new(i64::MIN)
         }
     }
 

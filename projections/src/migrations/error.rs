@@ -6,8 +6,8 @@ use daybook_schema::LedgerId;
 use sqlx::migrate::MigrateError;
 
 use super::MigrationNumber;
-use crate::database::{CORRUPT, NOT_A_DATABASE, result_code};
 use crate::projection::is_passing;
+use crate::sqlite::{CORRUPT, NOT_A_DATABASE, result_code};
 
 /// A migration could not be carried out; the file is as it was.
 #[derive(Debug, thiserror::Error)]

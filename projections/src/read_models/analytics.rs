@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use super::day_text;
+use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use crate::rows::{BindRow, Insert, Map, Values, insert, load, write};
 use bets::Economics;
 use sessions::Sessions;
 

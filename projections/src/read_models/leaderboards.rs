@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
 use super::{day_text, first_day};
+use crate::insert::{Map, write};
 use crate::projection::ApplyError;
-use crate::rows::{Map, write};
 
 /// A season that was played to its end.
 pub(super) struct Completion {

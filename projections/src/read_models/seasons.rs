@@ -7,18 +7,18 @@
 
 mod keys;
 mod progress;
-mod rows;
+mod tables;
 
 use daybook_schema::{Event, SeasonId, Seq, StreamKind};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder};
+use crate::insert::{Map, insert, load};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use crate::rows::{Map, insert, load};
 use keys::SeasonKeys;
 use progress::{Ended, Progress};
-use rows::{Rows, SeasonRow, SeasonRows, StreamRow};
+use tables::{Rows, SeasonRow, SeasonRows, StreamRow};
 
 /// The seasons with all that happens in them, and the leaderboards.
 #[derive(Debug)]

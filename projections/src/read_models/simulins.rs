@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder};
+use crate::insert::{Map, load, write};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use crate::rows::{Map, load, write};
 
 /// The table `simulins`.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use daybook_schema::{UnixMicros, UserId};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
+use crate::insert::write;
 use crate::projection::ApplyError;
-use crate::rows::write;
 
 /// What a placeholder is called: nothing of a person's.
 const DISPLAY_NAME: &str = "player";

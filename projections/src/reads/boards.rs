@@ -4,7 +4,7 @@ use daybook_schema::{Period, SeasonId, UnixMicros, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, Row, Sqlite, Transaction};
 
-use super::rows::Column;
+use super::types::Column;
 use super::{ReadError, Reads};
 use crate::read_models::{day_text, first_day};
 

@@ -4,11 +4,12 @@ use daybook_schema::Head;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use super::RebuildError;
-use super::beside::Beside;
-use crate::database::{GameDatabase, WriterConnection, path_in_sql};
+use super::growing_tables::GrowingTables;
+use crate::database::{GameDatabase, WriterConnection};
 use crate::feed::FeedError;
 use crate::position::{Position, other_ledger};
 use crate::read_models::users;
+use crate::sqlite::path_in_sql;
 
 /// What became of new tables.
 pub(super) enum Placed {
@@ -20,7 +21,7 @@ pub(super) enum Placed {
     Reshaped,
 }
 
-impl Beside {
+impl GrowingTables {
     /// Puts the new tables in the place of the live ones, unless these have come further meanwhile. A head
     /// that is known to be lost is no further.
     pub(super) async fn put_in_place(

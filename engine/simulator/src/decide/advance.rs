@@ -11,12 +11,13 @@ use daybook_schema::{
 };
 
 use super::simulins::CompanionBond;
-use super::{NewEvent, Table};
+use super::{Decision, NewEvent};
 use crate::draws::{DayDraw, draw_day, draw_weather, threshold_reached};
 use crate::hands::{WeekTriggers, evaluate_hand, hand_multiplier};
+use crate::payouts::{multiplier, pays};
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::{Rules, multiplier, pays};
-use crate::seeds::day_seed;
+use crate::rulesets::Rules;
+use crate::season_keys::day_seed;
 use crate::state::{PlacedBet, Season};
 
 const XP_QUALIFYING_DAY: u32 = 10;
@@ -29,7 +30,7 @@ const SCORE_HARVEST_FACTOR: u64 = 3;
 
 /// The day's end of one season, as its events are collected.
 struct Resolution<'a> {
-    table: &'a Table<'a>,
+    decision: &'a Decision<'a>,
     rules: &'a Rules,
     season_id: SeasonId,
     season: &'a Season,
@@ -48,7 +49,7 @@ struct DayResult {
     triggers: Vec<Trigger>,
 }
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn advance(
         &self,
         user_id: UserId,
@@ -67,7 +68,7 @@ impl Table<'_> {
         let rules = self.rules_of(season)?;
         let draw = draw_day(rules, season.weather, &seed);
         let mut resolution = Resolution {
-            table: self,
+            decision: self,
             rules,
             season_id,
             season,
@@ -262,7 +263,7 @@ impl Resolution<'_> {
 
     /// The whole coins of the jackpot, today's shares included, up to the most that is paid.
     fn jackpot_payment(&self) -> u64 {
-        let before = self.table.state.accounts.jackpot;
+        let before = self.decision.state.accounts.jackpot;
         let coins = (before + i128::from(self.jackpot_shares)) / 1_000;
         let coins = u64::try_from(coins).unwrap_or(0);
         coins.min(self.rules.jackpot_payment_coins_max.get())

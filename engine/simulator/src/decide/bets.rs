@@ -4,12 +4,12 @@ use daybook_schema::commands::{BetOrder, BetOrders};
 use daybook_schema::events::BetPlaced;
 use daybook_schema::{Coins, SeasonId, UserId, limits};
 
-use super::{NewEvent, Table};
+use super::{Decision, NewEvent};
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::bet_bounds;
+use crate::stakes::bet_bounds;
 use crate::state::Season;
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn place_bets(
         &self,
         user_id: UserId,

@@ -3,10 +3,10 @@
 use daybook_schema::events::{KeyRotated, LedgerRestored, LostHeads};
 use daybook_schema::{Epoch, EpochNonce, KeyId, UserId};
 
-use super::{NewEvent, Table};
+use super::{Decision, NewEvent};
 use crate::rejection::{Rejection, Rejections};
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn renew_commitment(&self, user_id: UserId) -> Result<Vec<NewEvent>, Rejections> {
         let user = self.user(user_id)?;
         if let Some(season_id) = user.season_in_play {

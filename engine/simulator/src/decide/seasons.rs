@@ -8,14 +8,14 @@ use daybook_schema::{
     SimulinId, SuspicionCode, UnixMicros, UserId, Weather, commands, limits,
 };
 
-use super::{NewEvent, Table};
+use super::{Decision, NewEvent};
 use crate::draws::draw_weather;
 use crate::rejection::{Rejection, Rejections};
-use crate::rules::Rules;
-use crate::seeds::{SeasonKeyRequest, day_seed};
+use crate::rulesets::Rules;
+use crate::season_keys::{SeasonKeyRequest, day_seed};
 use crate::state::{PublishedCommitment, Season, User};
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn start_season(
         &self,
         user_id: UserId,

@@ -9,7 +9,7 @@ use daybook_schema::{
     UserId, digest, limits,
 };
 
-use super::{NewEvent, Table, time_of};
+use super::{Decision, NewEvent, time_of};
 use crate::bond;
 use crate::draws::Generator;
 use crate::rejection::{Rejection, Rejections};
@@ -18,7 +18,7 @@ use crate::state::{Simulin, User};
 /// The first level at which a path may be chosen.
 const PATH_LEVEL: BondLevel = BondLevel::clamped(8);
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn adopt(
         &self,
         user_id: UserId,
@@ -118,12 +118,12 @@ pub(super) struct CompanionBond {
 impl CompanionBond {
     /// The bond of a season's companion; none if there is none or it was retired meanwhile.
     pub(super) fn of(
-        table: &Table<'_>,
+        decision: &Decision<'_>,
         user_id: UserId,
         companion: Option<Companion>,
     ) -> Option<Self> {
         let companion = companion?;
-        let simulin = table.state.users.get(&user_id)?.simulin(companion.simulin_id)?;
+        let simulin = decision.state.users.get(&user_id)?.simulin(companion.simulin_id)?;
         let (bond_xp, bond_level) = (simulin.bond_xp, simulin.bond_level);
         Some(Self { user_id, companion, bond_xp, bond_level })
     }

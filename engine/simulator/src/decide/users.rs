@@ -3,10 +3,10 @@
 use daybook_schema::events::{SessionEnded, SessionStarted, UserErased, UserRegistered};
 use daybook_schema::{SessionEndReason, SessionNumber, StreamId, UserId, limits};
 
-use super::{NewEvent, Table};
+use super::{Decision, NewEvent};
 use crate::rejection::{Rejection, Rejections};
 
-impl Table<'_> {
+impl Decision<'_> {
     pub(super) fn register(&self, user_id: UserId) -> Result<Vec<NewEvent>, Rejections> {
         match self.state.users.get(&user_id) {
             Some(user) if user.erased => return Err(Rejection::UserErased { user_id }.into()),

@@ -9,9 +9,9 @@ use daybook_simulator::{RULESET_1, multiplier, pays};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
+use crate::insert::{Map, write};
 use crate::projection::ApplyError;
 use crate::read_models::day_text;
-use crate::rows::{Map, write};
 
 /// A pot, a type of bet and a weather.
 type Cell = (Pot, BetType, Weather);

@@ -4,8 +4,8 @@ use daybook_schema::{Event, SessionEndReason, UserId};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
+use crate::insert::write;
 use crate::projection::{ApplyError, ProjectedEvent};
-use crate::rows::write;
 
 /// The sessions that began and ended in a batch.
 #[derive(Default)]

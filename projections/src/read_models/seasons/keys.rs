@@ -4,8 +4,8 @@ use daybook_schema::KeyId;
 use daybook_schema::events::KeyRotated;
 use sqlx::{Row, SqliteConnection};
 
+use crate::insert::{Map, write};
 use crate::projection::ApplyError;
-use crate::rows::{Map, write};
 
 /// The season keys that were ever in force.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use daybook_simulator::RULESET_1;
 use serde::{Deserialize, Serialize};
 
 use super::keys::SeasonKeys;
-use super::rows::{
+use super::tables::{
     BetRow, CoinKind, CoinRow, DayEvent, DayRow, EndRow, SeasonEnd, SeasonRow, SeasonRows,
     TriggerMetadata, TriggerRow, WeekRow,
 };

@@ -10,9 +10,9 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::progress::Progress;
+use crate::insert::{BindRow, Insert, Map, Values, insert};
 use crate::projection::ApplyError;
 use crate::read_models::leaderboards::{self, Completion};
-use crate::rows::{BindRow, Insert, Map, Values, insert};
 
 /// Rows in the order in which they came to be, the newest state of each.
 pub(super) struct Rows<K, R> {

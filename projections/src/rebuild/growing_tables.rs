@@ -9,10 +9,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection
 
 use super::{RebuildError, make_tables};
 use crate::applier::{self, Applied};
-use crate::database::{GameDatabase, connect_options, look};
+use crate::database::GameDatabase;
 use crate::game_file::{self, boot_id};
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
+use crate::sqlite::{connect_options, look};
 
 /// A lock that somebody holds is looked at so often, in all for a tenth of a second.
 const LOCK_LOOKS: u32 = 5;
@@ -43,7 +44,7 @@ pub(super) async fn left_position(database: &GameDatabase, name: &str) -> Option
 }
 
 fn path_beside(database: &Path, name: &str) -> PathBuf {
-    game_file::with_ending(database, &format!(".rebuild-{name}"))
+    crate::sqlite::with_ending(database, &format!(".rebuild-{name}"))
 }
 
 fn lock_beside(path: &Path, name: &str) -> PathBuf {
@@ -51,7 +52,7 @@ fn lock_beside(path: &Path, name: &str) -> PathBuf {
 }
 
 /// The file with the new tables.
-pub(super) struct Beside {
+pub(super) struct GrowingTables {
     pub(super) projection: Arc<dyn Projection>,
     pub(super) path: PathBuf,
     connection: SqliteConnection,
@@ -90,7 +91,7 @@ impl Lock {
     }
 }
 
-impl Beside {
+impl GrowingTables {
     /// Opens what an earlier rebuild left, or makes the file.
     pub(super) async fn open(
         database: &GameDatabase,
@@ -266,6 +267,6 @@ pub(crate) fn remove_files(path: &Path) -> std::io::Result<()> {
 pub(crate) fn files(database: &Path) -> Vec<PathBuf> {
     let mut files = game_file::beside(database, ".rebuild-");
     // One that is ours has its lock beside it.
-    files.retain(|path| game_file::with_ending(path, ".lock").exists());
+    files.retain(|path| crate::sqlite::with_ending(path, ".lock").exists());
     files
 }

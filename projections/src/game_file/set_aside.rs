@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 
-use super::{
-    APPLICATION_ID, Files, Found, INDEX, LOG, WORD_ASIDE, Wait, Word, beside, boot_id,
-    has_orphaned_log, with_ending, words,
-};
-use crate::database::{CORRUPT, connect_options, look, result_code};
+use super::{Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
 use crate::feed::FileId;
 use crate::migrations::{MigrationError, Migrations};
 use crate::position::Position;
+use crate::sqlite::{
+    APPLICATION_ID, CORRUPT, INDEX, LOG, connect_options, has_orphaned_log, look, result_code,
+    with_ending,
+};
 
 /// Under what name something was set aside, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
