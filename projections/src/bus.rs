@@ -1,5 +1,6 @@
 //! Blocks over NATS JetStream: a relay that can always be filled again from the ledger.
 
+mod messages;
 mod relay;
 mod settings;
 mod stream;

@@ -22,6 +22,7 @@ mod migrations;
 mod notices;
 mod position;
 mod projection;
+mod ranks;
 mod read_models;
 mod reads;
 mod rebuild;
@@ -53,10 +54,10 @@ pub use notices::{Notice, NoticeHub, Watch, notices_of};
 pub use position::Position;
 pub use projection::{ApplyError, ProjectedEvent, Projection};
 pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
+pub use reads::boards::{BoardCursor, Leaderboard, LeaderboardRow};
 pub use reads::{
-    BetDetails, BoardCursor, CohortRow, DayDetails, EconomicsRow, FunnelRow, Leaderboard,
-    LeaderboardRow, ReadError, Reads, SeasonCounts, SeasonDetails, SeasonSummary, StandsFor,
-    TriggerDetails, WeekDetails, season_head,
+    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, ReadError, Reads, SeasonCounts,
+    SeasonDetails, SeasonSummary, StandsFor, TriggerDetails, WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlx;

@@ -5,10 +5,10 @@
 //! transaction of its own, after a backup; then row counts, foreign keys, SQLite's own structure and the
 //! check are looked at, and if anything does not hold, all is rolled back.
 
+mod apply_and_verify;
 mod error;
 mod files;
 mod number;
-mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use crate::sqlite::{APPLICATION_ID, has_orphaned_log};
 use crate::sqlite::{CORRUPT, Look, connect_options, look, path_in_sql, result_code};
+use apply_and_verify::{Direction, apply_verified};
 pub use error::MigrationError;
 pub use files::NewMigration;
-use files::Numbered;
+use files::{Numbered, TABLE, trusted};
 pub use number::{MigrationNumber, ParseMigrationNumberError};
-use verify::RowCounts;
-
-/// The table that sqlx keeps of what was applied.
-const TABLE: &str = "_sqlx_migrations";
 
 /// A migration, and whether it was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +197,7 @@ impl Migrations {
         let (mut looked, applied) = self.looked_at(path).await?;
         let database = &mut looked.connection;
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
-        let mut findings = match verify::structure(database).await {
+        let mut findings = match apply_and_verify::structure(database).await {
             Ok(findings) => findings,
             // What cannot even be walked is a finding too.
             Err(sqlx::Error::Database(error)) => return Ok(vec![error.to_string()]),
@@ -210,7 +207,9 @@ impl Migrations {
         let pending = self.list.iter().filter(|numbered| !is_applied(numbered.number));
         let pending = pending.map(|it| format!("migration {} `{}` is pending", it.number, it.name));
         findings.extend(pending);
-        findings.extend(verify::drift(database, &self.those(&applied)).await.map_err(failed)?);
+        findings.extend(
+            apply_and_verify::drift(database, &self.those(&applied)).await.map_err(failed)?,
+        );
         Ok(findings)
     }
 
@@ -223,12 +222,12 @@ impl Migrations {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut looked = look(path).await.map_err(failed)?;
         let database = &mut looked.connection;
-        let tables = verify::tables(database).await.map_err(failed)?;
+        let tables = apply_and_verify::tables(database).await.map_err(failed)?;
         if !tables.contains(TABLE) {
             return Ok(Some(TABLE.to_owned()));
         }
         let applied = self.known_applied(database, path).await?;
-        let expected = verify::tables_of(&self.those(&applied)).await.map_err(failed)?;
+        let expected = apply_and_verify::tables_of(&self.those(&applied)).await.map_err(failed)?;
         Ok(expected.into_iter().find(|table| !tables.contains(table)))
     }
 
@@ -254,7 +253,7 @@ impl Migrations {
     async fn looked_at(&self, path: &Path) -> Result<(Look, Vec<Applied>), MigrationError> {
         let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
         let mut looked = look(path).await.map_err(failed)?;
-        let tables = verify::tables(&mut looked.connection).await.map_err(failed)?;
+        let tables = apply_and_verify::tables(&mut looked.connection).await.map_err(failed)?;
         let applied = match tables.is_empty() {
             true => Vec::new(),
             false => self.known_applied(&mut looked.connection, path).await?,
@@ -345,23 +344,7 @@ impl Migrations {
             true => Some(self.back_up(path, numbered).await?),
             false => None,
         };
-        let before = RowCounts::take(&mut transaction).await.map_err(failed)?;
-        let done = match direction {
-            Direction::Up => transaction.apply(TABLE, &numbered.up).await,
-            Direction::Down => transaction.revert(TABLE, &numbered.down).await,
-        };
-        done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
-        let mut findings = verify::structure(&mut transaction).await.map_err(failed)?;
-        let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
-        findings.extend(before.differences(&after, numbered, direction));
-        if direction == Direction::Up {
-            findings.extend(verify::own(&mut transaction, numbered).await.map_err(failed)?);
-        }
-        if let Some(finding) = findings.into_iter().next() {
-            transaction.rollback().await.map_err(failed)?;
-            return Err(MigrationError::Verification { number: numbered.number, finding });
-        }
-        transaction.commit().await.map_err(failed)?;
+        apply_verified(transaction, numbered, direction, path).await?;
         Ok(backup)
     }
 
@@ -390,17 +373,6 @@ struct Applied {
     number: MigrationNumber,
     /// The number that it is stored under.
     stored: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Up,
-    Down,
-}
-
-/// A statement that is ours or the operator's own, from a file of theirs.
-fn trusted(sql: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(sql.to_owned())
 }
 
 /// Refuses a file of somebody else's before anything of it is changed, its journal's mode for one.

@@ -1,14 +1,13 @@
 //! Daybook's own read models.
 
 mod analytics;
-mod calendar;
+pub(crate) mod calendar;
 mod leaderboards;
 mod seasons;
 mod simulins;
 pub(crate) mod users;
 
 pub use analytics::Analytics;
-pub(crate) use calendar::{day_text, first_day};
 pub use seasons::Seasons;
 pub use simulins::Simulins;
 

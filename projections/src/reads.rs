@@ -1,6 +1,6 @@
 //! What an API asks of the read models: prepared, pooled, a fixed number of statements each.
 
-mod boards;
+pub(crate) mod boards;
 mod types;
 
 use std::path::Path;
@@ -14,7 +14,6 @@ use crate::database::GameDatabase;
 use crate::feed::deadline;
 use crate::game_file::FileLost;
 use crate::sqlite::look;
-pub use boards::{BoardCursor, Leaderboard, LeaderboardRow};
 pub use types::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
     TriggerDetails, WeekDetails,

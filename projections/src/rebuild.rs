@@ -5,89 +5,30 @@
 //! rows or the new ones. A rebuild that was killed goes on from where it was. Several projections are made
 //! anew in one pass: each event is read, checked and decoded once for all of them.
 
+mod error;
 mod growing_tables;
 mod put_in_place;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daybook_schema::limits;
 use futures_util::future::try_join_all;
-use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::applier::{self, Fetched};
-use crate::database::{FileError, GameDatabase, WriterConnection};
+use crate::database::{GameDatabase, WriterConnection};
 use crate::feed::{Feed, FeedError, is_outlived};
-use crate::game_file::FileLost;
 use crate::position::Position;
-use crate::projection::{ApplyError, ProjectedEvent, Projection, is_disk_full};
+use crate::projection::{ProjectedEvent, Projection, is_disk_full};
+pub use error::RebuildError;
 use growing_tables::{GrowingTables, Lock};
-pub(crate) use growing_tables::{files, progress, remove_files};
+pub(crate) use growing_tables::{files, make_tables, progress, remove_files};
 use put_in_place::Placed;
 
 /// Live tables that have come further than the new ones show that there is more: it is waited for so long
 /// before it is looked for again.
 const MORE: Duration = Duration::from_millis(100);
-
-/// A projection's tables could not be made anew; the live ones are as they were.
-#[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
-    /// The events could not be had.
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-    /// An event could not be applied.
-    #[error("`{name}` cannot be rebuilt")]
-    Apply {
-        /// The projection.
-        name: &'static str,
-        /// Which event, and why.
-        source: ApplyError,
-    },
-    /// SQLite could not do it.
-    #[error("the projection cannot be rebuilt")]
-    Database(#[from] sqlx::Error),
-    /// The live file is lost to this process.
-    #[error(transparent)]
-    Lost(#[from] FileLost),
-    /// The file of the new tables cannot be removed.
-    #[error("`{}` cannot be removed", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The ledger gave no event at all: nothing is put in the place of what there is.
-    #[error("`{name}` is not rebuilt: the ledger gave no event")]
-    Nothing {
-        /// The projection.
-        name: &'static str,
-    },
-    /// Another process rebuilds the same projection.
-    #[error("another process is rebuilding `{name}`")]
-    Busy {
-        /// The projection.
-        name: &'static str,
-    },
-    /// Rows of the new tables refer to rows that are not there.
-    #[error("{count} rows of `{table}` refer to nothing")]
-    Orphans {
-        /// The table.
-        table: &'static str,
-        /// How many rows.
-        count: usize,
-    },
-}
-
-impl From<FileError> for RebuildError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Lost(lost) => Self::Lost(lost),
-            FileError::Sqlite(error) | FileError::Accounts(error) => Self::Database(error),
-        }
-    }
-}
 
 /// What a rebuild did.
 #[derive(Clone, Copy, Debug)]
@@ -280,17 +221,6 @@ async fn put_in_place(
 async fn fold_log(mut live: WriterConnection) -> Result<(), sqlx::Error> {
     sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *live).await?;
     live.close().await
-}
-
-/// Makes the tables that no migration makes.
-pub(crate) async fn make_tables(
-    database: &mut SqliteConnection,
-    projection: &dyn Projection,
-) -> Result<(), sqlx::Error> {
-    if !projection.schema().is_empty() {
-        database.execute(projection.schema()).await?;
-    }
-    Ok(())
 }
 
 /// Whether there is no row in any of the tables.

@@ -8,7 +8,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context};
 use backon::BackoffBuilder;
 use daybook_ledger::{Reader, Signer, VerifyingKey};
-use daybook_schema::{Block, EventHash, Head, StoredEvent, limits};
+use daybook_schema::{Block, EventHash, Head, limits};
 use tokio::sync::watch;
 
 use super::settings::{NatsError, NatsSettings};
@@ -18,8 +18,9 @@ use crate::local_ledger::LocalLedger;
 use crate::notices;
 
 mod answers;
+mod cutting;
 
-pub(super) use answers::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
+use cutting::cut;
 
 /// How long the relay waits for events before it looks at other things.
 const WAIT: Duration = Duration::from_millis(500);
@@ -314,39 +315,4 @@ fn bytes_max(client: &async_nats::Client) -> usize {
         0 => limits::BLOCK_BYTES_MAX,
         most => limits::BLOCK_BYTES_MAX.min(most.saturating_sub(HEADER_BYTES_MAX)),
     }
-}
-
-/// Cuts a block into such as may be published.
-fn cut(block: Block, bytes_max: usize) -> Vec<Block> {
-    let mut parts: Vec<Block> = Vec::new();
-    let (ledger_id, mut previous) = (block.ledger_id, block.previous);
-    let mut bytes = 0;
-    for stored in block.events {
-        let event_bytes = event_bytes(&stored);
-        let fits = |part: &Block| {
-            part.events.len() < limits::EVENTS_PER_BLOCK_MAX && bytes + event_bytes <= bytes_max
-        };
-        let head = stored.head();
-        match parts.last_mut().filter(|part| fits(part)) {
-            Some(part) => {
-                part.events.push(stored);
-                bytes += event_bytes;
-            }
-            None => {
-                parts.push(Block { ledger_id, previous, events: vec![stored] });
-                bytes = BLOCK_FRAME_BYTES + event_bytes;
-            }
-        }
-        previous = head;
-    }
-    parts
-}
-
-/// What a block takes beside its events: its head and its signature.
-const BLOCK_FRAME_BYTES: usize = 1_024;
-
-fn event_bytes(stored: &StoredEvent) -> usize {
-    let mut payload = Vec::new();
-    stored.event.encode(&mut payload);
-    daybook_schema::block::event_bytes(stored, payload.len())
 }

@@ -10,7 +10,7 @@ use daybook_schema::{Block, Epoch, EventHash, Head, LedgerId, LedgerIdentity};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
-use super::relay::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
+use super::messages::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
 use super::settings::{NatsError, NatsSettings};
 use super::stream::{self, BlockRefused};
 use crate::feed::{Feed, FeedError, Past, Tail, deadline};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 
-use super::{Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
+use super::word::{DAMAGED, Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
 use crate::feed::FileId;
 use crate::migrations::{MigrationError, Migrations};
 use crate::position::Position;
@@ -25,8 +25,6 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// What files that were set aside as damaged are called, before the time.
-pub(crate) const DAMAGED: &str = ".damaged-";
 /// More of them show that something is wrong beyond a file: they would fill the disk.
 const DAMAGED_MAX: usize = 8;
 

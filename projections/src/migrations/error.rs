@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use daybook_schema::LedgerId;
 use sqlx::migrate::MigrateError;
 
-use super::MigrationNumber;
+use super::number::MigrationNumber;
 use crate::projection::is_passing;
 use crate::sqlite::{CORRUPT, NOT_A_DATABASE, result_code};
 

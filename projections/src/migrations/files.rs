@@ -8,7 +8,16 @@ use sqlx::AssertSqlSafe;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
-use super::{MigrationError, MigrationNumber};
+use super::error::MigrationError;
+use super::number::MigrationNumber;
+
+/// The table that sqlx keeps of what was applied.
+pub(super) const TABLE: &str = "_sqlx_migrations";
+
+/// A statement that is ours or the operator's own, from a file of theirs.
+pub(super) fn trusted(sql: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql.to_owned())
+}
 
 /// A comment that says which tables' row counts a migration means to change.
 const CHANGES_ROWS: &str = "-- changes rows of:";

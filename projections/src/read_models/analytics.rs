@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
-use super::day_text;
+use super::calendar::day_text;
 use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use bets::Economics;

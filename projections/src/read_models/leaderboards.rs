@@ -10,9 +10,10 @@ use daybook_schema::{
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::{day_text, first_day};
+use super::calendar::{day_text, first_day};
 use crate::insert::{Map, write};
 use crate::projection::ApplyError;
+use crate::ranks::Ranks;
 
 /// A season that was played to its end.
 pub(super) struct Completion {
@@ -209,10 +210,9 @@ async fn rank(
     }
     let now = first_rows(database, period).await?;
     let mut ranks: Vec<(&str, Option<i64>)> = Vec::new();
-    let mut last: Option<(i64, i64)> = None;
-    for (place, row) in (1..).zip(&now) {
-        let rank = last.filter(|(score, _)| *score == row.score).map_or(place, |(_, rank)| rank);
-        last = Some((row.score, rank));
+    let mut board = Ranks::from_top();
+    for row in &now {
+        let rank = board.next(row.score);
         if row.rank != Some(rank) {
             ranks.push((&row.id, Some(rank)));
         }

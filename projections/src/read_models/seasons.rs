@@ -14,11 +14,11 @@ use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder};
-use crate::insert::{Map, insert, load};
+use crate::insert::{BindRow, Insert, Map, Values, insert, load};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use keys::SeasonKeys;
 use progress::{Ended, Progress};
-use tables::{Rows, SeasonRow, SeasonRows, StreamRow};
+use tables::{Rows, SeasonRow, SeasonRows};
 
 /// The seasons with all that happens in them, and the leaderboards.
 #[derive(Debug)]
@@ -168,5 +168,28 @@ impl Batch {
         self.keys.store(database).await?;
         self.rows.store(database).await?;
         users::erase(database, &self.erased).await
+    }
+}
+
+/// A season's stream: its id, its newest event, and what is needed to go on while it is in play.
+struct StreamRow<'a>(SeasonId, Seq, Option<&'a Progress>);
+
+impl StreamRow<'_> {
+    const STORE: Insert = Insert {
+        head: "INSERT INTO season_streams (season_id, last_seq, progress) VALUES",
+        row: "(?, ?, ?)",
+        tail: "ON CONFLICT (season_id) DO UPDATE SET last_seq = excluded.last_seq, \
+            progress = excluded.progress",
+    };
+}
+
+impl BindRow for StreamRow<'_> {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.text(self.0)?.number(self.1.get())?;
+        match self.2 {
+            Some(progress) => values.json(progress)?,
+            None => values.add(None::<String>)?,
+        };
+        Ok(())
     }
 }

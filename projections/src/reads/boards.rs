@@ -6,7 +6,8 @@ use sqlx::{FromRow, Row, Sqlite, Transaction};
 
 use super::types::Column;
 use super::{ReadError, Reads};
-use crate::read_models::{day_text, first_day};
+use crate::ranks::Ranks;
+use crate::read_models::calendar::{day_text, first_day};
 
 /// A row of a board; equal scores share a rank (1, 1, 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -140,9 +141,10 @@ impl Reads {
             _ => of_first,
         };
         moment.commit().await?;
-        for (place, entry) in (before + 1..).zip(entries) {
-            let tied = rows.last().filter(|last| last.score == entry.score).map(|last| last.rank);
-            let rank = tied.unwrap_or(if rows.is_empty() { of_first + 1 } else { place });
+        let first_score = entries.first().map_or(i64::MAX, |first| first.score);
+        let mut ranks = Ranks::after(before, first_score, of_first + 1);
+        for entry in entries {
+            let rank = ranks.next(entry.score);
             rows.push(entry.ranked(rank));
         }
         let own = own.map(|own| own.ranked(of_own + 1));

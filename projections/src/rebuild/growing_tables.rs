@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 
-use super::{RebuildError, make_tables};
+use super::error::RebuildError;
 use crate::applier::{self, Applied};
 use crate::database::GameDatabase;
 use crate::game_file::{self, boot_id};
@@ -269,4 +269,15 @@ pub(crate) fn files(database: &Path) -> Vec<PathBuf> {
     // One that is ours has its lock beside it.
     files.retain(|path| crate::sqlite::with_ending(path, ".lock").exists());
     files
+}
+
+/// Makes the tables that no migration makes.
+pub(crate) async fn make_tables(
+    database: &mut SqliteConnection,
+    projection: &dyn Projection,
+) -> Result<(), sqlx::Error> {
+    if !projection.schema().is_empty() {
+        database.execute(projection.schema()).await?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use daybook_schema::Head;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
-use super::RebuildError;
+use super::error::RebuildError;
 use super::growing_tables::GrowingTables;
 use crate::database::{GameDatabase, WriterConnection};
 use crate::feed::FeedError;

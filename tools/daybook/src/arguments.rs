@@ -1,10 +1,9 @@
 //! The command line.
 
 pub(crate) mod read_models;
+pub(crate) mod shared;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -13,6 +12,7 @@ use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMi
 
 use crate::Outcome;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
+use shared::{DataArguments, JsonArgument, KeysDirArgument};
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only, hash-chained
 /// file, and every outcome can be proven.
@@ -69,46 +69,6 @@ pub(crate) enum Command {
         #[arg(env = "DAYBOOK_SHELL")]
         shell: Shell,
     },
-}
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DataArguments {
-    /// The directory where everything lives
-    #[arg(long, env = "DAYBOOK_DATA", value_name = "DIR", default_value = "./daybook-data")]
-    pub(crate) data: PathBuf,
-}
-
-/// The read models' file in the data directory: SQLite's library for them takes names in UTF-8 alone.
-pub(crate) fn game_db_path(data: &Path) -> Result<PathBuf> {
-    if std::path::absolute(data)?.to_str().is_none() {
-        bail!(
-            "`{}` is not a name in UTF-8, and game.db could not be made in it; name another directory with \
-             --data",
-            data.display()
-        );
-    }
-    Ok(data.join("game.db"))
-}
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct JsonArgument {
-    /// Print one JSON object
-    #[arg(long, env = "DAYBOOK_JSON", value_parser = clap::builder::BoolishValueParser::new())]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct KeysDirArgument {
-    /// The directory of the season keys and the signing key [default: keys/ in the data directory]
-    #[arg(long, env = "DAYBOOK_KEYS", value_name = "DIR")]
-    pub(crate) keys: Option<PathBuf>,
-}
-
-impl KeysDirArgument {
-    /// The keys directory, with the data directory's own as default.
-    pub(crate) fn directory(&self, data: &Path) -> PathBuf {
-        self.keys.clone().unwrap_or_else(|| data.join("keys"))
-    }
 }
 
 #[derive(Args, Debug)]

@@ -14,7 +14,8 @@ use daybook_schema::{Epoch, LedgerIdentity};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::arguments::{DemoArguments, game_db_path};
+use crate::arguments::DemoArguments;
+use crate::arguments::shared::game_db_path;
 use crate::output::{grouped, progress_bar, table, write_json, write_line};
 use directory::KeysPlace;
 use summary::{LeaderboardRow, RetentionRow, Summary};

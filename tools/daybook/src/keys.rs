@@ -135,7 +135,8 @@ fn of_read_models(
     let ledger_id = Reader::open(data)?.genesis().ledger_id;
     let mut files = vec![game_db.to_owned()];
     // Another file that is named does not silence the one in its usual place.
-    files.extend(crate::arguments::game_db_path(data).ok().filter(|usual| usual != game_db));
+    files
+        .extend(crate::arguments::shared::game_db_path(data).ok().filter(|usual| usual != game_db));
     let heads = crate::runtime()?.block_on(async {
         let mut heads = Vec::new();
         for file in &files {

@@ -8,14 +8,9 @@ use daybook_ledger::{HeadNote, Reader, Signer, Standing};
 use daybook_schema::{Block, Epoch, Head, Seq};
 use futures_util::StreamExt;
 
-/// What the answer begins with where the ledger does not have the head; a signed note of it follows.
-pub(in crate::bus) const UNKNOWN_HEAD: &[u8] = b"daybook: unknown head\n";
-/// What the answer begins with where it was asked what became of a head; a signed note of it follows.
-pub(in crate::bus) const STANDING: &[u8] = b"daybook: standing\n";
-/// What stands between a head and its epoch in such a question.
-pub(in crate::bus) const EPOCH: &str = " epoch ";
-/// The answer where nothing follows the head.
-pub(in crate::bus) const NOTHING_NEWER: &[u8] = b"daybook: nothing newer";
+use super::cutting::cut;
+use crate::bus::messages::{EPOCH, NOTHING_NEWER, STANDING, UNKNOWN_HEAD};
+
 /// The answer to what is no head, or where the ledger cannot be read.
 const CANNOT: &[u8] = b"daybook: cannot answer";
 
@@ -72,7 +67,7 @@ fn answer(
     }
     let from = Seq::new(previous.seq.saturating_add(1)).ok()?;
     let events = reader.range(from, Seq::MAX).ok()?;
-    let block = super::cut(Block { ledger_id, previous, events }, bytes_max).into_iter().next();
+    let block = cut(Block { ledger_id, previous, events }, bytes_max).into_iter().next();
     Some(match block {
         Some(block) => block.encode(&signer.sign_block(&block)),
         None => NOTHING_NEWER.to_vec(),

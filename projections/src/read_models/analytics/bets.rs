@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 
 use crate::insert::{Map, write};
 use crate::projection::ApplyError;
-use crate::read_models::day_text;
+use crate::read_models::calendar::day_text;
 
 /// A pot, a type of bet and a weather.
 type Cell = (Pot, BetType, Weather);

@@ -3,13 +3,12 @@
 use std::hash::Hash;
 
 use daybook_schema::{
-    BetId, BetType, DayId, Hand, PerPot, Pot, PotEvent, PotLevel, SeasonId, SeasonPhase, Seq,
-    Severity, Trigger, TriggerCategory, TriggerId, TroubleKind, UserId, Weather,
+    BetId, BetType, DayId, Hand, PerPot, Pot, PotEvent, PotLevel, SeasonId, SeasonPhase, Severity,
+    Trigger, TriggerCategory, TriggerId, TroubleKind, UserId, Weather,
 };
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::progress::Progress;
 use crate::insert::{BindRow, Insert, Map, Values, insert};
 use crate::projection::ApplyError;
 use crate::read_models::leaderboards::{self, Completion};
@@ -105,33 +104,6 @@ impl BindRow for SeasonRow {
         values.add(self.phase.as_str())?.number(self.coins)?.number(self.jackpot_millicoins)?;
         values.add(self.started_at)?.add(self.completed_at)?;
         values.add(self.final_score.map(u64::cast_signed))?;
-        Ok(())
-    }
-}
-
-/// A season's stream: its id, its newest event, and what is needed to go on while it is in play.
-pub(super) struct StreamRow<'a>(
-    pub(super) SeasonId,
-    pub(super) Seq,
-    pub(super) Option<&'a Progress>,
-);
-
-impl StreamRow<'_> {
-    pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO season_streams (season_id, last_seq, progress) VALUES",
-        row: "(?, ?, ?)",
-        tail: "ON CONFLICT (season_id) DO UPDATE SET last_seq = excluded.last_seq, \
-            progress = excluded.progress",
-    };
-}
-
-impl BindRow for StreamRow<'_> {
-    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
-        values.text(self.0)?.number(self.1.get())?;
-        match self.2 {
-            Some(progress) => values.json(progress)?,
-            None => values.add(None::<String>)?,
-        };
         Ok(())
     }
 }

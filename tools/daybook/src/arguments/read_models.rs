@@ -12,7 +12,7 @@ use daybook_projections::{
 };
 use daybook_schema::LedgerId;
 
-use super::{DataArguments, JsonArgument, KeysDirArgument, game_db_path};
+use super::shared::{DataArguments, JsonArgument, KeysDirArgument, game_db_path};
 
 /// Where `game.db` is.
 #[derive(Args, Clone, Debug)]

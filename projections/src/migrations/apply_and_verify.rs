@@ -1,11 +1,47 @@
-//! What must hold after a migration.
+//! Applying one migration or taking it back, and what must hold afterwards: else it is rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use sqlx::migrate::Migrate;
+use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite, SqliteConnection, Transaction};
 
-use super::files::Numbered;
-use super::{Direction, TABLE, trusted};
+use super::error::MigrationError;
+use super::files::{Numbered, TABLE, trusted};
+
+/// Which way a migration goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
+/// Applies a migration or takes it back, and commits if everything holds that must; else all is rolled back.
+pub(super) async fn apply_verified(
+    mut transaction: Transaction<'_, Sqlite>,
+    numbered: &Numbered,
+    direction: Direction,
+    path: &Path,
+) -> Result<(), MigrationError> {
+    let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
+    let before = RowCounts::take(&mut transaction).await.map_err(failed)?;
+    let done = match direction {
+        Direction::Up => transaction.apply(TABLE, &numbered.up).await,
+        Direction::Down => transaction.revert(TABLE, &numbered.down).await,
+    };
+    done.map_err(|source| MigrationError::Failed { path: path.to_owned(), source })?;
+    let mut findings = structure(&mut transaction).await.map_err(failed)?;
+    let after = RowCounts::take(&mut transaction).await.map_err(failed)?;
+    findings.extend(before.differences(&after, numbered, direction));
+    if direction == Direction::Up {
+        findings.extend(own(&mut transaction, numbered).await.map_err(failed)?);
+    }
+    if let Some(finding) = findings.into_iter().next() {
+        transaction.rollback().await.map_err(failed)?;
+        return Err(MigrationError::Verification { number: numbered.number, finding });
+    }
+    transaction.commit().await.map_err(failed)
+}
 
 /// How many rows each table has.
 pub(super) struct RowCounts(BTreeMap<String, i64>);

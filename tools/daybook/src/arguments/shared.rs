@@ -1,0 +1,46 @@
+//! The arguments that several subcommands share: where the data and the keys are, and how the output is printed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataArguments {
+    /// The directory where everything lives
+    #[arg(long, env = "DAYBOOK_DATA", value_name = "DIR", default_value = "./daybook-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// The read models' file in the data directory: SQLite's library for them takes names in UTF-8 alone.
+pub(crate) fn game_db_path(data: &Path) -> Result<PathBuf> {
+    if std::path::absolute(data)?.to_str().is_none() {
+        bail!(
+            "`{}` is not a name in UTF-8, and game.db could not be made in it; name another directory with \
+             --data",
+            data.display()
+        );
+    }
+    Ok(data.join("game.db"))
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JsonArgument {
+    /// Print one JSON object
+    #[arg(long, env = "DAYBOOK_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeysDirArgument {
+    /// The directory of the season keys and the signing key [default: keys/ in the data directory]
+    #[arg(long, env = "DAYBOOK_KEYS", value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+}
+
+impl KeysDirArgument {
+    /// The keys directory, with the data directory's own as default.
+    pub(crate) fn directory(&self, data: &Path) -> PathBuf {
+        self.keys.clone().unwrap_or_else(|| data.join("keys"))
+    }
+}
