@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daybook_schema::limits;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::watch;
 
@@ -19,8 +20,6 @@ use crate::sqlite::{look, real};
 const FILLING: &str = "accounts";
 /// How often accounts are looked at for changes.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
-/// Changes that are filled in at once.
-const CHANGES_MAX: i64 = 1_000;
 
 /// How far accounts were filled in: which accounts, the newest change and its stamp.
 type Mark = (String, i64, Option<i64>);
@@ -151,7 +150,7 @@ async fn changes_after(
     if mark.is_some() && after == newest {
         return Ok(None);
     }
-    let number = number_at(&mut moment, after, CHANGES_MAX).await?;
+    let number = number_at(&mut moment, after, limits::ACCOUNT_CHANGES_PER_FILL_MAX).await?;
     let stamp: Option<i64> =
         sqlx::query_scalar(stamp_of).bind(number).fetch_optional(&mut *moment).await?;
     let changes = Changes {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use daybook_schema::{Block, EventHash, EventKind, Head, SeasonId, StreamKind};
+use daybook_schema::{Block, EventHash, EventKind, Head, SeasonId, StreamKind, limits};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -15,8 +15,6 @@ use crate::local_ledger::LocalLedger;
 
 /// How long a follower waits for events at a time.
 const WAIT: Duration = Duration::from_millis(500);
-/// Notices that a watcher may be behind by; older ones are lost to it.
-const WAITING_MAX: usize = 16;
 
 /// That a command was committed in a season.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -103,7 +101,7 @@ impl NoticeHub {
     #[must_use]
     pub fn watch(&self, season_id: SeasonId) -> Watch {
         let season = self.seasons.entry(season_id);
-        let season = season.or_insert_with(|| broadcast::channel(WAITING_MAX).0);
+        let season = season.or_insert_with(|| broadcast::channel(limits::NOTICES_WAITING_MAX).0);
         let (notices, seasons) = (Some(season.subscribe()), Arc::clone(&self.seasons));
         Watch { season_id, notices, seasons }
     }

@@ -22,9 +22,6 @@ use crate::status::Status;
 /// How long the thread gathers events while they come.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// So near to the newest event the thread follows the ring: near enough to reach it before the ring has gone on.
-const NEAR_EVENTS: u64 = limits::EVENTS_IN_RING_MAX as u64 / 8;
-
 /// How far the snapshots of a ledger have come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SnapshotProgress {
@@ -139,7 +136,8 @@ impl SnapshotMaker {
     fn step(&mut self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
         let started = Instant::now();
         let head = build.head();
-        let is_near = self.status.head().seq.saturating_sub(head.seq) <= NEAR_EVENTS;
+        let is_near =
+            self.status.head().seq.saturating_sub(head.seq) <= limits::SNAPSHOT_NEAR_EVENTS;
         match self.events.cut_at(Seq::clamped(head.seq + 1)) {
             Some(cut) if cut.previous() == head => {
                 cut.iter().for_each(|stored| build.recovery.apply_committed(stored));

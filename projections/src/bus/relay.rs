@@ -28,8 +28,6 @@ const WAIT: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(20);
 /// How often the stream is looked at while there is nothing to publish.
 const STREAM_CHECKED_EVERY: Duration = Duration::from_secs(2);
-/// Bytes that a message's headers take at most, of what the server lets pass.
-const HEADER_BYTES_MAX: usize = 4_096;
 
 /// The relay cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -313,6 +311,6 @@ fn bytes_max(client: &async_nats::Client) -> usize {
     // A client that has not been connected yet knows of no limit.
     match client.server_info().max_payload {
         0 => limits::BLOCK_BYTES_MAX,
-        most => limits::BLOCK_BYTES_MAX.min(most.saturating_sub(HEADER_BYTES_MAX)),
+        most => limits::BLOCK_BYTES_MAX.min(most.saturating_sub(limits::MESSAGE_HEADER_BYTES_MAX)),
     }
 }

@@ -3,12 +3,10 @@
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use daybook_ledger::{VerifyingKey, is_signed_block};
-use daybook_schema::{Block, BlockRange, Head};
+use daybook_schema::{Block, BlockRange, Head, limits};
 
 /// Who published a block: one relay's run.
 pub(super) const RELAY_HEADER: &str = "Daybook-Relay";
-/// How many messages are looked at from the stream's end for one that is a block of ours.
-const LOOK_BACK_MAX: u64 = 256;
 
 /// A message of the stream that is a block which the ledger's key signed.
 pub(super) struct Published {
@@ -76,7 +74,7 @@ pub(super) async fn newest_block(
     key: &VerifyingKey,
     is_ours: impl Fn(Head) -> Result<bool, String>,
 ) -> Result<Option<Published>, String> {
-    let oldest = last.saturating_sub(LOOK_BACK_MAX).max(first).max(1);
+    let oldest = last.saturating_sub(limits::MESSAGES_LOOKED_THROUGH_MAX).max(first).max(1);
     for sequence in (oldest..=last).rev() {
         if let Some(published) = published(stream, sequence, key).await?
             && is_ours(published.range.last)?

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daybook_schema::limits;
 use sqlx::ConnectOptions;
 
 use super::word::{DAMAGED, Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
@@ -24,9 +25,6 @@ pub struct SetAside {
     /// Why.
     pub reason: String,
 }
-
-/// More of them show that something is wrong beyond a file: they would fill the disk.
-const DAMAGED_MAX: usize = 8;
 
 /// Files that were set aside as damaged; also those of which the log alone was left.
 pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
@@ -70,7 +68,7 @@ pub(crate) fn set_aside(
     endings: &[&str],
 ) -> Result<PathBuf, MigrationError> {
     let set_aside = damaged(database).len();
-    if kind == DAMAGED && set_aside >= DAMAGED_MAX {
+    if kind == DAMAGED && set_aside >= limits::FILES_SET_ASIDE_MAX {
         return Err(MigrationError::SetAsideTooOften { path: database.to_owned(), set_aside });
     }
     let aside = with_ending(database, &format!("{kind}{}", time_in_names()));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use daybook_ledger::{Accepted, Keeper, Ledger, Pending, Submission, SubmitError};
-use daybook_schema::{Command, CommandId, KeyId, SessionEndReason, UnixMicros, UserId};
+use daybook_schema::{Command, CommandId, KeyId, SessionEndReason, UnixMicros, UserId, limits};
 use daybook_simulator::{Generator, Rejection};
 use hdrhistogram::Histogram;
 
@@ -21,8 +21,6 @@ const DAY_MICROS: i64 = 86_400 * 1_000_000;
 const DAYS_AFTERWARDS: u32 = 31;
 /// A session is over after a week.
 const SESSION_MICROS: i64 = 7 * DAY_MICROS;
-/// Commands that wait for their answers at most.
-const IN_FLIGHT_MAX: usize = 8_192;
 
 /// What playing gave.
 pub struct Played {
@@ -177,7 +175,7 @@ impl<'a> Driver<'a> {
     }
 
     fn submit(&mut self, bot: u32, submission: Submission) -> Result<()> {
-        while self.in_flight.len() >= IN_FLIGHT_MAX {
+        while self.in_flight.len() >= limits::BOT_COMMANDS_WAITING_MAX {
             self.settle_oldest()?;
         }
         let pending = self.ledger.submit(submission)?;

@@ -7,7 +7,7 @@ use daybook_schema::events::{
 };
 use daybook_schema::{
     BetType, Coins, DayKey, DayNumber, Hand, Millicoins, PerPot, Pot, Score, SeasonId, SeasonPhase,
-    SimulinPath, Threshold, Trigger, UserId,
+    SimulinPath, Threshold, Trigger, UserId, limits,
 };
 
 use super::simulins::CompanionBond;
@@ -24,7 +24,6 @@ const XP_QUALIFYING_DAY: u32 = 10;
 const XP_SIMULIN_SYNC: u32 = 40;
 const XP_PERFECT_READ_WATCHER: u32 = 40;
 const XP_HAND: u32 = 25;
-const SCORE_BET_MAX: u64 = 100;
 const SCORE_TROUBLE_CLEARED: u64 = 50;
 const SCORE_HARVEST_FACTOR: u64 = 3;
 
@@ -181,7 +180,7 @@ impl Resolution<'_> {
         let won: u64 = self
             .bets()
             .filter(|(pot, bet)| self.won(*pot, bet).is_some())
-            .map(|(_, bet)| bet.amount.get().min(SCORE_BET_MAX))
+            .map(|(_, bet)| bet.amount.get().min(limits::SCORE_BET_COINS_MAX))
             .sum();
         let cleared = troubles.iter().filter(|trouble| trouble.cleared).count();
         let points = won + SCORE_TROUBLE_CLEARED * u64::try_from(cleared).unwrap_or(0);

@@ -20,16 +20,13 @@ pub(super) fn cut(block: Block, bytes_max: usize) -> Vec<Block> {
             }
             None => {
                 parts.push(Block { ledger_id, previous, events: vec![stored] });
-                bytes = BLOCK_FRAME_BYTES + event_bytes;
+                bytes = limits::BLOCK_FRAME_BYTES + event_bytes;
             }
         }
         previous = head;
     }
     parts
 }
-
-/// What a block takes beside its events: its head and its signature.
-const BLOCK_FRAME_BYTES: usize = 1_024;
 
 fn event_bytes(stored: &StoredEvent) -> usize {
     let mut payload = Vec::new();
