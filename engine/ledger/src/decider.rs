@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::{CommandHash, CommandId, Event, Head, Seq, UnixMicros, limits};
-use daybook_simulator::{
-    Context, NewEvent, Recorded, Rulesets, SeasonKeys, State, decide, evolve, streams,
-};
+use daybook_simulator::{Context, NewEvent, Rulesets, SeasonKeys, State, decide, evolve, streams};
 
 use crate::batch::Batch;
 use crate::clock::LedgerClock;
@@ -219,8 +217,7 @@ impl Decider {
             let hash = header.hash(&self.head.hash, bytes);
             self.head = Head { seq: seq.get(), hash };
             self.heads.record(seq, *stream, event);
-            let recorded = Recorded { seq, hash, recorded_at: now, stream: *stream, event };
-            evolve(&mut self.state, &recorded);
+            evolve(&mut self.state, &header, hash, event);
             batch.rows.push(NewRow { header, payload, hash });
         }
         self.newest_recorded_at = now;

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{EventHash, Head, StoredEvent, UnixMicros};
-use daybook_simulator::{Recorded, State, evolve};
+use daybook_simulator::{State, evolve};
 use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
@@ -79,16 +79,7 @@ impl Fold {
 
     /// Applies a row that was checked.
     pub(crate) fn evolve(&mut self, stored: &StoredEvent) {
-        evolve(
-            &mut self.state,
-            &Recorded {
-                seq: stored.header.seq,
-                hash: stored.hash,
-                recorded_at: stored.header.recorded_at,
-                stream: stored.header.stream,
-                event: &stored.event,
-            },
-        );
+        evolve(&mut self.state, &stored.header, stored.hash, &stored.event);
     }
 
     pub(crate) fn into_parts(self) -> (State, StreamHeads) {

@@ -6,8 +6,8 @@ use daybook_schema::events::{
     WeekEvaluated,
 };
 use daybook_schema::{
-    BondLevel, BondXp, Coins, DayNumber, Event, EventHash, Millicoins, PerPot, SeasonId, Seq,
-    StreamId, UnixMicros, UserId, Weather,
+    BondLevel, BondXp, Coins, DayNumber, Event, EventHash, EventHeader, Millicoins, PerPot,
+    SeasonId, UnixMicros, UserId, Weather,
 };
 
 use crate::hands::WeekTriggers;
@@ -17,33 +17,18 @@ use crate::state::{
 };
 use crate::transfers::Account;
 
-/// An event as the ledger recorded it.
-#[derive(Clone, Copy, Debug)]
-pub struct Recorded<'a> {
-    /// Its place.
-    pub seq: Seq,
-    /// Its hash.
-    pub hash: EventHash,
-    /// Its time.
-    pub recorded_at: UnixMicros,
-    /// Its stream.
-    pub stream: StreamId,
-    /// What happened.
-    pub event: &'a Event,
-}
-
-/// Applies an event. It cannot fail: an event that names what is not there changes nothing, and the
-/// audit, which decides every command again, tells that it should not be.
-pub fn evolve(state: &mut State, recorded: &Recorded<'_>) {
-    let season_id = recorded.stream.as_season();
-    let user_id = recorded.stream.as_user();
-    match recorded.event {
+/// Applies an event as the ledger recorded it. It cannot fail: an event that names what is not there changes
+/// nothing, and the audit, which decides every command again, tells that it should not be.
+pub fn evolve(state: &mut State, header: &EventHeader, hash: EventHash, event: &Event) {
+    let season_id = header.stream.as_season();
+    let user_id = header.stream.as_user();
+    match event {
         Event::KeyRotated(event) => rotate_key(state, event),
         Event::LedgerRestored(event) => state.epochs.push(event.epoch),
         Event::UserRegistered(_) => {
             state.users.insert(user_id, User::default());
         }
-        Event::SeasonStarted(event) => start_season(state, recorded, event),
+        Event::SeasonStarted(event) => start_season(state, header, event),
         Event::SeasonCompleted(event) => {
             end_season(state, season_id, SeasonEnd::Completed, event.coins);
         }
@@ -56,13 +41,13 @@ pub fn evolve(state: &mut State, recorded: &Recorded<'_>) {
             end_season(state, season_id, SeasonEnd::Expired, event.coins);
         }
         Event::CommitmentPublished(event) => {
-            let published = publish(state, recorded, event);
+            let published = publish(state, header, hash, event);
             with_user(state, user_id, |user| user.next_commitment = Some(published));
         }
         event if event.kind().stream() == daybook_schema::StreamKind::User => {
             with_user(state, user_id, |user| evolve_user(user, event));
         }
-        event => evolve_season(state, season_id, recorded.recorded_at, event),
+        event => evolve_season(state, season_id, header.recorded_at, event),
     }
 }
 
@@ -81,7 +66,8 @@ fn rotate_key(state: &mut State, event: &KeyRotated) {
 
 fn publish(
     state: &State,
-    recorded: &Recorded<'_>,
+    header: &EventHeader,
+    hash: EventHash,
     event: &CommitmentPublished,
 ) -> PublishedCommitment {
     PublishedCommitment {
@@ -89,8 +75,8 @@ fn publish(
         key_id: event.key_id,
         epoch_number: state.identity().epoch.number,
         commitment: event.commitment,
-        seq: recorded.seq,
-        hash: recorded.hash,
+        seq: header.seq,
+        hash,
     }
 }
 
@@ -133,9 +119,9 @@ fn evolve_user(user: &mut User, event: &Event) {
     }
 }
 
-fn start_season(state: &mut State, recorded: &Recorded<'_>, event: &SeasonStarted) {
-    let season_id = recorded.stream.as_season();
-    let day = recorded.recorded_at.utc_day();
+fn start_season(state: &mut State, header: &EventHeader, event: &SeasonStarted) {
+    let season_id = header.stream.as_season();
+    let day = header.recorded_at.utc_day();
     let mut season = Season {
         user_id: event.user_id,
         season_number: event.season_number,
@@ -151,7 +137,7 @@ fn start_season(state: &mut State, recorded: &Recorded<'_>, event: &SeasonStarte
         escrow: 0,
         bets: PerPot::default(),
         last_bet_at: None,
-        last_progress_at: recorded.recorded_at,
+        last_progress_at: header.recorded_at,
         jackpot_contribution: Millicoins::MIN,
         jackpot_won: Coins::ZERO,
         week_day_scores: 0,

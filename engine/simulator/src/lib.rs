@@ -31,7 +31,7 @@ pub use accounts::{Accounts, Unbalanced};
 pub use bond::{level_for, xp_to_leave};
 pub use decide::{Context, NewEvent, decide};
 pub use draws::{DayDraw, Generator, PotDraw, draw_day, draw_weather};
-pub use evolve::{Recorded, evolve};
+pub use evolve::evolve;
 pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
 pub use payouts::{multiplier, pays};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};

@@ -7,8 +7,8 @@ use daybook_schema::{
     LedgerId, Pot, SeasonId, Seq, SimulinId, StreamId, UnixMicros, UserId,
 };
 use daybook_simulator::{
-    AuditKeys, Context, Keyring, NewEvent, Recorded, Rejections, Rulesets, SeasonKey, SeasonKeys,
-    State, decide, evolve, reconstruct,
+    AuditKeys, Context, Keyring, NewEvent, Rejections, Rulesets, SeasonKey, SeasonKeys, State,
+    decide, evolve, reconstruct,
 };
 
 pub const START: UnixMicros = UnixMicros::from_seconds(1_767_571_200);
@@ -129,9 +129,8 @@ impl World {
         new.event.encode(&mut payload);
         let hash = header.hash(&self.head.1, &payload);
         self.head = (seq.get(), hash);
-        let (stream, recorded_at) = (new.stream, self.now);
-        evolve(&mut self.state, &Recorded { seq, hash, recorded_at, stream, event: &new.event });
-        self.log.push(Logged { stream, event: new.event.clone(), hash });
+        evolve(&mut self.state, &header, hash, &new.event);
+        self.log.push(Logged { stream: new.stream, event: new.event.clone(), hash });
         self.check_accounts();
     }
 
