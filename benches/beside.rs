@@ -8,6 +8,8 @@
 mod nats_server;
 #[path = "common/player.rs"]
 mod player;
+#[path = "common/rounds.rs"]
+mod rounds;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,11 +24,9 @@ use daybook_schema::Command;
 use daybook_simulator::{Keyring, SeasonKey};
 use hdrhistogram::Histogram;
 use nats_server::NatsServer;
-use player::{HurriedClock, Player};
+use player::HurriedClock;
+use rounds::{NAMES, Rounds, lag_text};
 
-const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
-/// Commands of one round.
-const COMMANDS_PER_ROUND: usize = 50;
 /// Commands that wait at full load.
 const IN_FLIGHT: usize = 4_096;
 
@@ -47,63 +47,27 @@ fn cpu_ticks() -> Result<BTreeMap<String, u64>> {
 }
 
 struct Bench {
-    ledger: Ledger,
-    players: Vec<Player>,
-    turn: usize,
+    rounds: Rounds,
 }
 
 impl Bench {
-    async fn submit_round(&mut self, commands: usize) -> Result<u64> {
-        let mut waiting = Vec::new();
-        for step in 0..commands {
-            let index = (self.turn + step) % self.players.len();
-            let player = self.players.get(index).context("a player")?;
-            waiting.push((index, self.ledger.submit(Submission::new(player.command()))?));
-        }
-        self.turn += commands;
-        let mut newest = 0;
-        for (index, pending) in waiting {
-            let accepted = pending.await?;
-            newest = newest.max(accepted.head.seq);
-            self.players.get_mut(index).context("a player")?.learn(&accepted);
-        }
-        Ok(newest)
-    }
-
     /// One bet at a time: from the answer until its rows can be read.
     async fn own_bets(&mut self, reads: &Reads, bets: usize) -> Result<()> {
         let mut lag_us: Histogram<u64> = Histogram::new(3)?;
         for _ in 0..bets {
-            let newest = self.submit_round(1).await?;
-            let answered = Instant::now();
-            let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await?;
-            ensure!(!stands.is_stale, "the read models follow");
-            lag_us.record(u64::try_from(answered.elapsed().as_micros())?)?;
+            self.rounds.submit_and_read(1, reads, &mut lag_us).await?;
         }
-        println!(
-            "own bet in game.db, from its answer: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-            lag_us.value_at_quantile(0.5) as f64 / 1e3,
-            lag_us.value_at_quantile(0.99) as f64 / 1e3,
-            lag_us.max() as f64 / 1e3,
-        );
+        println!("own bet in game.db, from its answer: {}", lag_text(&lag_us));
         Ok(())
     }
 
     /// A steady rate: the CPU time that each thread takes for an event.
     async fn steady(&mut self, seconds: u64, rate: f64) -> Result<()> {
-        let first = self.ledger.head().seq;
+        let first = self.rounds.ledger.head().seq;
         let before = cpu_ticks()?;
-        let started = tokio::time::Instant::now();
-        while started.elapsed() < Duration::from_secs(seconds) {
-            let newest = self.submit_round(COMMANDS_PER_ROUND).await?;
-            let due = started + Duration::from_secs_f64((newest - first) as f64 / rate);
-            tokio::time::sleep_until(due).await;
-        }
-        let events = self.ledger.head().seq - first;
-        println!(
-            "{:.0} events/s for {seconds} s, CPU time an event:",
-            events as f64 / seconds as f64
-        );
+        let (played, _) = self.rounds.play(rate, seconds, None).await?;
+        let events = self.rounds.ledger.head().seq - first;
+        println!("{played:.0} events/s for {seconds} s, CPU time an event:");
         let mut all = 0.0;
         for (name, ticks) in cpu_ticks()? {
             let spent = ticks - before.get(&name).copied().unwrap_or(0);
@@ -119,27 +83,26 @@ impl Bench {
 
     /// As many commands as it takes.
     fn full_load(&mut self, seconds: u64) -> Result<()> {
+        let rounds = &mut self.rounds;
         let mut waiting: VecDeque<(usize, Pending<Accepted>)> = VecDeque::new();
-        let first = self.ledger.head().seq;
+        let first = rounds.ledger.head().seq;
         let started = Instant::now();
         let mut answered = 0;
-        // A season has 56 commands: a bet and an advance for each day.
-        let turns_max = 54 * self.players.len();
-        while started.elapsed() < Duration::from_secs(seconds) && self.turn < turns_max {
-            if waiting.len() >= IN_FLIGHT.min(self.players.len()) {
+        while started.elapsed() < Duration::from_secs(seconds) && rounds.are_left() {
+            if waiting.len() >= IN_FLIGHT.min(rounds.players.len()) {
                 let (index, pending) = waiting.pop_front().context("a command")?;
                 let accepted = pending.wait()?;
                 answered = accepted.head.seq;
-                self.players.get_mut(index).context("a player")?.learn(&accepted);
+                rounds.players.get_mut(index).context("a player")?.learn(&accepted);
             }
-            let index = self.turn % self.players.len();
-            let player = self.players.get(index).context("a player")?;
-            waiting.push_back((index, self.ledger.submit(Submission::new(player.command()))?));
-            self.turn += 1;
+            let index = rounds.turn % rounds.players.len();
+            let player = rounds.players.get(index).context("a player")?;
+            waiting.push_back((index, rounds.ledger.submit(Submission::new(player.command()))?));
+            rounds.turn += 1;
         }
         let rate = (answered - first) as f64 / started.elapsed().as_secs_f64();
         for (index, pending) in waiting {
-            self.players.get_mut(index).context("a player")?.learn(&pending.wait()?);
+            rounds.players.get_mut(index).context("a player")?.learn(&pending.wait()?);
         }
         println!("full load beside all of them: {rate:.0} events/s");
         Ok(())
@@ -166,17 +129,6 @@ fn main() -> Result<()> {
     let ledger = Ledger::open(options)?;
     let rotate = Command::RotateKey { key_id, compromised: false };
     ledger.submit(Submission::new(rotate))?.wait()?;
-    let players = (0..seasons).map(|_| Player::new()).collect();
-    let mut bench = Bench { ledger: ledger.clone(), players, turn: 0 };
-    for chunk in bench.players.chunks_mut(1_000) {
-        for command in [Player::register, Player::start] {
-            let sent = chunk.iter().map(|player| ledger.submit(Submission::new(command(player))));
-            let sent = sent.collect::<Result<Vec<_>, _>>()?;
-            for (player, pending) in chunk.iter_mut().zip(sent) {
-                player.learn(&pending.wait()?);
-            }
-        }
-    }
     let keys_dir = dir.path().join("keys");
     keys::init(&keys_dir, &keys::random_season_key()?)?;
     let keys = keys::load(&keys_dir)?;
@@ -190,6 +142,8 @@ fn main() -> Result<()> {
         .thread_name("workers")
         .enable_all()
         .build()?;
+    let rounds = runtime.block_on(Rounds::begin(&ledger, seasons))?;
+    let mut bench = Bench { rounds };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let relaying = runtime.spawn(relay.run(stopped));
     let path = dir.path().join("game.db");

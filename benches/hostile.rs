@@ -8,6 +8,8 @@
 mod kill;
 #[path = "common/player.rs"]
 mod player;
+#[path = "common/rounds.rs"]
+mod rounds;
 #[path = "hostile/subscribers.rs"]
 mod subscribers;
 

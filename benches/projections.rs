@@ -11,6 +11,8 @@ mod nats_server;
 mod plain;
 #[path = "common/player.rs"]
 mod player;
+#[path = "common/rounds.rs"]
+mod rounds;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,12 +27,10 @@ use daybook_projections::{
 };
 use daybook_schema::Seq;
 use daybook_simulator::{Keyring, SeasonKey};
-use hdrhistogram::Histogram;
 use nats_server::NatsServer;
-use player::{HurriedClock, Player};
+use player::HurriedClock;
+use rounds::{NAMES, Rounds, lag_text};
 use tokio::sync::watch;
-
-const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 
 struct Bench {
     dir: PathBuf,
@@ -117,8 +117,6 @@ impl Bench {
 
 /// Seasons in play while the lag is measured.
 const SEASONS: usize = 500;
-/// Commands of one round.
-const COMMANDS_PER_ROUND: usize = 50;
 
 /// Plays at a rate, and watches how long it takes from an answer until its rows can be read.
 async fn lag(parent: &Path, rate: u64, seconds: u64) -> Result<()> {
@@ -136,44 +134,11 @@ async fn lag(parent: &Path, rate: u64, seconds: u64) -> Result<()> {
     let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&path));
     let reads = Reads::new(&database);
 
-    let mut players: Vec<Player> = (0..SEASONS).map(|_| Player::new()).collect();
-    for player in &mut players {
-        player.learn(&ledger.submit(Submission::new(player.register()))?.await?);
-        player.learn(&ledger.submit(Submission::new(player.start()))?.await?);
-    }
-    let first = ledger.head().seq;
-    let mut lag_us: Histogram<u64> = Histogram::new(3)?;
-    let started = tokio::time::Instant::now();
-    let mut turn = 0;
-    while started.elapsed() < Duration::from_secs(seconds) && turn < 50 * SEASONS {
-        // Each player bets, then advances; whose turn it is goes round.
-        let mut waiting = Vec::new();
-        for index in (0..COMMANDS_PER_ROUND).map(|step| (turn + step) % SEASONS) {
-            let player = players.get(index).context("a player")?;
-            waiting.push((index, ledger.submit(Submission::new(player.command()))?));
-        }
-        turn += COMMANDS_PER_ROUND;
-        let mut newest = 0;
-        for (index, pending) in waiting {
-            let accepted = pending.await?;
-            newest = newest.max(accepted.head.seq);
-            players.get_mut(index).context("a player")?.learn(&accepted);
-        }
-        let answered = Instant::now();
-        let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await?;
-        ensure!(!stands.is_stale, "the read models follow");
-        lag_us.record(u64::try_from(answered.elapsed().as_micros())?)?;
-        // As many events as there should be by now.
-        let due = started + Duration::from_secs_f64((newest - first) as f64 / rate as f64);
-        tokio::time::sleep_until(due).await;
-    }
-    let appended = (ledger.head().seq - first) as f64 / started.elapsed().as_secs_f64();
+    let mut rounds = Rounds::begin(&ledger, SEASONS).await?;
+    let (appended, lag_us) = rounds.play(rate as f64, seconds, Some(&reads)).await?;
     println!(
-        "lag at {appended:>6.0} events/s of play: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms \
-         (from an answer until its rows can be read)",
-        lag_us.value_at_quantile(0.5) as f64 / 1e3,
-        lag_us.value_at_quantile(0.99) as f64 / 1e3,
-        lag_us.max() as f64 / 1e3,
+        "lag at {appended:>6.0} events/s of play: {} (from an answer until its rows can be read)",
+        lag_text(&lag_us),
     );
     workers.stop().await;
     tokio::task::spawn_blocking(move || ledger.close().wait()).await??;

@@ -1,7 +1,7 @@
 //! A thousand who follow an engine: the memory they take, and a worker's lag beside them.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use daybook_ledger::{Ledger, NewLedger, Options, Submission, Time};
@@ -10,15 +10,12 @@ use daybook_projections::{
 };
 use daybook_schema::{Command, Seq};
 use daybook_simulator::Keyring;
-use hdrhistogram::Histogram;
 
-use crate::player::{HurriedClock, Player};
+use crate::player::HurriedClock;
+use crate::rounds::{NAMES, Rounds, lag_text};
 
-const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 /// Seasons in play.
 const SEASONS: usize = 500;
-/// Commands of one round.
-const COMMANDS_PER_ROUND: usize = 50;
 /// Events a second of play.
 const EVENTS_PER_SECOND: f64 = 2_000.0;
 
@@ -47,11 +44,7 @@ pub fn measure(parent: &Path, subscribers: usize, seconds: u64) -> Result<()> {
 async fn play(ledger: &Ledger, dir: &Path, count: usize, seconds: u64) -> Result<()> {
     let rotate = Command::RotateKey { key_id: crate::key().key_id(), compromised: false };
     ledger.submit(Submission::new(rotate))?.await?;
-    let mut players: Vec<Player> = (0..SEASONS).map(|_| Player::new()).collect();
-    for player in &mut players {
-        player.learn(&ledger.submit(Submission::new(player.register()))?.await?);
-        player.learn(&ledger.submit(Submission::new(player.start()))?.await?);
-    }
+    let mut rounds = Rounds::begin(ledger, SEASONS).await?;
     let database = GameDatabase::open(&dir.join("game.db"), DatabaseSettings::default()).await?;
     let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(dir));
     let reads = Reads::new(&database);
@@ -72,40 +65,15 @@ async fn play(ledger: &Ledger, dir: &Path, count: usize, seconds: u64) -> Result
         });
     }
     let subscribed = resident_kib()?;
-    let mut lag_us: Histogram<u64> = Histogram::new(3)?;
-    let started = tokio::time::Instant::now();
-    let mut turn = 0;
-    while started.elapsed() < Duration::from_secs(seconds) && turn < 50 * SEASONS {
-        let mut waiting = Vec::new();
-        for index in (0..COMMANDS_PER_ROUND).map(|step| (turn + step) % SEASONS) {
-            let player = players.get(index).context("a player")?;
-            waiting.push((index, ledger.submit(Submission::new(player.command()))?));
-        }
-        turn += COMMANDS_PER_ROUND;
-        let mut newest = 0;
-        for (index, pending) in waiting {
-            let accepted = pending.await?;
-            newest = newest.max(accepted.head.seq);
-            players.get_mut(index).context("a player")?.learn(&accepted);
-        }
-        let answered = Instant::now();
-        let stands = reads.wait_for(&NAMES, newest, Duration::from_secs(10)).await?;
-        ensure!(!stands.is_stale, "the read models follow");
-        lag_us.record(u64::try_from(answered.elapsed().as_micros())?)?;
-        let due = started + Duration::from_secs_f64((newest - first) as f64 / EVENTS_PER_SECOND);
-        tokio::time::sleep_until(due).await;
-    }
+    let (rate, lag_us) = rounds.play(EVENTS_PER_SECOND, seconds, Some(&reads)).await?;
     let played = ledger.head().seq - first;
     let after = resident_kib()?;
     println!(
         "{count:>5} subscribers: {} KiB when they came, {} KiB more after {played} events; \
-         lag of the read models p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms at {:.0} events/s",
+         lag of the read models {} at {rate:.0} events/s",
         subscribed.saturating_sub(before),
         after.saturating_sub(subscribed),
-        lag_us.value_at_quantile(0.5) as f64 / 1e3,
-        lag_us.value_at_quantile(0.99) as f64 / 1e3,
-        lag_us.max() as f64 / 1e3,
-        played as f64 / started.elapsed().as_secs_f64(),
+        lag_text(&lag_us),
     );
     workers.stop().await;
     following.shutdown().await;
