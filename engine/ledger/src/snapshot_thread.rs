@@ -123,12 +123,20 @@ impl SnapshotMaker {
         };
         while build.head().seq < newest && self.status.failure().is_none() {
             self.step(newest, build)?;
-            let behind = build.head().seq.saturating_sub(self.progress.newest_seq);
-            if behind >= self.progress.due_events {
+            if self.is_due(build.head().seq) {
                 self.write(build)?;
             }
         }
         if is_over { self.write(build) } else { Ok(()) }
+    }
+
+    /// Whether a snapshot is due at a seq. While the thread is behind they come less often, for each costs a writing
+    /// of the whole state, and a newer one is about to follow.
+    fn is_due(&self, seq: u64) -> bool {
+        let due_events = self.progress.due_events;
+        let is_behind = self.status.head().seq.saturating_sub(seq) >= due_events;
+        let steps = if is_behind { limits::SNAPSHOT_STEPS } else { 1 };
+        seq.saturating_sub(self.progress.newest_seq) >= due_events.saturating_mul(steps)
     }
 
     /// Applies the next events: as the writer shared them, or from the file. Then it rests, for what it does

@@ -9,8 +9,6 @@ pub const GAME_NAME_BYTES_MAX: usize = 32;
 pub const EVENTS_PER_COMMAND_MAX: usize = 32;
 /// Bytes of an event's payload.
 pub const PAYLOAD_BYTES_MAX: usize = 512;
-/// Bytes of a command as stored (it is hashed, never written).
-pub const STORED_COMMAND_BYTES_MAX: usize = 256;
 /// Commands waiting for the state thread; one more is answered `OVERLOADED`.
 pub const COMMANDS_WAITING_MAX: usize = 16_384;
 /// Commands of one transaction.

@@ -9,6 +9,7 @@ use daybook_ledger::{
     Ledger, NewLedger, OpenError, Options, Reader, Submission, SubmitError, Time, TimeSource,
     Verdict, VerifyOptions, verify,
 };
+use daybook_schema::commands::ClientSeed;
 use daybook_schema::{
     Command, CommandId, SessionEndReason, SessionNumber, UnixMicros, UserId, limits,
 };
@@ -49,7 +50,8 @@ impl TimeSource for Hands {
 fn open(directory: &Path, hands: &Hands) -> Ledger {
     let keys = Keyring::new([season_key()]);
     let time = Time::Source(Box::new(hands.clone()));
-    Ledger::open(Options::new(directory, keys).create(NewLedger::random()).time(time)).unwrap()
+    let new = NewLedger { created_at: Some(START), ..NewLedger::random() };
+    Ledger::open(Options::new(directory, keys).create(new).time(time)).unwrap()
 }
 
 /// Registers somebody, with an id made by a client whose clock is right by the wall clock.
@@ -177,4 +179,37 @@ fn the_time_that_an_expired_id_is_told_is_let_in() {
     let expired = send(hands.wall(), 200, Command::StartSession { user_id }).unwrap_err();
     let SubmitError::Expired { new_id_time, .. } = expired else { panic!("{expired}") };
     send(new_id_time, 201, Command::StartSession { user_id }).unwrap();
+}
+
+/// A player may have been kept away by the same outage as the engine: for an hour after a start no idle season is
+/// expired. An audit knows of no start, and asks for none.
+#[test]
+fn no_idle_season_expires_in_the_first_hour_of_an_engine() {
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands(Arc::new(Mutex::new((START, Duration::ZERO))));
+    let ledger = open(directory.path(), &hands);
+    let submit = |ledger: &Ledger, command| ledger.submit(Submission::new(command)).unwrap().wait();
+    let rotate = Command::RotateKey { key_id: season_key().key_id(), compromised: false };
+    submit(&ledger, rotate).unwrap();
+    let user_id = UserId::random();
+    submit(&ledger, Command::RegisterUser { user_id }).unwrap();
+    let next = move |state: &daybook_simulator::State| state.users[&user_id].next_commitment;
+    let commitment = ledger.query(next).unwrap().wait().unwrap().unwrap().commitment;
+    let client_seed = ClientSeed::from_seed(&[1; 32]);
+    let start = Command::StartSeason { user_id, commitment, client_seed, simulin_id: None };
+    let season_id = submit(&ledger, start).unwrap().events[0].stream.as_season();
+    ledger.close().wait().unwrap();
+
+    let idle = limits::SEASON_IDLE_MICROS_MAX + SECOND;
+    hands.pass(idle, idle);
+    let ledger = open(directory.path(), &hands);
+    let expire = Command::ExpireSeason { user_id, season_id };
+    let Err(SubmitError::Rejected(refused)) = submit(&ledger, expire.clone()) else { panic!() };
+    assert_eq!(refused.first().code(), "SEASON_NOT_IDLE", "{refused}");
+    hands.pass(limits::EXPIRY_GRACE_MICROS, limits::EXPIRY_GRACE_MICROS);
+    submit(&ledger, expire).unwrap();
+    ledger.close().wait().unwrap();
+    let options = VerifyOptions { full: true, ..VerifyOptions::default() };
+    let report = verify(directory.path(), &options, &mut |_, _| {}).unwrap();
+    assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }
