@@ -5,8 +5,8 @@
 //! `game.db` itself. When the file is lost, nothing more is written, and SQLite is not closed: it would fold a
 //! log into what is no longer ours. The next start sets aside what may be damaged, under another name.
 
+mod process_notes;
 mod set_aside;
-mod word;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,14 +17,14 @@ use crate::feed::file_id;
 use crate::migrations::MigrationError;
 use crate::position::Position;
 use crate::sqlite::{APPLICATION_ID, connect_options};
+pub use process_notes::Wait;
+use process_notes::{Files, Word, WordFile};
+pub(crate) use process_notes::{beside, boot_id, said_positions, wait_of};
 pub use set_aside::SetAside;
 pub(crate) use set_aside::{
     GIVEN_OVER, OpeningLock, Settled, WHOLE, damaged, is_told_by_its_word, set_aside,
     set_aside_malformed, set_aside_unusable, settle,
 };
-pub use word::Wait;
-use word::{Files, Word, WordFile};
-pub(crate) use word::{beside, boot_id, said_positions, wait_of};
 
 /// The file that a process had open is lost to it: nothing more is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::bus::{JetStreamFeed, NatsSettings};
 use crate::database::GameDatabase;
 use crate::feed::Feed;
-use crate::filling::Filler;
+use crate::filling_from_accounts::Filler;
 use crate::game_file::FileLost;
 use crate::local_ledger::LocalLedger;
 use crate::position::Position;

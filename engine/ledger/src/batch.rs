@@ -2,9 +2,9 @@
 
 use daybook_schema::{Head, LedgerIdentity, StoredEvent, limits};
 
-use crate::containment::contain_and_log;
-use crate::cut::Run;
+use crate::event_cut::Run;
 use crate::event_row::NewRow;
+use crate::foreign_panics::contain_and_log;
 use crate::submission::Answer;
 
 /// Events that are committed together, and the answers that leave afterwards.

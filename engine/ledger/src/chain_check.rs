@@ -5,8 +5,8 @@ use daybook_schema::{Event, EventHash, Head, Seq, StoredEvent, UnixMicros};
 
 use crate::database::StoredGenesis;
 use crate::event_row::{RowView, UnreadableRow};
-use crate::finding::{Finding, Verdict};
 use crate::stream_heads::StreamHeads;
+use crate::verdict::{Finding, Verdict};
 
 /// Checks rows one after another, from the first.
 #[derive(Debug)]

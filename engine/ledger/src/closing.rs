@@ -7,7 +7,7 @@ use std::thread::{JoinHandle, ThreadId};
 use daybook_schema::Head;
 use tokio::sync::oneshot;
 
-use crate::containment::contain_and_log;
+use crate::foreign_panics::contain_and_log;
 use crate::lock::WriterLock;
 use crate::status::Status;
 use crate::submission::{Request, SubmitError, unavailable};

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use daybook_schema::{Head, LedgerId, Seq, limits};
 use tokio::sync::{oneshot, watch};
 
-use crate::containment::{contain, contain_and_log};
-use crate::cut::{Cut, Run};
 use crate::database::DatabaseError;
+use crate::event_cut::{Cut, Run};
+use crate::foreign_panics::{contain, contain_and_log};
 use crate::reader::{ReadError, Reader};
 use crate::status::{Status, Stopped};
 

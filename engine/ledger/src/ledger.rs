@@ -12,8 +12,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::closing::{Closing, Threads};
 use crate::committed_events::{CommittedEvents, Cursor};
-use crate::containment::contain;
 use crate::database::DatabaseError;
+use crate::foreign_panics::contain;
 use crate::free_disk::lacks_room;
 use crate::lock::WriterLock;
 use crate::reader::Reader;

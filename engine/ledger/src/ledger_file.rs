@@ -11,15 +11,15 @@ use crate::checkpoint;
 use crate::clock::{SystemTimeSource, TimeSource};
 use crate::database::{self, DatabaseError};
 use crate::files::create_directories;
-use crate::finding::{Finding, Verdict};
 use crate::held_file::HeldFile;
 use crate::lock::WriterLock;
-use crate::losses::{self, KnownHead, Standing};
+use crate::lost_heads::{self, KnownHead, Standing};
 use crate::lost_ledgers;
 use crate::open_error::OpenError;
 use crate::options::{Options, Time};
 use crate::recovery::Recovery;
 use crate::snapshot;
+use crate::verdict::{Finding, Verdict};
 use crate::writer_thread::HeldConnection;
 
 /// A ledger's file, locked and opened for writing.
@@ -71,13 +71,13 @@ impl LedgerFile {
         let mut outlived_snapshots = Vec::new();
         let mut missing = Vec::new();
         for lacking in found.lacking {
-            match losses::standing(connection, lacking.head, lacking.epoch)? {
+            match lost_heads::standing(connection, lacking.head, lacking.epoch)? {
                 Standing::Accepted { .. } => outlived_snapshots.push(PathBuf::from(lacking.source)),
                 _ => missing.push(lacking),
             }
         }
         for known in known {
-            let standing = losses::standing(connection, known.head, known.epoch)?;
+            let standing = lost_heads::standing(connection, known.head, known.epoch)?;
             if matches!(standing, Standing::Lost { .. }) {
                 missing.push(known);
             }

@@ -11,7 +11,7 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::files::write_private;
 use crate::keys::error::KeysError;
-use crate::losses::KnownHead;
+use crate::lost_heads::KnownHead;
 use crate::signer::{Signer, read_newest_head_note};
 use crate::status::Status;
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use daybook_schema::limits;
 
+use crate::accept_loss::Restore;
 use crate::committed_events::CommittedEvents;
 use crate::decider::Decider;
 use crate::ledger::{Ledger, Started};
@@ -14,7 +15,6 @@ use crate::newest_head;
 use crate::open_error::OpenError;
 use crate::options::Options;
 use crate::recovery::Recovery;
-use crate::restore::Restore;
 use crate::snapshot_thread::{self, SnapshotProgress};
 use crate::state_thread::{self, StateThread};
 use crate::status::Status;

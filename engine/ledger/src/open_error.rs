@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use daybook_schema::{Head, UnixMicros};
 
 use crate::database::DatabaseError;
-use crate::finding::Finding;
 use crate::keys::error::KeysError;
 use crate::lock::LockError;
-use crate::losses::KnownHead;
+use crate::lost_heads::KnownHead;
 use crate::lost_ledgers::{LostLedger, listed};
 use crate::reader::ReadError;
 use crate::replay::ReplayError;
 use crate::submission::SubmitError;
+use crate::verdict::Finding;
 
 /// A ledger could not be opened for writing.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use daybook_simulator::{Rulesets, SeasonKeys};
 
 use crate::clock::TimeSource;
 use crate::lock::WriterLock;
-use crate::losses::KnownHead;
+use crate::lost_heads::KnownHead;
 use crate::newest_head::NewestHead;
 
 /// Where the engine's time comes from.

@@ -12,12 +12,12 @@ use daybook_simulator::streams::started_season;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::chain_check::check_row;
-use crate::cut::Run;
 use crate::database::{self, DatabaseError, LedgerConnection};
+use crate::event_cut::Run;
 use crate::event_row::{COLUMNS, RowView};
-use crate::finding::Finding;
 use crate::replay::unreadable_page;
 use crate::scan::scan;
+use crate::verdict::Finding;
 
 /// Events could not be read.
 #[derive(Debug, thiserror::Error)]

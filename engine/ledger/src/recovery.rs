@@ -9,8 +9,8 @@ use daybook_simulator::streams::user_of_command;
 use rusqlite::Connection;
 
 use crate::command_ids::{Applied, CommandIds};
-use crate::finding::{Finding, Verdict};
 use crate::replay::{Fold, ReplayError, unreadable_page};
+use crate::verdict::{Finding, Verdict};
 
 use crate::scan::{ScannedRow, scan_after};
 

@@ -10,9 +10,9 @@ use rusqlite::Connection;
 use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
 use crate::event_row::{RowView, UnreadableRow};
-use crate::finding::{Finding, Verdict};
 use crate::scan::{ScanError, ScannedRow, scan, scan_after};
 use crate::stream_heads::StreamHeads;
+use crate::verdict::{Finding, Verdict};
 
 /// A ledger could not be replayed.
 #[derive(Debug, thiserror::Error)]

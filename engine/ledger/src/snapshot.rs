@@ -15,7 +15,7 @@ use crate::chain_check::ChainCheck;
 use crate::command_ids::{Applied, CommandIds};
 use crate::database::{self, DatabaseError};
 use crate::files::{UNFINISHED, UnfinishedFile};
-use crate::losses::KnownHead;
+use crate::lost_heads::KnownHead;
 use crate::recovery::Recovery;
 use crate::replay::{Fold, ReplayError};
 use crate::scoped_ids::Scope;

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
 use crate::batch::Batch;
-use crate::containment::contain_and_log;
 use crate::decider::{Decided, Decider};
+use crate::foreign_panics::contain_and_log;
 use crate::status::Status;
 use crate::submission::{Answer, Request};
 

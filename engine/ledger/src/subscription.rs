@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use daybook_schema::{EventHash, Head, LedgerId, Seq, StoredEvent};
 
 use crate::committed_events::{CommittedEvents, Cursor, Found, ListenerNumber};
-use crate::cut::{Cut, Run};
 use crate::database::DatabaseError;
+use crate::event_cut::{Cut, Run};
 use crate::reader::{ReadError, Reader};
 
 /// How often a ledger that another process writes is looked at.

@@ -14,10 +14,10 @@ use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
-use crate::finding::{Finding, Verdict};
-use crate::losses::{self, KnownHead, Standing};
+use crate::lost_heads::{self, KnownHead, Standing};
 use crate::reader::ReadError;
 use crate::replay::{Fold, ReplayError, unreadable_page};
+use crate::verdict::{Finding, Verdict};
 
 use crate::scan::scan_after;
 use crate::snapshot;
@@ -183,7 +183,7 @@ fn examine(
     check_rows(connection, check, &mut *report, progress)?;
     report.held_to = options.heads.clone();
     for witness in witnesses {
-        match losses::standing(connection, witness.head, witness.epoch) {
+        match lost_heads::standing(connection, witness.head, witness.epoch) {
             Ok(Standing::Accepted { at }) => report.accepted_losses.push((witness, at)),
             Ok(_) => report.held_to.push(witness),
             Err(ReadError::Damaged(finding)) => return Err(finding.into()),

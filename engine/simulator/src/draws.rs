@@ -6,8 +6,8 @@ use daybook_schema::{
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::ruleset_1::{LEVEL_DIE_SIDES, TROUBLE_COUNTS_PERCENT};
 use crate::rulesets::{PerWeather, Rules};
-use crate::tables::{LEVEL_DIE_SIDES, TROUBLE_COUNTS_PERCENT};
 
 /// A generator of draws: Xoshiro256++, its state the seed's 32 bytes as four little-endian words.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod bond;
+mod compromised_keys;
 mod decide;
 mod draws;
 mod evolve;
@@ -18,14 +19,13 @@ pub mod odds;
 mod payouts;
 mod reconstruct;
 mod rejection;
+mod ruleset_1;
 mod rulesets;
 mod season_keys;
 mod stakes;
 mod state;
 pub mod streams;
-mod tables;
 mod transfers;
-mod withdrawal;
 
 pub use accounts::{Accounts, Unbalanced};
 pub use bond::{level_for, xp_to_leave};
@@ -36,6 +36,7 @@ pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
 pub use payouts::{multiplier, pays};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
 pub use rejection::{Rejection, RejectionClass, Rejections};
+pub use ruleset_1::{RULESET_1, TROUBLE_COUNTS_PERCENT};
 pub use rulesets::{
     BetTypeMultipliers, PerWeather, PotEventChances, Rules, Rulesets, ThresholdMultipliers,
 };
@@ -47,4 +48,3 @@ pub use state::{
     EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,
     SeasonKeyStatus, Simulin, State, User,
 };
-pub use tables::{RULESET_1, TROUBLE_COUNTS_PERCENT};

@@ -3,8 +3,8 @@
 use daybook_schema::{BetType, Pot, Threshold, Weather};
 
 use crate::payouts::multiplier;
+use crate::ruleset_1::LEVEL_DIE_SIDES;
 use crate::rulesets::Rules;
-use crate::tables::LEVEL_DIE_SIDES;
 
 /// How many equally likely ways there are: both dice and the event's percent.
 pub const WAYS: u64 = LEVEL_DIE_SIDES * LEVEL_DIE_SIDES * 100;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daybook_schema::limits;
 use sqlx::ConnectOptions;
 
-use super::word::{DAMAGED, Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
+use super::process_notes::{DAMAGED, Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
 use crate::feed::FileId;
 use crate::migrations::{MigrationError, Migrations};
 use crate::position::Position;

@@ -10,8 +10,8 @@ use rusqlite::Connection;
 use crate::chain_check::check_row;
 use crate::database;
 use crate::event_row::{COLUMNS, RowView};
-use crate::finding::{Finding, Verdict};
 use crate::reader::{ReadError, Reader};
+use crate::verdict::{Finding, Verdict};
 
 /// A head that a ledger should have, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]

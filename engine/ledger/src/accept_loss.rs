@@ -3,9 +3,9 @@
 use daybook_schema::events::LostHeads;
 use daybook_schema::{Command, EpochNonce, Genesis, Head, limits};
 
-use crate::keeper::Keeper;
+use crate::housekeeping::Keeper;
 use crate::ledger::Ledger;
-use crate::losses::KnownHead;
+use crate::lost_heads::KnownHead;
 use crate::newest_head::NewestHead;
 use crate::open_error::OpenError;
 use crate::snapshot;
