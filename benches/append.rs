@@ -1,8 +1,8 @@
 //! Durable, chained, rule-checked events a second, beside raw SQLite inserts of the same bytes in
 //! the same run (`synchronous=FULL` for both), and how fast the ledger is verified afterwards.
 //!
-//! `cargo bench -p daybook-benches --bench append [-- SEASONS [DIR]]`. DIR should lie on the disk that
-//! is to be measured; by default it is the target directory's.
+//! `cargo bench -p daybook-benches --bench append [-- SEASONS [DIR]]`. DIR should lie on the disk
+//! that is to be measured; by default it is the target directory's.
 
 #[path = "common/player.rs"]
 mod player;

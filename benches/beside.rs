@@ -1,6 +1,6 @@
-//! What reads along costs the engine: workers, snapshots and a relay in its own process, at a steady rate.
-//! Prints how long it takes until one's own bet is in `game.db`, the CPU time an event by thread, and how fast
-//! the engine appends beside all of them (`synchronous=FULL`).
+//! What reads along costs the engine: workers, snapshots and a relay in its own process, at a
+//! steady rate. Prints how long it takes until one's own bet is in `game.db`, the CPU time an event
+//! by thread, and how fast the engine appends beside all of them (`synchronous=FULL`).
 //!
 //! `cargo bench -p daybook-benches --bench beside [-- SECONDS [EVENTS_PER_SECOND]]`.
 

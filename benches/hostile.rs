@@ -1,8 +1,10 @@
-//! What a hostile client, a kill under load and a thousand listeners cost the others: another's latency beside a
-//! million commands of one client, the most that a decision costs, the start after a kill, a worker's lag.
+//! What a hostile client, a kill under load and a thousand listeners cost the others: another's
+//! latency beside a million commands of one client, the most that a decision costs, the start after
+//! a kill, a worker's lag.
 //!
-//! `cargo bench -p daybook-benches --bench hostile [-- COMMANDS EVENTS [DIR]]`. DIR should lie on the disk that
-//! is to be measured; by default it is the target directory's. All is written with `synchronous=FULL`.
+//! `cargo bench -p daybook-benches --bench hostile [-- COMMANDS EVENTS [DIR]]`. DIR should lie on
+//! the disk that is to be measured; by default it is the target directory's. All is written with
+//! `synchronous=FULL`.
 
 #[path = "hostile/kill.rs"]
 mod kill;

@@ -1,6 +1,6 @@
-//! How fast the read models follow: from the ledger's tail, through JetStream, and made anew, beside plain
-//! rusqlite that writes the same rows into the same tables and indexes in the same run; and how far they lag
-//! behind play at a given rate.
+//! How fast the read models follow: from the ledger's tail, through JetStream, and made anew,
+//! beside plain rusqlite that writes the same rows into the same tables and indexes in the same
+//! run; and how far they lag behind play at a given rate.
 //!
 //! `cargo bench -p daybook-benches --bench projections [-- PLAYERS DAYS]`. All write with
 //! `synchronous=NORMAL`: what a power cut takes from read models comes again from the ledger.
@@ -80,7 +80,8 @@ impl Bench {
         let started = Instant::now();
         let rebuilt = rebuild(database, &all_projections(), &mut Tail::new(&self.dir)).await?;
         let returned = started.elapsed().as_secs_f64();
-        // As with the tail, what counts is when the last rows can be read: not when the log is folded in.
+        // As with the tail, what counts is when the last rows can be read: not when the log is
+        // folded in.
         let seconds = rebuilt.iter().map(|rebuilt| rebuilt.seconds).fold(0.0, f64::max);
         stop.send_replace(true);
         println!(

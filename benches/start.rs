@@ -1,7 +1,7 @@
 //! How long a start takes, with a snapshot and without one, and how much memory it needs.
 //!
-//! `cargo bench -p daybook-benches --bench start [-- SEASONS ROUNDS [DIR]]`: so many users with a season in
-//! play each, which bet and advance so many days.
+//! `cargo bench -p daybook-benches --bench start [-- SEASONS ROUNDS [DIR]]`: so many users with a
+//! season in play each, which bet and advance so many days.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -88,8 +88,8 @@ impl Player {
     }
 }
 
-/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules, however
-/// few seasons are played.
+/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules,
+/// however few seasons are played.
 #[derive(Default)]
 pub struct HurriedClock {
     started: Option<UnixMicros>,

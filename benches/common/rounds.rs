@@ -1,4 +1,5 @@
-//! Rounds of commands of many seasons at a steady rate, and how far the read models lag behind them.
+//! Rounds of commands of many seasons at a steady rate, and how far the read models lag behind
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,8 @@ impl Rounds {
         Ok(newest)
     }
 
-    /// Submits the next commands, and measures from their answers until their rows can be read, in microseconds.
+    /// Submits the next commands, and measures from their answers until their rows can be read, in
+    /// microseconds.
     pub async fn submit_and_read(
         &mut self,
         commands: usize,
@@ -78,8 +80,8 @@ impl Rounds {
         Ok(newest)
     }
 
-    /// Plays at a rate, as long as there are commands; gives the rate that came out, and the lag of the read models
-    /// where they are waited for.
+    /// Plays at a rate, as long as there are commands; gives the rate that came out, and the lag of
+    /// the read models where they are waited for.
     pub async fn play(
         &mut self,
         events_per_second: f64,

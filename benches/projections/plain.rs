@@ -20,8 +20,8 @@ struct Table {
     rows: Vec<Vec<Value>>,
 }
 
-/// Every row of the finished read models into another file, once, with prepared statements: no updates of rows
-/// that are there already, no lookups, no foreign keys to be checked.
+/// Every row of the finished read models into another file, once, with prepared statements: no
+/// updates of rows that are there already, no lookups, no foreign keys to be checked.
 pub fn rows_once(finished: &Path, target: &Path, events: u64) -> Result<f64> {
     let source = Connection::open(finished)?;
     let mut tables = BTreeMap::new();
@@ -64,8 +64,9 @@ pub fn rows_once(finished: &Path, target: &Path, events: u64) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// The seed's tables as a plain program keeps them: for every event the statements that it takes, prepared,
-/// in transactions as large as ours. It has no analytics, no ranks, no positions and no checks.
+/// The seed's tables as a plain program keeps them: for every event the statements that it takes,
+/// prepared, in transactions as large as ours. It has no analytics, no ranks, no positions and no
+/// checks.
 pub fn event_by_event(dir: &Path, target: &Path, schema_of: &Path) -> Result<f64> {
     let events: Vec<StoredEvent> =
         Reader::open(dir)?.events_from(Seq::MIN).collect::<Result<_, _>>()?;

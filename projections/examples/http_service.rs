@@ -1,8 +1,9 @@
-//! A game's HTTP service on the libraries, as small as it can be: it shows what a service needs of them.
+//! A game's HTTP service on the libraries, as small as it can be: it shows what a service needs of
+//! them.
 //!
-//! `cargo run -p daybook-projections --example http_service -- DATA_DIR` makes a ledger there and serves it on a
-//! port that it prints. It has no accounts and no limits: `X-User` says who one is, and `Idempotency-Key` holds the
-//! command's id, a UUIDv7.
+//! `cargo run -p daybook-projections --example http_service -- DATA_DIR` makes a ledger there and
+//! serves it on a port that it prints. It has no accounts and no limits: `X-User` says who one is,
+//! and `Idempotency-Key` holds the command's id, a UUIDv7.
 
 use std::future::IntoFuture;
 use std::path::Path;
@@ -80,7 +81,8 @@ async fn register(State(service): State<Service>, headers: HeaderMap) -> Answer 
     service.submit(&headers, Command::RegisterUser { user_id }).await
 }
 
-/// Starts a season with the commitment that the player saw: a retry is the same command, and finds the first.
+/// Starts a season with the commitment that the player saw: a retry is the same command, and finds
+/// the first.
 async fn start(
     State(service): State<Service>,
     headers: HeaderMap,

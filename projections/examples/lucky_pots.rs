@@ -1,8 +1,8 @@
 //! A read model of a team's own: which pot has paid each player the most, over all their seasons.
 //!
-//! `cargo run -p daybook-projections --example lucky_pots -- DATA_DIR` brings `lucky_pots.db` beside the
-//! ledger there up to its newest event and prints the luckiest. A projection is a name, a version, its tables and
-//! [`Projection::apply`]; the worker does the rest.
+//! `cargo run -p daybook-projections --example lucky_pots -- DATA_DIR` brings `lucky_pots.db`
+//! beside the ledger there up to its newest event and prints the luckiest. A projection is a name,
+//! a version, its tables and [`Projection::apply`]; the worker does the rest.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ impl Projection for LuckyPots {
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
         Box::pin(async move {
             for event in events {
-                // A season's events are in its own stream; whose it is the first of them says. Of any other
-                // event, which the match below leaves alone, this is no season's id.
+                // A season's events are in its own stream; whose it is the first of them says. Of
+                // any other event, which the match below leaves alone, this is no season's id.
                 let season_id = event.stored.header.stream.as_season().to_string();
                 match &event.stored.event {
                     Event::SeasonStarted(started) => {

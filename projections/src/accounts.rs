@@ -1,8 +1,9 @@
-//! `accounts.db`, the truth about people: how it is made, and what it takes over from earlier versions.
+//! `accounts.db`, the truth about people: how it is made, and what it takes over from earlier
+//! versions.
 //!
-//! `users`, `sessions` and the names of simulins in `game.db` are copies: the process that has `accounts.db`
-//! fills them by the number of the newest change, so that a new `game.db` gets them all. Elsewhere placeholders
-//! stand in their place.
+//! `users`, `sessions` and the names of simulins in `game.db` are copies: the process that has
+//! `accounts.db` fills them by the number of the newest change, so that a new `game.db` gets them
+//! all. Elsewhere placeholders stand in their place.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use crate::migrations::{MigrationError, Migrations};
 use crate::sqlite::{connect_options, look};
 
-/// Brings `accounts.db` to this version, if it is there, and moves into it what earlier versions had in `game.db`
-/// alone; it is made for that.
+/// Brings `accounts.db` to this version, if it is there, and moves into it what earlier versions
+/// had in `game.db` alone; it is made for that.
 ///
 /// # Errors
 /// [`MigrationError`] when one of them cannot be read or written.

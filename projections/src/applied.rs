@@ -33,7 +33,8 @@ impl Known {
     }
 }
 
-/// How far the projections of a file have come, as far as this process knows, and who waits for them.
+/// How far the projections of a file have come, as far as this process knows, and who waits for
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct AppliedSeqs {
     known: Mutex<Known>,

@@ -28,8 +28,8 @@ pub struct DatabaseSettings {
     pub cache_kib: u32,
     /// A directory with migrations of a team's own, which the file has too.
     pub migrations: Option<PathBuf>,
-    /// `accounts.db`, where it may be: the workers fill people's names from it. It is made to move there what an
-    /// earlier version had in `game.db` alone.
+    /// `accounts.db`, where it may be: the workers fill people's names from it. It is made to move
+    /// there what an earlier version had in `game.db` alone.
     pub accounts: Option<PathBuf>,
 }
 
@@ -85,18 +85,20 @@ pub struct GameDatabase {
     /// The file as it was opened: whoever has a connection has this too.
     pub(crate) file: Arc<GameFile>,
     set_aside: Option<SetAside>,
-    /// One writer at a time within the process: SQLite lets one in, and would let the others try in turn.
+    /// One writer at a time within the process: SQLite lets one in, and would let the others try in
+    /// turn.
     pub(crate) writing: Arc<Mutex<()>>,
     /// How far the projections have come.
     pub(crate) applied: Arc<AppliedSeqs>,
 }
 
 impl GameDatabase {
-    /// Opens a file, making it with all its tables where there is none. One that is damaged, or whose tables
-    /// were dropped, is set aside first: all of it can be made again.
+    /// Opens a file, making it with all its tables where there is none. One that is damaged, or
+    /// whose tables were dropped, is set aside first: all of it can be made again.
     ///
     /// # Errors
-    /// [`MigrationError`] when it is of another version than this one, holds something else, or cannot be opened.
+    /// [`MigrationError`] when it is of another version than this one, holds something else, or
+    /// cannot be opened.
     pub async fn open(path: &Path, settings: DatabaseSettings) -> Result<Self, MigrationError> {
         let migrations = match &settings.migrations {
             Some(directory) => Migrations::game().and_directory(directory)?,
@@ -139,8 +141,8 @@ impl GameDatabase {
         Ok(Self { path, settings, migrations, file, set_aside, writing, applied })
     }
 
-    /// Closes the file: where no connection of the process is left its log is folded in before this returns. For
-    /// the end of a process, after workers and readers.
+    /// Closes the file: where no connection of the process is left its log is folded in before this
+    /// returns. For the end of a process, after workers and readers.
     ///
     /// # Errors
     /// What SQLite says.
@@ -165,8 +167,8 @@ impl GameDatabase {
         self.set_aside.as_ref()
     }
 
-    /// A connection that writes read models: NORMAL, because what a power cut takes from them, whole
-    /// transactions with their position, comes again from the ledger.
+    /// A connection that writes read models: NORMAL, because what a power cut takes from them,
+    /// whole transactions with their position, comes again from the ledger.
     pub(crate) async fn connect_writer(&self) -> Result<WriterConnection, FileError> {
         self.file.check()?;
         let connection = self.options().synchronous(SqliteSynchronous::Normal).connect().await;
@@ -177,8 +179,8 @@ impl GameDatabase {
         Ok(writer)
     }
 
-    /// What an error of SQLite's means for the file: where it is malformed, or its tables are gone, it is
-    /// given up.
+    /// What an error of SQLite's means for the file: where it is malformed, or its tables are gone,
+    /// it is given up.
     pub(crate) async fn judge(&self, error: &sqlx::Error) -> Result<(), FileLost> {
         self.file.check()?;
         match result_code(error) {
@@ -228,8 +230,8 @@ pub(crate) enum FileError {
     Accounts(sqlx::Error),
 }
 
-/// A connection that writes. When the file is lost it is not closed: SQLite would fold its log into what is no
-/// longer ours.
+/// A connection that writes. When the file is lost it is not closed: SQLite would fold its log into
+/// what is no longer ours.
 #[derive(Debug)]
 pub(crate) struct WriterConnection {
     connection: Option<SqliteConnection>,

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 
 use crate::feed::{Feed, FeedError, Past, past_beside};
 
-/// Follows an engine of this process: nothing is read or hashed again, and nothing is waited for but the next
-/// commit.
+/// Follows an engine of this process: nothing is read or hashed again, and nothing is waited for
+/// but the next commit.
 #[derive(Debug)]
 pub struct EngineFeed {
     ledger: Ledger,

@@ -27,7 +27,8 @@ pub enum FeedError {
         name: String,
         /// What its rows stand for.
         head: Head,
-        /// What the ledger has, where that was told: its newest event, or the one at the head's seq.
+        /// What the ledger has, where that was told: its newest event, or the one at the head's
+        /// seq.
         has: Option<Head>,
     },
     /// The read models are of another ledger.
@@ -127,20 +128,20 @@ pub(crate) fn deadline(timeout: Duration) -> tokio::time::Instant {
 
 /// Gives a projection the events after the one that it has applied.
 ///
-/// Every event that is given MUST be committed, and MUST be chained to the one before it; the first is
-/// chained to the head that was asked from. What was given once may be asked for again.
+/// Every event that is given MUST be committed, and MUST be chained to the one before it; the first
+/// is chained to the head that was asked from. What was given once may be asked for again.
 pub trait Feed: Send {
-    /// The events after `after`, at least one unless none came within the timeout. The head with seq 0 is
-    /// the ledger's beginning, whatever its hash.
+    /// The events after `after`, at least one unless none came within the timeout. The head with
+    /// seq 0 is the ledger's beginning, whatever its hash.
     fn next(
         &mut self,
         after: Head,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<Option<Block>, FeedError>>;
 
-    /// What became of a head of a ledger in an epoch: rows that stand for a lost one are the last that tells of
-    /// it, unless the loss was accepted. A feed that cannot tell that an accepted loss is one says
-    /// [`Past::Lost`], as this does.
+    /// What became of a head of a ledger in an epoch: rows that stand for a lost one are the last
+    /// that tells of it, unless the loss was accepted. A feed that cannot tell that an accepted
+    /// loss is one says [`Past::Lost`], as this does.
     fn past(
         &mut self,
         head: Head,
@@ -156,8 +157,8 @@ pub trait Feed: Send {
         })
     }
 
-    /// Whether events come one by one, the moment they are committed: then those of a few milliseconds are
-    /// gathered, unless somebody waits for them.
+    /// Whether events come one by one, the moment they are committed: then those of a few
+    /// milliseconds are gathered, unless somebody waits for them.
     fn is_immediate(&self) -> bool {
         false
     }
@@ -168,8 +169,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The ledger's own tail: no server, the default.
 ///
-/// It is read by a thread of its own, which ends with it: what else the process does on threads that may wait
-/// cannot hold it up.
+/// It is read by a thread of its own, which ends with it: what else the process does on threads
+/// that may wait cannot hold it up.
 #[derive(Debug)]
 pub struct Tail {
     data_dir: PathBuf,
@@ -207,7 +208,8 @@ impl Tail {
             None => self.start().map_err(|error| FeedError::Bus(error.to_string()))?,
         };
         asks.send(Ask { after, timeout, reply }).map_err(|_| stopped())?;
-        // Kept before the answer is waited for: a caller that goes away comes back to the same thread.
+        // Kept before the answer is waited for: a caller that goes away comes back to the same
+        // thread.
         self.asks = Some(asks);
         match answer.await {
             Ok(answer) => answer,
@@ -320,7 +322,8 @@ impl Feed for Tail {
     }
 }
 
-/// The same on a thread of its own: what else the process does on threads that may wait cannot hold it up.
+/// The same on a thread of its own: what else the process does on threads that may wait cannot hold
+/// it up.
 pub(crate) async fn past_beside(
     data_dir: PathBuf,
     head: Head,

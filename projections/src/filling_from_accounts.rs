@@ -39,7 +39,8 @@ struct Changes {
     accounts_id: String,
     number: i64,
     stamp: Option<i64>,
-    /// Whether it is from the beginning: what was filled in before is other accounts', or newer than these.
+    /// Whether it is from the beginning: what was filled in before is other accounts', or newer
+    /// than these.
     is_anew: bool,
     is_more: bool,
     rows: ChangedRows,
@@ -117,8 +118,8 @@ impl Filler {
     }
 }
 
-/// What changed after a mark; nothing if nothing did. A mark of other accounts, or of a newer copy of these,
-/// counts for none.
+/// What changed after a mark; nothing if nothing did. A mark of other accounts, or of a newer copy
+/// of these, counts for none.
 async fn changes_after(
     accounts: &mut SqliteConnection,
     mark: Option<Mark>,
@@ -137,7 +138,8 @@ async fn changes_after(
     let (of, after, stamp) = mark.unwrap_or_default();
     let found: Option<i64> =
         sqlx::query_scalar(stamp_of).bind(after).fetch_optional(&mut *moment).await?;
-    // A number that is there with another stamp was given again, in an older copy that was put back.
+    // A number that is there with another stamp was given again, in an older copy that was put
+    // back.
     if of != accounts_id && after > 0 && newest == 0 {
         let error = format!(
             "accounts.db is empty, and game.db was filled from others with {after} changes, whose copies may be \
@@ -232,8 +234,8 @@ async fn write(live: &mut SqliteConnection, changes: &Changes) -> Result<(), sql
 
 /// The statements that write changed rows: a beginning, how it goes on, and the rows.
 fn steps(rows: &ChangedRows) -> [(&'static str, &'static str, &String); 9] {
-    // Addresses may have gone from one to another: whoever has one that is another's now gets his own when his
-    // change is filled in.
+    // Addresses may have gone from one to another: whoever has one that is another's now gets his
+    // own when his change is filled in.
     [
         (
             "UPDATE users SET email = 'filling+' || id || '@filling.invalid' WHERE id IN \

@@ -1,9 +1,10 @@
 //! The file that a process has open: whether it is still there, and what is done when it is not.
 //!
-//! Whoever has `game.db` open keeps a word file beside it, locked as long as the process lives. It tells which
-//! files those are, what was committed, and why a projection waits: also where nothing can be written to
-//! `game.db` itself. When the file is lost, nothing more is written, and SQLite is not closed: it would fold a
-//! log into what is no longer ours. The next start sets aside what may be damaged, under another name.
+//! Whoever has `game.db` open keeps a word file beside it, locked as long as the process lives. It
+//! tells which files those are, what was committed, and why a projection waits: also where nothing
+//! can be written to `game.db` itself. When the file is lost, nothing more is written, and SQLite
+//! is not closed: it would fold a log into what is no longer ours. The next start sets aside what
+//! may be damaged, under another name.
 
 mod process_notes;
 mod set_aside;
@@ -95,8 +96,8 @@ impl GameFile {
         })
     }
 
-    /// Closes the file, if it is still there: its log is folded in before this returns, where no connection is
-    /// left. Dropped without this, it is closed in the background.
+    /// Closes the file, if it is still there: its log is folded in before this returns, where no
+    /// connection is left. Dropped without this, it is closed in the background.
     pub(crate) async fn close(&self) -> Result<(), sqlx::Error> {
         if self.check().is_err() {
             return Ok(());
@@ -183,7 +184,8 @@ impl Drop for GameFile {
         let is_lost = self.check().is_err();
         let word = locked(&self.word).take();
         if is_lost {
-            // Closing would fold the log into what is no longer ours. The word stays for the next start.
+            // Closing would fold the log into what is no longer ours. The word stays for the next
+            // start.
             std::mem::forget(anchor);
         } else if let Some(word) = word {
             drop(std::fs::remove_file(&word.path));

@@ -1,4 +1,5 @@
-//! Many rows in one statement, so that a batch is a few calls for each table, however many rows it has.
+//! Many rows in one statement, so that a batch is a few calls for each table, however many rows it
+//! has.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,8 +18,8 @@ pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 /// Rows of one statement at most, a power of two.
 const ROWS_PER_STATEMENT: usize = 256;
 
-/// A statement that writes rows: `INSERT INTO … VALUES`, a row of placeholders again and again, and what
-/// follows.
+/// A statement that writes rows: `INSERT INTO … VALUES`, a row of placeholders again and again, and
+/// what follows.
 pub(crate) struct Insert {
     pub(crate) head: &'static str,
     pub(crate) row: &'static str,
@@ -59,8 +60,8 @@ impl Values {
     }
 }
 
-/// Writes rows, many with each statement. Statements come in as few sizes as there are powers of two, so
-/// that each is prepared once. While SQLite runs one, the values of the next are bound.
+/// Writes rows, many with each statement. Statements come in as few sizes as there are powers of
+/// two, so that each is prepared once. While SQLite runs one, the values of the next are bound.
 pub(crate) async fn insert<R: BindRow>(
     database: &mut SqliteConnection,
     statement: &Insert,
@@ -99,8 +100,8 @@ fn prepare<R: BindRow>(
     Ok(Some((sql, values.0)))
 }
 
-/// Runs a statement over `json_each(?1)`, an array of rows: for few rows, and for other statements than
-/// inserts. SQLite takes each row apart once for every column.
+/// Runs a statement over `json_each(?1)`, an array of rows: for few rows, and for other statements
+/// than inserts. SQLite takes each row apart once for every column.
 pub(crate) async fn write<T: Serialize>(
     database: &mut SqliteConnection,
     statement: &'static str,
@@ -114,8 +115,8 @@ pub(crate) async fn write<T: Serialize>(
     Ok(())
 }
 
-/// Reads what a working table holds for some keys: a statement over `json_each(?1)`, an array of keys, that
-/// selects a key and a JSON text.
+/// Reads what a working table holds for some keys: a statement over `json_each(?1)`, an array of
+/// keys, that selects a key and a JSON text.
 pub(crate) async fn load<K, V>(
     database: &mut SqliteConnection,
     statement: &'static str,

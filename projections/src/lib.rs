@@ -1,9 +1,9 @@
 //! Daybook's read models: tables in `game.db` that are a function of the ledger.
 //!
-//! A [`Projection`] turns events into rows. A [`Worker`] feeds it, from the ledger's own [`Tail`] or from
-//! JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits rows and position in one transaction:
-//! a block that comes twice changes nothing, and [`rebuild()`] makes the same rows again. [`Reads`] is what
-//! an API asks.
+//! A [`Projection`] turns events into rows. A [`Worker`] feeds it, from the ledger's own [`Tail`]
+//! or from JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits rows and position in
+//! one transaction: a block that comes twice changes nothing, and [`rebuild()`] makes the same rows
+//! again. [`Reads`] is what an API asks.
 
 mod accounts;
 mod applied;

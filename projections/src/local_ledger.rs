@@ -12,10 +12,11 @@ use crate::feed::{Feed, FeedError, Tail};
 /// A ledger that is at hand.
 #[derive(Clone, Debug)]
 pub enum LocalLedger {
-    /// The data directory of a ledger that another process writes, or nobody: it is looked at every 20 ms.
+    /// The data directory of a ledger that another process writes, or nobody: it is looked at every
+    /// 20 ms.
     File(PathBuf),
-    /// An engine of this process: its events come the moment they are committed. Whoever follows it keeps it
-    /// open.
+    /// An engine of this process: its events come the moment they are committed. Whoever follows it
+    /// keeps it open.
     Engine(Ledger),
 }
 

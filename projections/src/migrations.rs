@@ -1,9 +1,10 @@
-//! Numbered changes of `game.db` and `telemetry.db`, each up and down, each verified before it counts.
+//! Numbered changes of `game.db` and `telemetry.db`, each up and down, each verified before it
+//! counts.
 //!
-//! A migration is a pair of files, `0001_name.up.sql` and `0001_name.down.sql`, and may have a third,
-//! `0001_name.check.sql`: a query that returns no row if the migration did what it should. Each runs in a
-//! transaction of its own, after a backup; then row counts, foreign keys, SQLite's own structure and the
-//! check are looked at, and if anything does not hold, all is rolled back.
+//! A migration is a pair of files, `0001_name.up.sql` and `0001_name.down.sql`, and may have a
+//! third, `0001_name.check.sql`: a query that returns no row if the migration did what it should.
+//! Each runs in a transaction of its own, after a backup; then row counts, foreign keys, SQLite's
+//! own structure and the check are looked at, and if anything does not hold, all is rolled back.
 
 mod apply_and_verify;
 mod error;
@@ -80,7 +81,8 @@ impl Migrations {
         Ok(self)
     }
 
-    /// Makes the pair of files of a new migration of a team's own, numbered after those that there are.
+    /// Makes the pair of files of a new migration of a team's own, numbered after those that there
+    /// are.
     ///
     /// # Errors
     /// [`MigrationError`] when the name is none, or the files cannot be written.
@@ -124,7 +126,8 @@ impl Migrations {
         }
     }
 
-    /// Applies what is pending, up to a number if one is given. The file is made where there is none.
+    /// Applies what is pending, up to a number if one is given. The file is made where there is
+    /// none.
     ///
     /// # Errors
     /// [`MigrationError`]; migrations before the one that failed stay applied.
@@ -151,7 +154,8 @@ impl Migrations {
         Ok(migrated)
     }
 
-    /// Takes back what was applied, down to a number, which stays; the newest alone, if none is given.
+    /// Takes back what was applied, down to a number, which stays; the newest alone, if none is
+    /// given.
     ///
     /// # Errors
     /// As [`Self::up`].
@@ -185,8 +189,8 @@ impl Migrations {
         Ok(migrated)
     }
 
-    /// What does not hold of a file: its foreign keys, its structure, its tables and indexes. Empty if all
-    /// does.
+    /// What does not hold of a file: its foreign keys, its structure, its tables and indexes. Empty
+    /// if all does.
     ///
     /// # Errors
     /// [`MigrationError`] when it cannot be looked at.
@@ -213,8 +217,8 @@ impl Migrations {
         Ok(findings)
     }
 
-    /// A table that an applied migration makes and that is not there: it was dropped from outside. It looks
-    /// only; none where nothing was applied.
+    /// A table that an applied migration makes and that is not there: it was dropped from outside.
+    /// It looks only; none where nothing was applied.
     pub(crate) async fn missing_table(
         &self,
         path: &Path,
@@ -238,8 +242,8 @@ impl Migrations {
     }
 
     async fn connect(&self, path: &Path, create: bool) -> Result<SqliteConnection, MigrationError> {
-        // Tables are made anew and swapped in: with foreign keys enforced meanwhile, dropping a table
-        // would delete what refers to it. They are checked before the commit instead.
+        // Tables are made anew and swapped in: with foreign keys enforced meanwhile, dropping a
+        // table would delete what refers to it. They are checked before the commit instead.
         if has_orphaned_log(path) {
             return Err(MigrationError::OrphanedLog { path: path.to_owned() });
         }

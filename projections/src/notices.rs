@@ -75,8 +75,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next notice that is still there; who is slow misses older ones, and reads the season up to this
-    /// one's seq.
+    /// The next notice that is still there; who is slow misses older ones, and reads the season up
+    /// to this one's seq.
     pub async fn next(&mut self) -> Option<Notice> {
         let notices = self.notices.as_mut()?;
         loop {
@@ -135,7 +135,8 @@ impl NoticeHub {
 }
 
 #[cfg(feature = "nats")]
-/// Publishes notices over core NATS on `season.<id>`; tried again when the ledger could not be read.
+/// Publishes notices over core NATS on `season.<id>`; tried again when the ledger could not be
+/// read.
 pub(crate) async fn publish(ledger: LocalLedger, client: async_nats::Client) {
     loop {
         if let Err(error) = publish_from_now(&ledger, &client).await {

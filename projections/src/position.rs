@@ -41,8 +41,8 @@ impl Position {
         row.map(|row| Self::read(&row)).transpose()
     }
 
-    /// What cannot be a position was altered by hand. It may have been the last that told of lost events, so it is
-    /// not taken for outdated.
+    /// What cannot be a position was altered by hand. It may have been the last that told of lost
+    /// events, so it is not taken for outdated.
     pub(crate) fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Self, sqlx::Error> {
         Self::try_read(row).map_err(|error| {
             let name: String = row.try_get("name").unwrap_or_default();

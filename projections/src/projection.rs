@@ -16,7 +16,8 @@ pub struct ProjectedEvent {
 /// Events could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// An event tells something that the projection's tables cannot take: asking again is of no use.
+    /// An event tells something that the projection's tables cannot take: asking again is of no
+    /// use.
     #[error("{kind} at seq {seq}: {reason}")]
     Event {
         /// The event.
@@ -65,27 +66,28 @@ pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
 
 /// A read model: tables that are a function of the ledger.
 ///
-/// The worker hands over events in the ledger's order, each exactly once as far as the tables can tell:
-/// rows and position are committed in one transaction. Where the events are cut MUST NOT matter:
-/// `apply(a)` and then `apply(b)` must leave the same rows as `apply(a + b)`. [`crate::test_kit`] holds a
-/// projection to that.
+/// The worker hands over events in the ledger's order, each exactly once as far as the tables can
+/// tell: rows and position are committed in one transaction. Where the events are cut MUST NOT
+/// matter: `apply(a)` and then `apply(b)` must leave the same rows as `apply(a + b)`.
+/// [`crate::test_kit`] holds a projection to that.
 ///
-/// So that a rebuild gives the same rows, these come from the events alone: no clock, no randomness.
-/// `examples/lucky_pots.rs` is a whole one.
+/// So that a rebuild gives the same rows, these come from the events alone: no clock, no
+/// randomness. `examples/lucky_pots.rs` is a whole one.
 pub trait Projection: Send + Sync {
-    /// Its name, under which its position is kept. `daybook projections` knows those of Daybook; a program of
-    /// yours asks [`crate::status()`] and [`crate::rebuild()`] for your own.
+    /// Its name, under which its position is kept. `daybook projections` knows those of Daybook; a
+    /// program of yours asks [`crate::status()`] and [`crate::rebuild()`] for your own.
     fn name(&self) -> &'static str;
 
-    /// Raised whenever the rows would come out differently: the tables are then rebuilt by themselves.
+    /// Raised whenever the rows would come out differently: the tables are then rebuilt by
+    /// themselves.
     fn version(&self) -> u32;
 
     /// The tables that are its own, parents before children: emptied and filled by a rebuild.
     fn tables(&self) -> &'static [&'static str];
 
     /// Makes the tables where they are missing, for a projection whose tables no migration makes. A
-    /// table's primary key must be enough for all that [`Self::apply`] looks up: while it is rebuilt a
-    /// table has no other index.
+    /// table's primary key must be enough for all that [`Self::apply`] looks up: while it is
+    /// rebuilt a table has no other index.
     fn schema(&self) -> &'static str {
         ""
     }
@@ -95,8 +97,8 @@ pub trait Projection: Send + Sync {
         &[]
     }
 
-    /// Statements for what the tables take from elsewhere than the ledger; run when a rebuild is put in
-    /// place.
+    /// Statements for what the tables take from elsewhere than the ledger; run when a rebuild is
+    /// put in place.
     fn after_rebuild(&self) -> &'static [&'static str] {
         &[]
     }
@@ -104,8 +106,8 @@ pub trait Projection: Send + Sync {
     /// Applies consecutive events, inside the worker's transaction.
     ///
     /// # Errors
-    /// [`ApplyError`]; the transaction is then rolled back. An event that cannot be applied stops this
-    /// projection alone.
+    /// [`ApplyError`]; the transaction is then rolled back. An event that cannot be applied stops
+    /// this projection alone.
     fn apply<'a>(
         &'a self,
         database: &'a mut SqliteConnection,

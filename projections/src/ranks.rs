@@ -14,7 +14,8 @@ impl Ranks {
         Self { before: 0, newest: None }
     }
 
-    /// From the middle of a board: so many rows stand before it, and a first row with this score has this rank.
+    /// From the middle of a board: so many rows stand before it, and a first row with this score
+    /// has this rank.
     pub(crate) const fn after(before: i64, score: i64, rank: i64) -> Self {
         Self { before, newest: Some((score, rank)) }
     }

@@ -60,8 +60,8 @@ pub struct Reads {
     database: GameDatabase,
 }
 
-/// A season's newest event as a `game.db` knows it, if it knows the season: where to begin to walk back its
-/// stream in the ledger.
+/// A season's newest event as a `game.db` knows it, if it knows the season: where to begin to walk
+/// back its stream in the ledger.
 ///
 /// # Errors
 /// [`ReadError`] when the file cannot be read.
@@ -82,8 +82,8 @@ impl Reads {
         Self { pool: database.reader_pool(), database: database.clone() }
     }
 
-    /// Closes the connections, if the file is still there: [`GameDatabase::close`] folds the log in where none is
-    /// left.
+    /// Closes the connections, if the file is still there: [`GameDatabase::close`] folds the log in
+    /// where none is left.
     pub async fn close(self) {
         if let Ok(pool) = self.pool() {
             pool.close().await;
@@ -100,8 +100,9 @@ impl Reads {
         Ok(&self.pool)
     }
 
-    /// Waits until some projections have applied an event, but not longer than the time limit, and tells
-    /// what a read stands for that is begun now. A projection that lags or stopped makes no error of it.
+    /// Waits until some projections have applied an event, but not longer than the time limit, and
+    /// tells what a read stands for that is begun now. A projection that lags or stopped makes no
+    /// error of it.
     ///
     /// # Errors
     /// [`ReadError`] when the positions cannot be read.
@@ -125,8 +126,8 @@ impl Reads {
         if !stands_for().is_stale {
             return Ok(stands_for());
         }
-        // A worker of this process wakes those who wait; of them one looks into the file, for it may be another
-        // process that writes it.
+        // A worker of this process wakes those who wait; of them one looks into the file, for it
+        // may be another process that writes it.
         let looking = tokio::select! {
             _ = &mut waiting.reached => return Ok(stands_for()),
             looking = applied.looking.lock() => looking,
@@ -161,8 +162,8 @@ impl Reads {
         Ok(())
     }
 
-    /// A season with its days, bets, triggers and weeks, all of one moment, in five statements however
-    /// many there are.
+    /// A season with its days, bets, triggers and weeks, all of one moment, in five statements
+    /// however many there are.
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.
@@ -260,7 +261,8 @@ impl Reads {
         Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
     }
 
-    /// Users who were active on each UTC day of a range, `2026-01-05` to `2026-01-31`, both included.
+    /// Users who were active on each UTC day of a range, `2026-01-05` to `2026-01-31`, both
+    /// included.
     ///
     /// # Errors
     /// [`ReadError`] when they cannot be read.
@@ -299,7 +301,8 @@ impl Reads {
         Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
     }
 
-    /// What was staked and paid, by pot, type of bet and weather, beside what the rules give exactly.
+    /// What was staked and paid, by pot, type of bet and weather, beside what the rules give
+    /// exactly.
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.

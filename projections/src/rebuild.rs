@@ -1,9 +1,10 @@
 //! Making projections' tables anew from the ledger's beginning, beside the live ones.
 //!
-//! The new tables of a projection grow in a file of its own, without indexes. When they have caught up they
-//! go over into `game.db` in one transaction, where the indexes are built at the end: readers see the old
-//! rows or the new ones. A rebuild that was killed goes on from where it was. Several projections are made
-//! anew in one pass: each event is read, checked and decoded once for all of them.
+//! The new tables of a projection grow in a file of its own, without indexes. When they have caught
+//! up they go over into `game.db` in one transaction, where the indexes are built at the end:
+//! readers see the old rows or the new ones. A rebuild that was killed goes on from where it was.
+//! Several projections are made anew in one pass: each event is read, checked and decoded once for
+//! all of them.
 
 mod error;
 mod growing_tables;
@@ -26,8 +27,8 @@ use growing_tables::{GrowingTables, Lock};
 pub(crate) use growing_tables::{files, make_tables, progress, remove_files};
 use put_in_place::Placed;
 
-/// Live tables that have come further than the new ones show that there is more: it is waited for so long
-/// before it is looked for again.
+/// Live tables that have come further than the new ones show that there is more: it is waited for
+/// so long before it is looked for again.
 const MORE: Duration = Duration::from_millis(100);
 
 /// What a rebuild did.
@@ -41,13 +42,13 @@ pub struct Rebuilt {
     pub seconds: f64,
 }
 
-/// Makes projections' tables anew, all in one pass, and puts them in the place of the live ones, each
-/// projection's in a transaction of its own; each is named once. Tells of them in the order in which they
-/// were put in place.
+/// Makes projections' tables anew, all in one pass, and puts them in the place of the live ones,
+/// each projection's in a transaction of its own; each is named once. Tells of them in the order in
+/// which they were put in place.
 ///
 /// # Errors
-/// [`RebuildError`], the first; then the live tables that were not replaced before it are as they were, and a
-/// later rebuild goes on from where this one was.
+/// [`RebuildError`], the first; then the live tables that were not replaced before it are as they
+/// were, and a later rebuild goes on from where this one was.
 pub async fn rebuild(
     database: &GameDatabase,
     projections: &[Arc<dyn Projection>],
@@ -135,8 +136,8 @@ async fn place_all(
     Ok(())
 }
 
-/// What is made anew replaces a position, live or of an earlier rebuild. It may be the last that tells of lost
-/// events: then it stays until their loss is accepted, or the position forgotten.
+/// What is made anew replaces a position, live or of an earlier rebuild. It may be the last that
+/// tells of lost events: then it stays until their loss is accepted, or the position forgotten.
 async fn check_witnesses(
     database: &GameDatabase,
     name: &'static str,
@@ -152,8 +153,8 @@ async fn check_witnesses(
     Ok(())
 }
 
-/// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew, once the
-/// loss was accepted.
+/// What an earlier rebuild left may be of a past that the ledger has no more: that is begun anew,
+/// once the loss was accepted.
 async fn without_lost(
     growing: Vec<GrowingTables>,
     database: &GameDatabase,
@@ -197,8 +198,8 @@ async fn fetch(feed: &mut dyn Feed, after: &Position) -> Result<Vec<ProjectedEve
     Ok(applier::projected(after, fetched.blocks))
 }
 
-/// Puts new tables in place. Live ones that have come further count for nothing if that was in a past that the
-/// ledger lost.
+/// Puts new tables in place. Live ones that have come further count for nothing if that was in a
+/// past that the ledger lost.
 async fn put_in_place(
     beside: &mut GrowingTables,
     database: &GameDatabase,

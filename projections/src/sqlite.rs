@@ -21,8 +21,8 @@ pub(crate) const APPLICATION_ID: i64 = 0x4441_5947;
 pub(crate) const LOG: &str = "-wal";
 pub(crate) const INDEX: &str = "-shm";
 
-/// Whether a log lies there that is not empty, and its database is gone or has nothing in it: SQLite removes such
-/// a log when it opens the database.
+/// Whether a log lies there that is not empty, and its database is gone or has nothing in it:
+/// SQLite removes such a log when it opens the database.
 pub(crate) fn has_orphaned_log(database: &Path) -> bool {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     bytes(database) == 0 && bytes(&with_ending(database, LOG)) > 0
@@ -95,7 +95,8 @@ pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
     if !matches!(result_code(&error), Some(READ_ONLY | CANNOT_OPEN)) {
         return Err(error);
     }
-    // SQLite reads a log only where it may write beside it. Without a log the file can be read as it lies.
+    // SQLite reads a log only where it may write beside it. Without a log the file can be read as
+    // it lies.
     let log = std::fs::metadata(with_ending(path, LOG));
     if log.is_ok_and(|log| log.len() > 0) {
         let (directory, copy) = copy_aside(path)?;

@@ -39,15 +39,16 @@ pub enum ProjectionState {
         /// The newest event that the new tables hold.
         seq: u64,
     },
-    /// Its tables are of another version of the projection, or stand for events whose loss was accepted; the
-    /// next worker makes them anew.
+    /// Its tables are of another version of the projection, or stand for events whose loss was
+    /// accepted; the next worker makes them anew.
     Outdated,
     /// The ledger ends before what its tables stand for: events are lost.
     LedgerBehind {
         /// The ledger's newest event.
         newest: Head,
     },
-    /// The ledger has another event where its tables stand: it was altered, or went on from an older copy.
+    /// The ledger has another event where its tables stand: it was altered, or went on from an
+    /// older copy.
     LedgerDiffers {
         /// What the ledger has there.
         found: Head,

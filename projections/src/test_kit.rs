@@ -1,4 +1,5 @@
-//! Holds a projection to what a worker relies on: that cuts, repeats and a rebuild leave the same rows.
+//! Holds a projection to what a worker relies on: that cuts, repeats and a rebuild leave the same
+//! rows.
 //!
 //! For tests of projections, ours and a team's own.
 
@@ -128,8 +129,9 @@ pub async fn apply_cut(
     rows_of(game_db, projection.tables()).await
 }
 
-/// Holds a projection to exactly-once: one event at a time, in blocks of any size, begun again with a new
-/// worker every few blocks, and rebuilt, the ledger of a data directory must leave the same rows.
+/// Holds a projection to exactly-once: one event at a time, in blocks of any size, begun again with
+/// a new worker every few blocks, and rebuilt, the ledger of a data directory must leave the same
+/// rows.
 ///
 /// # Errors
 /// [`Failure`] with the first table that differs.

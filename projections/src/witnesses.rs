@@ -1,4 +1,5 @@
-//! What read models tell of the ledger: the heads that they stand for, and what an operator says of them.
+//! What read models tell of the ledger: the heads that they stand for, and what an operator says of
+//! them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,13 @@ use crate::sqlite::{Look, connect_options, look};
 use crate::sqlite::{has_orphaned_log, real};
 use crate::{game_file, rebuild};
 
-/// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has lost events,
-/// unless that was accepted. What was set aside and the copies before migrations tell too, also where the file is
-/// gone. Those that were forgotten do not count.
+/// The heads that the read models in a `game.db` stand for: a ledger that lacks one of them has
+/// lost events, unless that was accepted. What was set aside and the copies before migrations tell
+/// too, also where the file is gone. Those that were forgotten do not count.
 ///
 /// # Errors
-/// When the file cannot be read, holds something else, or is of another ledger: its silence would say that
-/// nothing was lost.
+/// When the file cannot be read, holds something else, or is of another ledger: its silence would
+/// say that nothing was lost.
 pub async fn known_heads(
     path: &Path,
     ledger_id: LedgerId,
@@ -60,8 +61,8 @@ pub async fn disputed_heads(path: &Path) -> Result<Vec<KnownHead>, MigrationErro
     Ok(heads.collect())
 }
 
-/// The ledgers that the read models in a `game.db` are of: where such a ledger is gone, none is made in its
-/// place unasked. None where nothing was applied yet.
+/// The ledgers that the read models in a `game.db` are of: where such a ledger is gone, none is
+/// made in its place unasked. None where nothing was applied yet.
 ///
 /// # Errors
 /// When the file cannot be read, or holds something else.
@@ -77,8 +78,9 @@ pub async fn known_ledgers(path: &Path) -> Result<Vec<KnownLedger>, MigrationErr
     Ok(ledgers)
 }
 
-/// Gives a file over to another ledger: what it holds of this one goes on under another name, whole, and the
-/// next worker makes the tables anew. Tells that name; none where nothing is of that ledger.
+/// Gives a file over to another ledger: what it holds of this one goes on under another name,
+/// whole, and the next worker makes the tables anew. Tells that name; none where nothing is of that
+/// ledger.
 ///
 /// # Errors
 /// When the file cannot be read or renamed.
@@ -111,8 +113,8 @@ pub async fn give_over(
     game_file::set_aside(path, game_file::GIVEN_OVER, game_file::WHOLE).map(Some)
 }
 
-/// Takes positions at a head for wrong, the ledger being right without it: they are kept as disputed, and the
-/// rows that stood for them are made anew by the next worker. Tells how many.
+/// Takes positions at a head for wrong, the ledger being right without it: they are kept as
+/// disputed, and the rows that stood for them are made anew by the next worker. Tells how many.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -169,8 +171,9 @@ struct Witness {
     position: Position,
 }
 
-/// All positions of a file of read models, of what rebuilds left beside it, of what was set aside and of the copies
-/// that were taken before migrations; also where the file itself is gone. Those that were forgotten are left out.
+/// All positions of a file of read models, of what rebuilds left beside it, of what was set aside
+/// and of the copies that were taken before migrations; also where the file itself is gone. Those
+/// that were forgotten are left out.
 async fn witnesses(path: &Path) -> Result<Vec<Witness>, MigrationError> {
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
     let (mut witnesses, mut disputed) = (Vec::new(), Vec::new());

@@ -55,7 +55,8 @@ pub enum WorkerError {
     /// The tables could not be made anew.
     #[error(transparent)]
     Rebuild(#[from] Box<RebuildError>),
-    /// The file is lost: it was removed, another is in its place, it is malformed, or its tables are gone.
+    /// The file is lost: it was removed, another is in its place, it is malformed, or its tables
+    /// are gone.
     #[error(transparent)]
     Lost(#[from] FileLost),
     /// The feed, or the worker itself, panicked.
@@ -126,8 +127,8 @@ impl Worker {
         }
     }
 
-    /// Follows until it is told to stop; what it is applying then is committed first. Whatever fails is
-    /// tried again, later and later.
+    /// Follows until it is told to stop; what it is applying then is committed first. Whatever
+    /// fails is tried again, later and later.
     ///
     /// # Errors
     /// When the file is lost to this process.
@@ -264,8 +265,8 @@ impl Worker {
         Ok(step)
     }
 
-    /// Fetches what comes next. Where it comes one by one some of it is gathered, unless somebody waits for it:
-    /// a transaction for each command would slow the writer of the ledger.
+    /// Fetches what comes next. Where it comes one by one some of it is gathered, unless somebody
+    /// waits for it: a transaction for each command would slow the writer of the ledger.
     async fn fetch(&mut self, after: Head, timeout: Duration) -> Result<Fetched, FeedError> {
         let Self { projection, feed, database, .. } = self;
         if !feed.is_immediate() {
@@ -330,8 +331,8 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    /// Applies events, in halves where they cannot be applied as one, until the one is found that cannot.
-    /// No position is given where somebody else moved it.
+    /// Applies events, in halves where they cannot be applied as one, until the one is found that
+    /// cannot. No position is given where somebody else moved it.
     async fn apply(
         &mut self,
         mut position: Position,
@@ -373,8 +374,8 @@ impl Applying<'_> {
         Ok((Some(position), Step::Applied(done)))
     }
 
-    /// Whether an error is the file's own and says nothing of an event; where that means that the file is
-    /// lost, that is the error.
+    /// Whether an error is the file's own and says nothing of an event; where that means that the
+    /// file is lost, that is the error.
     async fn is_files(&self, error: &sqlx::Error) -> Result<bool, FileLost> {
         self.database.judge(error).await?;
         Ok(matches!(result_code(error), Some(CORRUPT | NOT_A_DATABASE)))

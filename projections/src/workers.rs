@@ -92,8 +92,9 @@ impl Workers {
         Self { stop, running }
     }
 
-    /// Waits until the file is lost to them: it was removed, another is in its place, it is malformed, or its
-    /// tables were dropped. They write no more; the process should end, and the next makes the tables anew.
+    /// Waits until the file is lost to them: it was removed, another is in its place, it is
+    /// malformed, or its tables were dropped. They write no more; the process should end, and the
+    /// next makes the tables anew.
     pub async fn file_lost(&mut self) -> FileLost {
         loop {
             match self.running.join_next().await {
@@ -104,8 +105,8 @@ impl Workers {
         }
     }
 
-    /// Lets each finish its transaction, and ends. Who waits for a server or rebuilds is not waited for: what
-    /// is not committed is rolled back, and begun again later.
+    /// Lets each finish its transaction, and ends. Who waits for a server or rebuilds is not waited
+    /// for: what is not committed is rolled back, and begun again later.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let joined = async { while self.running.join_next().await.is_some() {} };
@@ -114,8 +115,8 @@ impl Workers {
         }
     }
 
-    /// Applies all that there is, all projections at once, and tells how far each came. Of one that an event
-    /// stopped it tells the beginning; [`status`](crate::status()) tells the event.
+    /// Applies all that there is, all projections at once, and tells how far each came. Of one that
+    /// an event stopped it tells the beginning; [`status`](crate::status()) tells the event.
     ///
     /// # Errors
     /// The first [`WorkerError`] that one met.

@@ -1,8 +1,8 @@
-//! Guards: the seed's own Drizzle schema and queries, as they stand, work on `game.db`, and drizzle-kit finds
-//! nothing to change in it.
+//! Guards: the seed's own Drizzle schema and queries, as they stand, work on `game.db`, and
+//! drizzle-kit finds nothing to change in it.
 //!
-//! The tests themselves are in `projections/drizzle`, in TypeScript, run by a real node with the real
-//! packages, which npm installs under `target/` the first time.
+//! The tests themselves are in `projections/drizzle`, in TypeScript, run by a real node with the
+//! real packages, which npm installs under `target/` the first time.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 
 use std::path::{Path, PathBuf};
@@ -119,8 +119,8 @@ async fn game_db(data_dir: &Path, seq: u64) -> PathBuf {
     path
 }
 
-/// `push --force` with the seed's own configuration, run by habit on a live file, drops every table that the seed
-/// does not know: the workers stop, and the next start makes all anew.
+/// `push --force` with the seed's own configuration, run by habit on a live file, drops every table
+/// that the seed does not know: the workers stop, and the next start makes all anew.
 #[test]
 fn a_forced_push_on_a_live_file_loses_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();

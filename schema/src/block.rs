@@ -1,7 +1,8 @@
 //! Blocks: runs of consecutive events as they travel between processes.
 //!
-//! A block stands for itself: each of its events is held to the hash of the one before it while it is
-//! read, and the signed head that it ends with says whose ledger it is of. FORMAT.md describes its bytes.
+//! A block stands for itself: each of its events is held to the hash of the one before it while it
+//! is read, and the signed head that it ends with says whose ledger it is of. FORMAT.md describes
+//! its bytes.
 
 use crate::chain::{CommandPart, CommandPartError};
 use crate::codec::PayloadProblem;
@@ -99,8 +100,8 @@ impl Block {
         BlockRange { ledger_id: self.ledger_id, previous: self.previous, last: self.last() }
     }
 
-    /// The block without the events up to `head`, if these are in it or before it: what is left to be
-    /// applied by somebody who stands there. `None` where the block does not go on from there.
+    /// The block without the events up to `head`, if these are in it or before it: what is left to
+    /// be applied by somebody who stands there. `None` where the block does not go on from there.
     #[must_use]
     pub fn after(mut self, head: Head) -> Option<Self> {
         let passed = usize::try_from(head.seq.checked_sub(self.previous.seq)?).ok()?;
@@ -136,8 +137,8 @@ impl Block {
         bytes
     }
 
-    /// Reads a block and the note at its end. Every event is held to the hash of the one before it; the
-    /// note is not looked at.
+    /// Reads a block and the note at its end. Every event is held to the hash of the one before it;
+    /// the note is not looked at.
     ///
     /// # Errors
     /// [`BlockError`] when the bytes are not those of [`Self::encode`].
@@ -155,8 +156,8 @@ impl Block {
 }
 
 impl BlockRange {
-    /// Reads which events a block holds, and the note at its end, without decoding the events: they may be of
-    /// a newer version than this one. Every row is held to the hash of the one before it.
+    /// Reads which events a block holds, and the note at its end, without decoding the events: they
+    /// may be of a newer version than this one. Every row is held to the hash of the one before it.
     ///
     /// # Errors
     /// [`BlockError`] as [`Block::decode`], but for the payloads.

@@ -5,8 +5,9 @@ use serde::{Serialize, Serializer};
 
 use crate::{CommandId, Event, EventHash, EventKind, Seq, StoredEvent, StreamId, StreamKind};
 
-/// An event as other programs see it. Every one has the same keys, and each a plain value of one type, so that
-/// a table can be read from any of them: the payload, whose fields depend on the kind, is a text that holds JSON.
+/// An event as other programs see it. Every one has the same keys, and each a plain value of one
+/// type, so that a table can be read from any of them: the payload, whose fields depend on the
+/// kind, is a text that holds JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EventJson<'a> {

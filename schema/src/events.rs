@@ -112,8 +112,8 @@ macro_rules! events {
                 }
             }
 
-            /// The version that its payload is written in: today's, but for what an earlier one wrote and
-            /// today's cannot say.
+            /// The version that its payload is written in: today's, but for what an earlier one
+            /// wrote and today's cannot say.
             #[must_use]
             pub const fn version(&self) -> u16 {
                 match self {

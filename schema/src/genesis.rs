@@ -1,8 +1,10 @@
-//! What a ledger begins with, in each format that there is. A ledger keeps the format that it was made with.
+//! What a ledger begins with, in each format that there is. A ledger keeps the format that it was
+//! made with.
 
 use crate::{EventHash, LedgerId, UnixMicros, digest};
 
-/// A format of `ledger.db`: its tables, and what hash(0) covers. The rows of events are the same in all.
+/// A format of `ledger.db`: its tables, and what hash(0) covers. The rows of events are the same in
+/// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LedgerFormat {
     /// Its genesis names no game: it is [`Game::FarmingSeason`]'s.

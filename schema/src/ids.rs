@@ -83,7 +83,8 @@ prefixed_id! {
     pub struct LedgerId = "ldg_";
 }
 prefixed_id! {
-    /// A stream of events: a season's, a user's or the ledger's own id. The kind of an event tells which.
+    /// A stream of events: a season's, a user's or the ledger's own id. The kind of an event tells
+    /// which.
     pub struct StreamId = "";
 }
 
@@ -154,8 +155,8 @@ pub struct ParseCommandIdError {
 }
 
 impl CommandId {
-    /// A new id: the time of now and 74 random bits. Make it when the command is made, and keep it for
-    /// every retry.
+    /// A new id: the time of now and 74 random bits. Make it when the command is made, and keep it
+    /// for every retry.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::now_v7())

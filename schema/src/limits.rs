@@ -1,5 +1,5 @@
-//! Every limit of Daybook in one place, each with its unit, held together by compile-time assertions: of the game,
-//! the engine, the bus and the read models.
+//! Every limit of Daybook in one place, each with its unit, held together by compile-time
+//! assertions: of the game, the engine, the bus and the read models.
 
 mod bus;
 mod engine;

@@ -63,7 +63,8 @@ pub(crate) fn words(type_name: &str) -> String {
 }
 
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    // Several times as fast as the formatting of each byte: every event's hashes and keys come by here.
+    // Several times as fast as the formatting of each byte: every event's hashes and keys come by
+    // here.
     let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     let mut digits = nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16));
     digits.try_for_each(|digit| f.write_char(digit))

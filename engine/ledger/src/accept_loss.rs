@@ -21,8 +21,8 @@ pub(crate) struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// Accepts that events are lost, if any are, and brings what an older epoch left into this one: also
-    /// after an interruption.
+    /// Accepts that events are lost, if any are, and brings what an older epoch left into this one:
+    /// also after an interruption.
     pub(crate) fn run(self, missing: &[KnownHead]) -> Result<(), OpenError> {
         let restore = || {
             if !missing.is_empty() {
@@ -30,7 +30,8 @@ impl Restore<'_> {
             }
             self.finish_restore()
         };
-        // In a thread of its own, because it waits for answers, which async code that opens a ledger must not.
+        // In a thread of its own, because it waits for answers, which async code that opens a
+        // ledger must not.
         std::thread::scope(|scope| {
             scope.spawn(restore).join().unwrap_or_else(|_| {
                 Err(SubmitError::Unavailable(Stopped::Failed(Failure::ThreadStopped)).into())

@@ -60,7 +60,8 @@ impl Batch {
 }
 
 impl Drop for Batch {
-    /// Each answer on its own: it wakes whoever waits, and two panics at once would end the process.
+    /// Each answer on its own: it wakes whoever waits, and two panics at once would end the
+    /// process.
     fn drop(&mut self) {
         for answer in self.answers.drain(..) {
             contain_and_log(move || drop(answer));

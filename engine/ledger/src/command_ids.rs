@@ -46,7 +46,8 @@ pub(crate) enum Lookup<'a> {
 pub(crate) struct IdOwner {
     /// The user that the command is about; none where it is about the ledger.
     scope: Scope,
-    /// Whether the operator sent it: what a user is refused takes nothing from what the operator does about him.
+    /// Whether the operator sent it: what a user is refused takes nothing from what the operator
+    /// does about him.
     is_operators: bool,
 }
 
@@ -62,10 +63,11 @@ pub(crate) fn first_above(floor: Option<UnixMicros>, latest: UnixMicros) -> Unix
     floor.map_or(latest, |floor| floor.plus_micros(1_000).max(latest))
 }
 
-/// The commands of a window of time that were answered, bounded in number for each scope and in all.
+/// The commands of a window of time that were answered, bounded in number for each scope and in
+/// all.
 ///
-/// INVARIANT: an applied id is remembered, or its time is not above the floor of its scope, or not above the
-/// common one.
+/// INVARIANT: an applied id is remembered, or its time is not above the floor of its scope, or not
+/// above the common one.
 #[derive(Debug)]
 pub(crate) struct CommandIds {
     applied: ScopedIds<Applied>,
@@ -158,8 +160,8 @@ impl CommandIds {
         Lookup::New
     }
 
-    /// Remembers that a command was applied, and forgets what is older than the window or more than there may
-    /// be.
+    /// Remembers that a command was applied, and forgets what is older than the window or more than
+    /// there may be.
     pub(crate) fn remember_applied(
         &mut self,
         scope: Scope,
@@ -225,15 +227,16 @@ mod tests {
         Box::new(Rejection::SeasonComplete.into())
     }
 
-    /// Guards: whatever was forgotten is refused, never taken for new; memory is bounded, whatever the number
-    /// of ids, of scopes, and the order of their times.
+    /// Guards: whatever was forgotten is refused, never taken for new; memory is bounded, whatever
+    /// the number of ids, of scopes, and the order of their times.
     #[test]
     fn ten_million_ids_take_bounded_memory_and_none_is_new_twice() {
         let mut ids = CommandIds::default();
         let count: u64 = 10_000_000;
         let now = UnixMicros::new(i64::try_from(count).unwrap());
         let mut forgotten = 0;
-        // Times in an order that looks random, each once: the count and the factor have no common divisor.
+        // Times in an order that looks random, each once: the count and the factor have no common
+        // divisor.
         for number in 1..=count {
             let micros = i64::try_from(number * 7_654_321 % count).unwrap() + 1;
             let mut random = [0; 10];
@@ -257,8 +260,8 @@ mod tests {
         assert!(forgotten > 0);
     }
 
-    /// Guards: a million ids of one scope, applied or refused, from as far ahead as may be, forget its own
-    /// alone.
+    /// Guards: a million ids of one scope, applied or refused, from as far ahead as may be, forget
+    /// its own alone.
     #[test]
     fn a_flood_of_one_scope_leaves_the_others_as_they_were() {
         let mut ids = CommandIds::default();
@@ -369,8 +372,9 @@ mod tests {
         );
     }
 
-    /// Guards: what is held for a scope and for an id stays within the limits that are promised. Lists grow by
-    /// doubling, and a B-tree's nodes are at least half full: an entry takes at most twice its size.
+    /// Guards: what is held for a scope and for an id stays within the limits that are promised.
+    /// Lists grow by doubling, and a B-tree's nodes are at least half full: an entry takes at most
+    /// twice its size.
     #[test]
     fn ids_take_no_more_memory_than_promised() {
         use std::mem::size_of;

@@ -1,8 +1,10 @@
-//! The committed events of an engine, for all who follow it: each is shared as the writer committed it.
+//! The committed events of an engine, for all who follow it: each is shared as the writer committed
+//! it.
 //!
-//! The writer puts each batch into a ring of the newest events. One thread, the dispatcher, wakes those who wait.
-//! Who has fallen behind the ring has the file read, by two threads that all share. So a thousand who follow cost
-//! no thread, no connection and no second decoding each, and none of them can hold up the engine or another.
+//! The writer puts each batch into a ring of the newest events. One thread, the dispatcher, wakes
+//! those who wait. Who has fallen behind the ring has the file read, by two threads that all share.
+//! So a thousand who follow cost no thread, no connection and no second decoding each, and none of
+//! them can hold up the engine or another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -84,7 +86,8 @@ pub(crate) struct CommittedEvents {
     data_dir: PathBuf,
     pub(crate) ledger_id: LedgerId,
     status: Arc<Status>,
-    /// Those who follow, the engine's own thread for snapshots among them: without them nothing is shared.
+    /// Those who follow, the engine's own thread for snapshots among them: without them nothing is
+    /// shared.
     followers: AtomicUsize,
     ring: Mutex<Ring>,
     /// For those who block; those who do not leave a waker in the ring.
@@ -221,7 +224,8 @@ impl CommittedEvents {
         drop(waker);
     }
 
-    /// Starts the threads that read the file for those who are behind; each has a reader of its own.
+    /// Starts the threads that read the file for those who are behind; each has a reader of its
+    /// own.
     fn start_reading_threads(&self) -> Result<Sender<Wish>, DatabaseError> {
         let (wishes, wished) = channel();
         let wished = Arc::new(Mutex::new(wished));
@@ -242,8 +246,8 @@ impl CommittedEvents {
         let committed = self.status.head();
         let is_to_come = cursor.next.get() > committed.seq;
         let ring = self.ring();
-        // Who stands at a newest head that is not ours has the file asked, which says so. What is in the ring
-        // is committed, though its head may be published a moment later.
+        // Who stands at a newest head that is not ours has the file asked, which says so. What is
+        // in the ring is committed, though its head may be published a moment later.
         let is_ours =
             cursor.after.is_none_or(|after| after == committed || Some(after) == ring.head());
         if is_to_come && is_ours {

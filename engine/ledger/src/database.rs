@@ -140,8 +140,8 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     set_up(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // A log may be folded into a file that it is not of, where one of them was moved. So nothing is folded
-    // in but on purpose, after a look at the files.
+    // A log may be folded into a file that it is not of, where one of them was moved. So nothing is
+    // folded in but on purpose, after a look at the files.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
@@ -173,7 +173,8 @@ pub(crate) fn open_reader(path: &Path) -> Result<LedgerConnection, DatabaseError
     };
     match open() {
         // SQLite reads a write-ahead log only where it may write beside it. Where it may not and
-        // there is no log, nobody is at work and the file can be read as it lies; with a log a copy is read.
+        // there is no log, nobody is at work and the file can be read as it lies; with a log a copy
+        // is read.
         Err(DatabaseError::Sqlite { source, .. }) if cannot_open(&source) => {
             if has_log(path) {
                 open_copy(path)
@@ -239,9 +240,9 @@ fn open_immutable(path: &Path) -> Result<LedgerConnection, DatabaseError> {
     Ok(connection)
 }
 
-/// Whether there is a file that may be read. It is not opened: closing any descriptor of a file gives back
-/// every lock that the process has on it, SQLite's too, and another program that then closes the ledger
-/// would take itself for the last and remove the log under a writer.
+/// Whether there is a file that may be read. It is not opened: closing any descriptor of a file
+/// gives back every lock that the process has on it, SQLite's too, and another program that then
+/// closes the ledger would take itself for the last and remove the log under a writer.
 pub(crate) fn check_file(path: &Path) -> Result<(), DatabaseError> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => rustix::fs::access(path, rustix::fs::Access::READ_OK)
@@ -282,7 +283,8 @@ fn check_identity(path: &Path, connection: &Connection) -> Result<(), DatabaseEr
     }
 }
 
-/// Refuses another game's ledger. A genesis that is not as it should be is none: its hash tells, later.
+/// Refuses another game's ledger. A genesis that is not as it should be is none: its hash tells,
+/// later.
 fn check_game(
     path: &Path,
     connection: &Connection,

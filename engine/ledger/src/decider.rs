@@ -172,8 +172,8 @@ impl Decider {
         }
     }
 
-    /// Encodes a command's events, before any of them is applied: a payload that is too long would be a fault of
-    /// the rules, and nothing of its command is recorded.
+    /// Encodes a command's events, before any of them is applied: a payload that is too long would
+    /// be a fault of the rules, and nothing of its command is recorded.
     fn encode(&mut self, events: &[NewEvent], payloads: &mut Vec<u8>) -> Result<(), SubmitError> {
         let before = payloads.len();
         self.payload_ranges.clear();
@@ -190,7 +190,8 @@ impl Decider {
         Ok(())
     }
 
-    /// Chains a command's events, whose payloads are encoded, applies them and puts them into the batch.
+    /// Chains a command's events, whose payloads are encoded, applies them and puts them into the
+    /// batch.
     fn record(
         &mut self,
         events: &[NewEvent],
@@ -243,8 +244,8 @@ pub(crate) enum Decided {
     Repeat { first: Seq, size: u8 },
 }
 
-/// How many events a command gives. More than there may be would be a fault of the rules: nothing of it is
-/// recorded.
+/// How many events a command gives. More than there may be would be a fault of the rules: nothing
+/// of it is recorded.
 fn checked_size(events: &[NewEvent]) -> Result<u8, SubmitError> {
     let size = u8::try_from(events.len()).ok();
     let size =

@@ -15,8 +15,8 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all())
 }
 
-/// A file that is being made under an unfinished name: it gets its own name when it is whole, and else is removed.
-/// So there is a whole file or none, also after a power cut.
+/// A file that is being made under an unfinished name: it gets its own name when it is whole, and
+/// else is removed. So there is a whole file or none, also after a power cut.
 #[derive(Debug)]
 pub struct UnfinishedFile {
     final_path: PathBuf,
@@ -74,8 +74,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
-/// Makes a directory and those above it that are missing, each synced into the one above it: what is synced
-/// within them later would else be lost with their names in a power cut.
+/// Makes a directory and those above it that are missing, each synced into the one above it: what
+/// is synced within them later would else be lost with their names in a power cut.
 ///
 /// # Errors
 /// What the file system says.
@@ -93,8 +93,8 @@ fn create_directories_with(builder: &DirBuilder, path: &Path) -> io::Result<()> 
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
     builder.create(&path)?;
     if missing.is_empty() {
-        // Somebody may have made it and been killed before its name was synced; where its parent may not be
-        // looked into, that is not ours to see to.
+        // Somebody may have made it and been killed before its name was synced; where its parent
+        // may not be looked into, that is not ours to see to.
         drop(path.parent().map(sync_directory));
         return Ok(());
     }
@@ -106,8 +106,8 @@ pub(crate) fn sqlite_path(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)
 }
 
-/// A copy of an SQLite file with its log, to read where the file itself cannot be read without writing beside
-/// it. It goes with its directory.
+/// A copy of an SQLite file with its log, to read where the file itself cannot be read without
+/// writing beside it. It goes with its directory.
 ///
 /// # Errors
 /// What the file system says: the log cannot be read, or the temporary directory has no room.
@@ -126,7 +126,8 @@ pub fn copy_aside(path: &Path) -> io::Result<(TempDir, PathBuf)> {
     }
 }
 
-/// Whether the process has as many files open as it may: SQLite says no more than that it cannot open one.
+/// Whether the process has as many files open as it may: SQLite says no more than that it cannot
+/// open one.
 pub(crate) fn lacks_descriptors() -> Option<io::Error> {
     let error = File::open("/dev/null").err()?;
     let errno = rustix::io::Errno::from_io_error(&error)?;

@@ -1,8 +1,9 @@
 //! The ledger's file as this process has it open: what must not be closed while anything reads it.
 //!
-//! Closing any descriptor of a file gives back every lock that the process has on it, SQLite's too. Another
-//! program that then closed the ledger would take itself for the last one and remove the log under a writer. So
-//! a descriptor of our own stays open as long as any connection of this process to that file.
+//! Closing any descriptor of a file gives back every lock that the process has on it, SQLite's too.
+//! Another program that then closed the ledger would take itself for the last one and remove the
+//! log under a writer. So a descriptor of our own stays open as long as any connection of this
+//! process to that file.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -75,8 +76,8 @@ impl Drop for FileUse {
     }
 }
 
-/// The system's own lock (`flock`) of the ledger's file, beside the lock file: that may have been removed under
-/// the one who holds it.
+/// The system's own lock (`flock`) of the ledger's file, beside the lock file: that may have been
+/// removed under the one who holds it.
 #[derive(Debug)]
 pub(crate) struct HeldFile {
     file: Arc<File>,

@@ -1,5 +1,5 @@
-//! What an engine needs done beside its players' commands: idle seasons expire, what is no longer good is
-//! withdrawn, commitments are renewed, suspicion is put on record.
+//! What an engine needs done beside its players' commands: idle seasons expire, what is no longer
+//! good is withdrawn, commitments are renewed, suspicion is put on record.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub struct Withdrawn {
 
 /// Does an engine's own work. It blocks: a service gives it a thread, and calls it now and then.
 ///
-/// Its commands wait for their turn where players fill the queue. What it had begun when it was interrupted it goes
-/// on with at the next call.
+/// Its commands wait for their turn where players fill the queue. What it had begun when it was
+/// interrupted it goes on with at the next call.
 pub struct Keeper<'a> {
     ledger: &'a Ledger,
     submission: Box<dyn FnMut(Command) -> Submission + 'a>,
@@ -38,7 +38,8 @@ impl<'a> Keeper<'a> {
         Self::with(ledger, Submission::new)
     }
 
-    /// Keeps an engine with submissions that the caller makes, such as with ids and times of a simulation.
+    /// Keeps an engine with submissions that the caller makes, such as with ids and times of a
+    /// simulation.
     pub fn with(ledger: &'a Ledger, submission: impl FnMut(Command) -> Submission + 'a) -> Self {
         Self { ledger, submission: Box::new(submission) }
     }
@@ -67,8 +68,8 @@ impl<'a> Keeper<'a> {
         self.submit_all(renew)
     }
 
-    /// Expires the seasons in play whose key or epoch is no longer good, and renews commitments: what a rotation
-    /// and a restore need.
+    /// Expires the seasons in play whose key or epoch is no longer good, and renews commitments:
+    /// what a rotation and a restore need.
     ///
     /// # Errors
     /// As [`Self::expire_idle`].
@@ -79,8 +80,8 @@ impl<'a> Keeper<'a> {
         Ok(Withdrawn { seasons_expired, commitments_renewed })
     }
 
-    /// Puts the suspicion on record that a refused bet raises, if it raises one and the season is in play. The same
-    /// suspicion of the same day is recorded once.
+    /// Puts the suspicion on record that a refused bet raises, if it raises one and the season is
+    /// in play. The same suspicion of the same day is recorded once.
     ///
     /// # Errors
     /// As [`Self::expire_idle`].

@@ -79,8 +79,8 @@ pub fn prepare(directory: &Path) -> Result<(), KeysError> {
     check_mode(directory, 0o700)
 }
 
-/// Whether a directory is one of its own that holds nothing but keys, or is not there at all: one that
-/// [`remove`] would remove whole.
+/// Whether a directory is one of its own that holds nothing but keys, or is not there at all: one
+/// that [`remove`] would remove whole.
 #[must_use]
 pub fn holds_only_keys(directory: &Path) -> bool {
     let Ok(found) = std::fs::symlink_metadata(directory) else { return true };

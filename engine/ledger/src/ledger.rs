@@ -24,16 +24,18 @@ use crate::subscription::Subscription;
 
 /// A ledger that this process writes: the only one that may.
 ///
-/// It is a handle: clones are the same engine. The engine runs until [`close`](Self::close) or until the last
-/// handle is dropped, which waits for the same; in async code close it first.
+/// It is a handle: clones are the same engine. The engine runs until [`close`](Self::close) or
+/// until the last handle is dropped, which waits for the same; in async code close it first.
 ///
 /// # Creating what a retry must find again
 ///
 /// - **A user.** Make the id once, keep it where the account is (pending), and submit
-///   [`RegisterUser`](daybook_schema::Command::RegisterUser). A retry with the same id is refused as `USER_ALREADY_REGISTERED`: that is success.
-/// - **A season.** Submit [`StartSeason`](daybook_schema::Command::StartSeason) with a command id that the client made and keeps. A retry with
-///   the same id gets the first answer; its `season_started` names the season. If the answer is
-///   [`SubmitError::Expired`], ask [`Reader::find_command`] whether it was applied.
+///   [`RegisterUser`](daybook_schema::Command::RegisterUser). A retry with the same id is refused
+///   as `USER_ALREADY_REGISTERED`: that is success.
+/// - **A season.** Submit [`StartSeason`](daybook_schema::Command::StartSeason) with a command id
+///   that the client made and keeps. A retry with the same id gets the first answer; its
+///   `season_started` names the season. If the answer is [`SubmitError::Expired`], ask
+///   [`Reader::find_command`] whether it was applied.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     engine: Arc<Engine>,
@@ -87,21 +89,22 @@ impl Ledger {
         &self.engine.data_dir
     }
 
-    /// Hands a command to the engine. The answer, once it is there, means: on disk. Dropping the answer
-    /// cancels nothing.
+    /// Hands a command to the engine. The answer, once it is there, means: on disk. Dropping the
+    /// answer cancels nothing.
     ///
     /// # Errors
-    /// [`SubmitError::Overloaded`] when too many are waiting, [`SubmitError::Locked`] while another program
-    /// keeps the file locked, [`SubmitError::Unavailable`] when the engine stopped. Everything else the answer itself tells.
+    /// [`SubmitError::Overloaded`] when too many are waiting, [`SubmitError::Locked`] while another
+    /// program keeps the file locked, [`SubmitError::Unavailable`] when the engine stopped.
+    /// Everything else the answer itself tells.
     pub fn submit(&self, submission: Submission) -> Result<Pending<Accepted>, SubmitError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Request::Command { submission, reply })?;
         Ok(Pending::new(receiver, &self.engine.status))
     }
 
-    /// Asks for something of the state. The answer leaves when everything that it saw is on disk. A question
-    /// that panics is answered [`SubmitError::Panicked`], and the engine goes on; commands wait while it
-    /// looks.
+    /// Asks for something of the state. The answer leaves when everything that it saw is on disk. A
+    /// question that panics is answered [`SubmitError::Panicked`], and the engine goes on; commands
+    /// wait while it looks.
     ///
     /// # Errors
     /// As [`Self::submit`].
@@ -112,8 +115,8 @@ impl Ledger {
         self.ask(|state, _| question(state))
     }
 
-    /// The newest event of a stream that may get more: a user's, a season's in play, the ledger's. Of others the
-    /// engine knows nothing; [`Reader::find_stream_head`] finds them by a scan.
+    /// The newest event of a stream that may get more: a user's, a season's in play, the ledger's.
+    /// Of others the engine knows nothing; [`Reader::find_stream_head`] finds them by a scan.
     ///
     /// # Errors
     /// As [`Self::submit`].
@@ -173,7 +176,8 @@ impl Ledger {
         }
     }
 
-    /// Waits until nothing is committed any more, and tells why: it failed or was closed. A service ends then.
+    /// Waits until nothing is committed any more, and tells why: it failed or was closed. A service
+    /// ends then.
     pub async fn stopped(&self) -> Stopped {
         let mut stopped = self.engine.events.watch_stopped();
         let told = stopped.wait_for(Option::is_some).await.map(|told| told.clone());
@@ -188,8 +192,8 @@ impl Ledger {
         Reader::open(&self.engine.data_dir)
     }
 
-    /// Follows the ledger from a seq through catch-up into live. A thousand may do so: what is committed is
-    /// shared by all of them.
+    /// Follows the ledger from a seq through catch-up into live. A thousand may do so: what is
+    /// committed is shared by all of them.
     ///
     /// # Errors
     /// As [`Self::reader`].
@@ -197,8 +201,9 @@ impl Ledger {
         Subscription::new(Arc::clone(&self.engine.events), Cursor::from(from))
     }
 
-    /// The same after a head that is known from before. If the ledger does not have it, the subscription says
-    /// [`UnknownHead`](crate::ReadError::UnknownHead): who follows must not go on over a fork.
+    /// The same after a head that is known from before. If the ledger does not have it, the
+    /// subscription says [`UnknownHead`](crate::ReadError::UnknownHead): who follows must not go on
+    /// over a fork.
     ///
     /// # Errors
     /// As [`Self::reader`].
@@ -206,10 +211,12 @@ impl Ledger {
         Subscription::new(Arc::clone(&self.engine.events), Cursor::after(head))
     }
 
-    /// Accepts nothing more, answers what was accepted, folds the write-ahead log in, makes a snapshot, and
-    /// gives the lock back. It begins at once, for all handles; the answer comes when it is done.
+    /// Accepts nothing more, answers what was accepted, folds the write-ahead log in, makes a
+    /// snapshot, and gives the lock back. It begins at once, for all handles; the answer comes when
+    /// it is done.
     ///
-    /// The answer is [`SubmitError::Unavailable`] when a commit had failed. Dropping it cancels nothing.
+    /// The answer is [`SubmitError::Unavailable`] when a commit had failed. Dropping it cancels
+    /// nothing.
     pub fn close(&self) -> Pending<Head> {
         Pending::new(self.engine.closing.begin(), &self.engine.status)
     }

@@ -1,4 +1,5 @@
-//! A ledger's file as a start finds it: locked, held to every head that is known of it, and read to its end.
+//! A ledger's file as a start finds it: locked, held to every head that is known of it, and read to
+//! its end.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -139,8 +140,9 @@ fn prepare_file(options: &mut Options, path: &Path) -> Result<WriterLock, OpenEr
     Ok(lock)
 }
 
-/// What an interrupted process left in the log is synced before anybody is told of it: a reader may keep the
-/// checkpoint from doing so. (SQLite has no locks on the log that closing this descriptor could give back.)
+/// What an interrupted process left in the log is synced before anybody is told of it: a reader may
+/// keep the checkpoint from doing so. (SQLite has no locks on the log that closing this descriptor
+/// could give back.)
 fn sync_log(path: &Path) -> std::io::Result<()> {
     match std::fs::File::open(database::log_path(path)) {
         Ok(log) => log.sync_all(),
@@ -149,7 +151,8 @@ fn sync_log(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Refuses a wall clock that is far ahead of the newest event, unless somebody says that it is right.
+/// Refuses a wall clock that is far ahead of the newest event, unless somebody says that it is
+/// right.
 fn check_clock(
     connection: &Connection,
     time: &mut Time,
@@ -179,8 +182,8 @@ fn stored_genesis(path: &Path, connection: &Connection) -> Result<Genesis, OpenE
     Ok(stored.genesis)
 }
 
-/// What a writer relies on beyond what it has read: that tables and triggers are the format's own, and
-/// that an event after the newest goes after the newest.
+/// What a writer relies on beyond what it has read: that tables and triggers are the format's own,
+/// and that an event after the newest goes after the newest.
 fn check_appendable(connection: &Connection, head: Head) -> Result<(), OpenError> {
     if let Some(detail) = database::guard_difference(connection)? {
         let finding = Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail };

@@ -48,7 +48,8 @@ pub enum Standing {
     },
     /// It does not have it: events were lost or altered, or whoever knows the head is wrong.
     Lost {
-        /// What the ledger has: its newest event where it ends before the head, else the event at the head's seq.
+        /// What the ledger has: its newest event where it ends before the head, else the event at
+        /// the head's seq.
         has: Head,
     },
 }
@@ -56,8 +57,8 @@ pub enum Standing {
 impl Reader {
     /// What became of a head. The genesis is one, with seq 0.
     ///
-    /// A head that the ledger lacks is looked for in every `ledger_restored`. To find these takes as long as reading
-    /// the ledger once; a process that asks again has what came since read.
+    /// A head that the ledger lacks is looked for in every `ledger_restored`. To find these takes
+    /// as long as reading the ledger once; a process that asks again has what came since read.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.
@@ -96,8 +97,8 @@ pub(crate) fn standing(
     Ok(Standing::Lost { has })
 }
 
-/// The event by which the loss of a head was accepted: one that names it, or one by which the ledger went on,
-/// in another epoch, at or before its seq.
+/// The event by which the loss of a head was accepted: one that names it, or one by which the
+/// ledger went on, in another epoch, at or before its seq.
 fn accepted_at(
     connection: &Connection,
     head: Head,
@@ -117,8 +118,8 @@ fn accepted_at(
     Ok(None)
 }
 
-/// What was found of each ledger, and up to which head it was looked through: whoever asks again and again for
-/// heads that are not there has only what came since looked through.
+/// What was found of each ledger, and up to which head it was looked through: whoever asks again
+/// and again for heads that are not there has only what came since looked through.
 static FOUND: Mutex<BTreeMap<LedgerId, Found>> = Mutex::new(BTreeMap::new());
 
 #[derive(Clone)]

@@ -38,8 +38,8 @@ pub(crate) fn listed(lost: &[LostLedger]) -> String {
     }
 }
 
-/// Everything that tells of a ledger in a place where there is none: newest heads in the keys directory and
-/// snapshots, whole or not, heads and ledgers that the caller knows of.
+/// Everything that tells of a ledger in a place where there is none: newest heads in the keys
+/// directory and snapshots, whole or not, heads and ledgers that the caller knows of.
 ///
 /// # Errors
 /// When the keys directory cannot be read, or the snapshots' can not.

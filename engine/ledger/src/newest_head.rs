@@ -1,5 +1,5 @@
-//! The file of the newest head, signed, in the keys directory: away from the data, so that a ledger that was
-//! put back from an older copy is seen.
+//! The file of the newest head, signed, in the keys directory: away from the data, so that a ledger
+//! that was put back from an older copy is seen.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,8 +87,8 @@ impl NewestHead {
     }
 }
 
-/// Reads the newest head that was written for a ledger into a keys directory, if one was. The verifying key is
-/// enough: who checks a ledger needs no secret of it.
+/// Reads the newest head that was written for a ledger into a keys directory, if one was. The
+/// verifying key is enough: who checks a ledger needs no secret of it.
 ///
 /// # Errors
 /// [`KeysError`] when the file cannot be read, or is not what this key signed for this ledger.
@@ -120,8 +120,8 @@ pub(crate) fn ledger_named(file_name: &str) -> Option<LedgerId> {
     file_name.strip_suffix(ENDING)?.parse().ok()
 }
 
-/// Starts the thread that writes the newest committed head, at most once in an interval and once more
-/// when the ledger is closed. The file may lag behind the ledger, it is never ahead of it.
+/// Starts the thread that writes the newest committed head, at most once in an interval and once
+/// more when the ledger is closed. The file may lag behind the ledger, it is never ahead of it.
 pub(crate) fn spawn(
     newest_head: NewestHead,
     status: Arc<Status>,

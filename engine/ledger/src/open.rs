@@ -21,9 +21,9 @@ use crate::status::Status;
 use crate::writer_thread::{self, HeldLedger};
 
 impl Ledger {
-    /// Opens a ledger for writing: takes its lock, holds it to every head that is known of it, syncs what
-    /// is on disk, and rebuilds the state from the newest snapshot and the events after it, every link
-    /// checked.
+    /// Opens a ledger for writing: takes its lock, holds it to every head that is known of it,
+    /// syncs what is on disk, and rebuilds the state from the newest snapshot and the events after
+    /// it, every link checked.
     ///
     /// # Errors
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.

@@ -53,8 +53,8 @@ pub enum OpenError {
         /// What tells of it; at least one.
         lost: Vec<LostLedger>,
     },
-    /// The wall clock is far ahead of the newest event. What is recorded at a wrong time stays so for ever, and
-    /// later clients with right clocks would be refused: only a backup helps then.
+    /// The wall clock is far ahead of the newest event. What is recorded at a wrong time stays so
+    /// for ever, and later clients with right clocks would be refused: only a backup helps then.
     #[error(
         "the wall clock says {} s, {} days after the newest event; nothing was written: set the clock right, \
          or say that it is",

@@ -16,7 +16,8 @@ pub enum Time {
     System,
     /// Clocks of the caller's, for tests.
     Source(Box<dyn TimeSource>),
-    /// Each submission's own time ([`Submission::at`](crate::Submission::at)): for a demo's ledger alone.
+    /// Each submission's own time ([`Submission::at`](crate::Submission::at)): for a demo's ledger
+    /// alone.
     FromSubmissions,
 }
 
@@ -84,13 +85,15 @@ impl Options {
         }
     }
 
-    /// Keeps the newest head, signed, in the keys directory, and holds the ledger to the one that is there.
+    /// Keeps the newest head, signed, in the keys directory, and holds the ledger to the one that
+    /// is there.
     #[must_use]
     pub fn newest_head(self, newest_head: NewestHead) -> Self {
         Self { newest_head: Some(newest_head), ..self }
     }
 
-    /// Holds the ledger to heads that were noted elsewhere: by people, or as the positions of read models.
+    /// Holds the ledger to heads that were noted elsewhere: by people, or as the positions of read
+    /// models.
     #[must_use]
     pub fn known_heads<K: Into<KnownHead>>(self, heads: impl IntoIterator<Item = K>) -> Self {
         let Self { mut known_heads, .. } = self;
@@ -98,8 +101,8 @@ impl Options {
         Self { known_heads, ..self }
     }
 
-    /// Ledgers that are known of elsewhere, as by the positions of read models: where the ledger is gone no
-    /// other is made in its place.
+    /// Ledgers that are known of elsewhere, as by the positions of read models: where the ledger is
+    /// gone no other is made in its place.
     #[must_use]
     pub fn known_ledgers(self, ledgers: impl IntoIterator<Item = KnownLedger>) -> Self {
         let Self { mut known_ledgers, .. } = self;
@@ -121,22 +124,23 @@ impl Options {
         Self { rulesets, ..self }
     }
 
-    /// Goes on although the wall clock is far ahead of the newest event: it is right, and this is about the
-    /// time, give or take a day.
+    /// Goes on although the wall clock is far ahead of the newest event: it is right, and this is
+    /// about the time, give or take a day.
     #[must_use]
     pub fn accept_clock(self, about: UnixMicros) -> Self {
         Self { accept_clock: Some(about), ..self }
     }
 
-    /// Goes on with a ledger that lacks events that are known of. Since players may know the keys of the
-    /// lost days, a new epoch begins: seasons in play are expired and commitments renewed.
+    /// Goes on with a ledger that lacks events that are known of. Since players may know the keys
+    /// of the lost days, a new epoch begins: seasons in play are expired and commitments renewed.
     #[must_use]
     pub fn accept_loss(self, accept_loss: bool) -> Self {
         Self { accept_loss, ..self }
     }
 
-    /// Creates the ledger where there is none. It may be said at every start: where anything tells of a ledger
-    /// that is gone, none is made in its place ([`OpenError::Lost`](crate::OpenError::Lost)).
+    /// Creates the ledger where there is none. It may be said at every start: where anything tells
+    /// of a ledger that is gone, none is made in its place
+    /// ([`OpenError::Lost`](crate::OpenError::Lost)).
     #[must_use]
     pub fn create(self, new: NewLedger) -> Self {
         Self { create: Some(new), ..self }

@@ -160,7 +160,8 @@ impl Reader {
         if !run.events.is_empty() || !is_due(self.head()?) {
             return Ok(run);
         }
-        // There are newer events, but none was found: they came meanwhile, or no walk leads to them.
+        // There are newer events, but none was found: they came meanwhile, or no walk leads to
+        // them.
         let run = self.walk(from, until)?;
         if run.events.is_empty() {
             let at = from.get().cast_signed();
@@ -271,7 +272,8 @@ impl Reader {
         Ok(seqs.into_iter().filter_map(|seq| Seq::new(seq.cast_unsigned()).ok()).collect())
     }
 
-    /// The first event that was recorded at a time or later, or the one that comes next: times never go back.
+    /// The first event that was recorded at a time or later, or the one that comes next: times
+    /// never go back.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.
@@ -287,9 +289,10 @@ impl Reader {
         Ok(Seq::clamped(first))
     }
 
-    /// The events of an applied command, by its id and its user (none for the operator's): what tells after
-    /// [`Expired`](crate::SubmitError::Expired) whether an earlier sending was applied. It looks from the id's own
-    /// time on first, which for a fresh id is a short way, and then through all that is older.
+    /// The events of an applied command, by its id and its user (none for the operator's): what
+    /// tells after [`Expired`](crate::SubmitError::Expired) whether an earlier sending was applied.
+    /// It looks from the id's own time on first, which for a fresh id is a short way, and then
+    /// through all that is older.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.

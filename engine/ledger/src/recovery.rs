@@ -1,5 +1,5 @@
-//! What a start needs of a ledger, rebuilt from its events: state, chain, and the ids of the commands
-//! that were answered lately.
+//! What a start needs of a ledger, rebuilt from its events: state, chain, and the ids of the
+//! commands that were answered lately.
 
 use std::ops::ControlFlow;
 

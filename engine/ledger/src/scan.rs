@@ -27,8 +27,8 @@ pub(crate) fn scan<B>(
 }
 
 /// Visits every row after `base`, and makes sure of it: a damaged page can end SQLite's walk early,
-/// and a seq that was changed in place lies where no bound would look for it. With a base of 0 these
-/// are all rows, whatever their seq.
+/// and a seq that was changed in place lies where no bound would look for it. With a base of 0
+/// these are all rows, whatever their seq.
 ///
 /// # Errors
 /// As [`scan`]; also when rows are left that no walk comes to.

@@ -1,5 +1,5 @@
-//! Ids of commands, each in a scope of its own: a user's, or the operator's. No scope can push out what
-//! another has.
+//! Ids of commands, each in a scope of its own: a user's, or the operator's. No scope can push out
+//! what another has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -21,8 +21,9 @@ pub(crate) struct Bounds {
 /// A scope's place in the list of scopes.
 type Slot = u32;
 
-/// What is remembered of ids, bounded by scope and in all. Past the bound of a scope it forgets its oldest id;
-/// past the common bound the scope with most ids does. What a scope forgets raises its own floor alone.
+/// What is remembered of ids, bounded by scope and in all. Past the bound of a scope it forgets its
+/// oldest id; past the common bound the scope with most ids does. What a scope forgets raises its
+/// own floor alone.
 #[derive(Debug)]
 pub(crate) struct ScopedIds<V> {
     bounds: Bounds,
@@ -357,8 +358,8 @@ mod tests {
     }
 
     proptest! {
-        /// Guards: whatever comes in whatever order, what is remembered and the floors are those of the plain
-        /// telling; of several scopes with most ids any may forget.
+        /// Guards: whatever comes in whatever order, what is remembered and the floors are those of
+        /// the plain telling; of several scopes with most ids any may forget.
         #[test]
         fn what_is_remembered_is_what_the_rules_say(
             steps in prop::collection::vec((0u8..5, any::<u16>(), 0u8..3, prop::bool::weighted(0.05)), 1..400),

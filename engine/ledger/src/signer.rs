@@ -1,5 +1,6 @@
-//! What the ledger's key signs, and how that is read: blocks on their way to others, what became of a head, and
-//! the newest head. Each is a signed note (c2sp.org/signed-note); FORMAT.md has their lines.
+//! What the ledger's key signs, and how that is read: blocks on their way to others, what became of
+//! a head, and the newest head. Each is a signed note (c2sp.org/signed-note); FORMAT.md has their
+//! lines.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,8 +30,8 @@ impl Signer {
         self.signing_key.verifying_key()
     }
 
-    /// The note that a block ends with on its way to others: that it is of this ledger, and where it lies
-    /// in it. [`is_signed_block`] reads it.
+    /// The note that a block ends with on its way to others: that it is of this ledger, and where
+    /// it lies in it. [`is_signed_block`] reads it.
     #[must_use]
     pub fn sign_block(&self, block: &Block) -> String {
         self.sign(&block_text(&block.range()), block.ledger_id)

@@ -104,8 +104,8 @@ fn named_seq(file_name: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| is_seq)
 }
 
-/// The bytes of a snapshot's file. What is no file could be read for ever, and what does not begin as a
-/// snapshot does may be of any size: neither is read.
+/// The bytes of a snapshot's file. What is no file could be read for ever, and what does not begin
+/// as a snapshot does may be of any size: neither is read.
 fn read_file(path: &Path) -> Result<Vec<u8>, SnapshotError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(damaged("it is no file"));
@@ -166,7 +166,8 @@ pub(crate) struct FoundSnapshots {
     pub(crate) lacking: Vec<KnownHead>,
 }
 
-/// Looks for the newest snapshot that the ledger confirms. One that is of no use is ignored, and said so.
+/// Looks for the newest snapshot that the ledger confirms. One that is of no use is ignored, and
+/// said so.
 pub(crate) fn newest_confirmed(
     connection: &Connection,
     data_dir: &Path,
@@ -192,8 +193,8 @@ pub(crate) fn newest_confirmed(
     Ok(FoundSnapshots { snapshot: None, lacking })
 }
 
-/// Writes a snapshot: whole under its name, or not at all. Beside it the one that it was made from is
-/// kept; all others are removed.
+/// Writes a snapshot: whole under its name, or not at all. Beside it the one that it was made from
+/// is kept; all others are removed.
 ///
 /// # Errors
 /// What the file system says; the snapshots before stay.

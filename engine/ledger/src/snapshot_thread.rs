@@ -29,8 +29,8 @@ pub(crate) struct SnapshotProgress {
     newest_seq: u64,
     /// After so many more events the next is due.
     due_events: u64,
-    /// Nothing is looked at before an event beyond this: at first the newest of the start, then the newest that
-    /// was seen, and after a failure what makes the next snapshot due.
+    /// Nothing is looked at before an event beyond this: at first the newest of the start, then the
+    /// newest that was seen, and after a failure what makes the next snapshot due.
     seen_seq: u64,
 }
 
@@ -48,13 +48,13 @@ struct SnapshotMaker {
     status: Arc<Status>,
     events: Arc<CommittedEvents>,
     progress: SnapshotProgress,
-    /// Whether the writer shares its events with this thread: not while it is far behind, for then it reads
-    /// the file, and the writer would build what nobody takes.
+    /// Whether the writer shares its events with this thread: not while it is far behind, for then
+    /// it reads the file, and the writer would build what nobody takes.
     follows_ring: bool,
 }
 
-/// After how many events a snapshot is due: where the state is large they come less often, so that writing
-/// them never costs more than reading what they save.
+/// After how many events a snapshot is due: where the state is large they come less often, so that
+/// writing them never costs more than reading what they save.
 fn due_events(state: &State) -> u64 {
     let entries = (state.users.len() + state.seasons.len()) as u64;
     limits::SNAPSHOT_EVENTS.max(entries.saturating_mul(limits::SNAPSHOT_EVENTS_PER_ENTRY))
@@ -130,8 +130,8 @@ impl SnapshotMaker {
         if is_over { self.write(build) } else { Ok(()) }
     }
 
-    /// Whether a snapshot is due at a seq. While the thread is behind they come less often, for each costs a writing
-    /// of the whole state, and a newer one is about to follow.
+    /// Whether a snapshot is due at a seq. While the thread is behind they come less often, for
+    /// each costs a writing of the whole state, and a newer one is about to follow.
     fn is_due(&self, seq: u64) -> bool {
         let due_events = self.progress.due_events;
         let is_behind = self.status.head().seq.saturating_sub(seq) >= due_events;
@@ -139,8 +139,8 @@ impl SnapshotMaker {
         seq.saturating_sub(self.progress.newest_seq) >= due_events.saturating_mul(steps)
     }
 
-    /// Applies the next events: as the writer shared them, or from the file. Then it rests, for what it does
-    /// takes time from the writer's cores.
+    /// Applies the next events: as the writer shared them, or from the file. Then it rests, for
+    /// what it does takes time from the writer's cores.
     fn step(&mut self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
         let started = Instant::now();
         let head = build.head();
@@ -180,8 +180,9 @@ impl SnapshotMaker {
     }
 }
 
-/// How many parts of its time the thread rests for each that it reads the file: the further the ledger has gone
-/// ahead, the fewer, so that what a start has left to read stays bounded whatever comes.
+/// How many parts of its time the thread rests for each that it reads the file: the further the
+/// ledger has gone ahead, the fewer, so that what a start has left to read stays bounded whatever
+/// comes.
 const fn rest_parts(behind: u64) -> u32 {
     match behind / limits::SNAPSHOT_BEHIND_EVENTS {
         0 => limits::SNAPSHOT_REST_PARTS,
@@ -190,8 +191,8 @@ const fn rest_parts(behind: u64) -> u32 {
     }
 }
 
-/// Makes a snapshot of a ledger as it is committed by now, beside a writer or without one. The next start
-/// reads only what came after it.
+/// Makes a snapshot of a ledger as it is committed by now, beside a writer or without one. The next
+/// start reads only what came after it.
 ///
 /// # Errors
 /// [`ReplayError`] when the ledger cannot be read or is damaged, or the snapshot cannot be written.

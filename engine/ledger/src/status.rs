@@ -1,5 +1,5 @@
-//! How an engine fares, and its newest committed head: what its threads tell each other, and those who watch
-//! over it.
+//! How an engine fares, and its newest committed head: what its threads tell each other, and those
+//! who watch over it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use daybook_schema::{Head, LedgerIdentity};
 
-/// Why an engine failed. Nothing is accepted any more; the next start recovers from what is on disk.
+/// Why an engine failed. Nothing is accepted any more; the next start recovers from what is on
+/// disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The disk is full.
@@ -202,8 +203,8 @@ impl Status {
         self.known().log = log;
     }
 
-    /// The ledger is about to be closed: nobody waits any more for what may never come. True for who says so
-    /// first.
+    /// The ledger is about to be closed: nobody waits any more for what may never come. True for
+    /// who says so first.
     pub(crate) fn begin_close(&self) -> bool {
         !std::mem::replace(&mut self.known().is_closing, true)
     }
@@ -281,7 +282,8 @@ impl Status {
         self.known().is_dispatch_wanted = true;
     }
 
-    /// Waits until there is a newer head that somebody waits for, or the end; tells whether it is the end.
+    /// Waits until there is a newer head that somebody waits for, or the end; tells whether it is
+    /// the end.
     pub(crate) fn wait_for_dispatch(&self, seen: u64) -> bool {
         let is_idle = |known: &mut Known| {
             !(known.is_over() || known.is_dispatch_wanted && known.head.seq > seen)

@@ -8,8 +8,8 @@ use foldhash::fast::RandomState;
 
 /// The newest event of every stream that may get another, and each user's number of seasons.
 ///
-/// A stream is forgotten when it ends: no event may follow, and a stream can only begin with the event that its
-/// kind begins with.
+/// A stream is forgotten when it ends: no event may follow, and a stream can only begin with the
+/// event that its kind begins with.
 #[derive(Debug, Default)]
 pub(crate) struct StreamHeads {
     heads: HashMap<StreamId, Seq, RandomState>,

@@ -37,23 +37,24 @@ impl Submission {
         Self { id: Some(id), ..self }
     }
 
-    /// For bets that are meant for this day: on another they are refused as `WRONG_DAY`, so that a copy that
-    /// comes late does not bet on the next one. The day is checked and not recorded; only
+    /// For bets that are meant for this day: on another they are refused as `WRONG_DAY`, so that a
+    /// copy that comes late does not bet on the next one. The day is checked and not recorded; only
     /// [`Command::PlaceBets`] looks at it.
     #[must_use]
     pub fn on_day(self, expected_day: DayNumber) -> Self {
         Self { expected_day: Some(expected_day), ..self }
     }
 
-    /// At a time, for a ledger that was opened with [`Time::FromSubmissions`](crate::Time::FromSubmissions).
+    /// At a time, for a ledger that was opened with
+    /// [`Time::FromSubmissions`](crate::Time::FromSubmissions).
     #[must_use]
     pub fn at(self, at: UnixMicros) -> Self {
         Self { at: Some(at), ..self }
     }
 
-    /// Not after this: the engine looks at the clock once, when it takes the command. If it is too late then,
-    /// the answer is [`SubmitError::TooLate`]. What it took in time is committed, however long that takes. A
-    /// repeat of an applied command gets the first answer, late or not.
+    /// Not after this: the engine looks at the clock once, when it takes the command. If it is too
+    /// late then, the answer is [`SubmitError::TooLate`]. What it took in time is committed,
+    /// however long that takes. A repeat of an applied command gets the first answer, late or not.
     #[must_use]
     pub fn before(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
@@ -68,7 +69,8 @@ pub struct Accepted {
     pub first_seq: Seq,
     /// Seq and hash of its last event.
     pub head: Head,
-    /// The time of its events; in JSON, where fields named `…At` are in seconds, it is `recordedMicros`.
+    /// The time of its events; in JSON, where fields named `…At` are in seconds, it is
+    /// `recordedMicros`.
     #[serde(rename = "recordedMicros")]
     pub recorded_at: UnixMicros,
     /// Its events.
@@ -84,8 +86,8 @@ pub enum SubmitError {
     /// Its id was used for another command.
     #[error("this command id was used for another command")]
     Conflict,
-    /// Its id is too old to be known, or too far ahead: certainly not applied now, though an earlier sending
-    /// may have been. [`Reader::find_command`](crate::Reader::find_command) tells.
+    /// Its id is too old to be known, or too far ahead: certainly not applied now, though an
+    /// earlier sending may have been. [`Reader::find_command`](crate::Reader::find_command) tells.
     #[error(
         "command id is expired: its time must lie {}at most a minute after {} ms (server time)",
         floor.map_or(String::new(), |floor| format!("after {} ms and ", floor.millis())),
@@ -105,8 +107,8 @@ pub enum SubmitError {
     /// The engine came to the command after its deadline. It was certainly not applied.
     #[error("the command waited past its deadline and was not applied; try again later")]
     TooLate,
-    /// The disk is all but full: reading goes on, writing does when there is room again. The command was
-    /// certainly not applied.
+    /// The disk is all but full: reading goes on, writing does when there is room again. The
+    /// command was certainly not applied.
     #[error(
         "the ledger is read-only: its disk has {free_bytes} bytes left and needs {}; make room",
         limits::DISK_FREE_BYTES_MIN
@@ -115,8 +117,8 @@ pub enum SubmitError {
         /// What is left.
         free_bytes: u64,
     },
-    /// Another program keeps `ledger.db` locked. The command was certainly not applied; play goes on by
-    /// itself when the lock is gone.
+    /// Another program keeps `ledger.db` locked. The command was certainly not applied; play goes
+    /// on by itself when the lock is gone.
     #[error(
         "another program has kept ledger.db locked for {for_seconds} s: nothing is written until it lets go"
     )]
@@ -148,8 +150,8 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// Its stable code: the one that the HTTP service answers with. Of a refusal by the rules it is the first
-    /// rejection's.
+    /// Its stable code: the one that the HTTP service answers with. Of a refusal by the rules it is
+    /// the first rejection's.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {

@@ -14,11 +14,12 @@ use crate::reader::{ReadError, Reader};
 /// How often a ledger that another process writes is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Events of an engine from a seq on: those that there are, then those that come, with no gap and no double.
+/// Events of an engine from a seq on: those that there are, then those that come, with no gap and
+/// no double.
 ///
-/// What is delivered was committed: the newest as the engine committed it, older events read back from the
-/// ledger with every link checked. A subscription that waits holds no thread, no file and a few hundred bytes.
-/// Subscriptions outlive the ledger's handles: they keep no engine open.
+/// What is delivered was committed: the newest as the engine committed it, older events read back
+/// from the ledger with every link checked. A subscription that waits holds no thread, no file and
+/// a few hundred bytes. Subscriptions outlive the ledger's handles: they keep no engine open.
 ///
 /// ```
 /// # use daybook_ledger::{Ledger, NewLedger, Options, Submission};
@@ -62,12 +63,12 @@ impl Subscription {
         self.events.ledger_id
     }
 
-    /// The next events; none of them when none came within the timeout, and `None` when the ledger was closed
-    /// or failed and all that was committed has been given. For sync code: it blocks.
+    /// The next events; none of them when none came within the timeout, and `None` when the ledger
+    /// was closed or failed and all that was committed has been given. For sync code: it blocks.
     ///
     /// # Errors
-    /// [`ReadError`] when the ledger is damaged or cannot be read, and [`ReadError::UnknownHead`] when it does
-    /// not have the head that was asked from; nothing is skipped by it.
+    /// [`ReadError`] when the ledger is damaged or cannot be read, and [`ReadError::UnknownHead`]
+    /// when it does not have the head that was asked from; nothing is skipped by it.
     pub fn next_events(&mut self, timeout: Duration) -> Result<Option<Cut>, ReadError> {
         // One that lies beyond every clock is none.
         let deadline = Instant::now().checked_add(timeout);
@@ -90,8 +91,8 @@ impl Subscription {
         }
     }
 
-    /// The next events, at least one; `None` when the ledger was closed or failed and all that was committed
-    /// has been given. It may be dropped at any time: nothing is lost by it.
+    /// The next events, at least one; `None` when the ledger was closed or failed and all that was
+    /// committed has been given. It may be dropped at any time: nothing is lost by it.
     ///
     /// # Errors
     /// As [`Self::next_events`].
@@ -149,7 +150,8 @@ impl Drop for Subscription {
     }
 }
 
-/// Follows the file of a ledger that another process writes, from a seq on; it is looked at every 20 ms.
+/// Follows the file of a ledger that another process writes, from a seq on; it is looked at every
+/// 20 ms.
 #[derive(Debug)]
 pub struct Follower {
     reader: Reader,

@@ -29,8 +29,9 @@ pub struct VerifyOptions {
     pub full: bool,
     /// Heads that were noted elsewhere and that the ledger must still have.
     pub heads: Vec<KnownHead>,
-    /// Heads that what belongs to the ledger tells of: the signed newest head, positions of read models. It
-    /// must have them too, unless their loss was accepted. It is always held to those of its snapshots.
+    /// Heads that what belongs to the ledger tells of: the signed newest head, positions of read
+    /// models. It must have them too, unless their loss was accepted. It is always held to those of
+    /// its snapshots.
     pub witnesses: Vec<KnownHead>,
     /// The sets of rules, where they are others than RULEBOOK.md's.
     pub rulesets: Rulesets,
@@ -52,8 +53,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Which ledger it is; none where its genesis cannot be read or is not what its hash says.
     pub genesis: Option<Genesis>,
-    /// The heads that it was held to, of its snapshots and those that were given; none where its rows do not
-    /// hold, which is found first.
+    /// The heads that it was held to, of its snapshots and those that were given; none where its
+    /// rows do not hold, which is found first.
     pub held_to: Vec<KnownHead>,
     /// Heads whose loss was accepted, and the event that accepted it.
     pub accepted_losses: Vec<(KnownHead, Seq)>,
@@ -78,7 +79,8 @@ pub struct Report {
 /// A ledger could not be verified at all.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The file is not there, is not a ledger of this format, or what it is to be held to cannot be read.
+    /// The file is not there, is not a ledger of this format, or what it is to be held to cannot be
+    /// read.
     #[error(transparent)]
     Open(#[from] DatabaseError),
 }

@@ -21,8 +21,8 @@ use crate::held_file::HeldFile;
 use crate::status::{Failure, LogState, Status};
 use crate::submission::{Accepted, Answer, SubmitError};
 
-/// The connection that writes, and the ledger's file with the system's lock: given back when the connection is
-/// closed, so the connection stands first.
+/// The connection that writes, and the ledger's file with the system's lock: given back when the
+/// connection is closed, so the connection stands first.
 pub(crate) struct HeldConnection {
     pub(crate) connection: LedgerConnection,
     pub(crate) file: HeldFile,
@@ -129,8 +129,8 @@ pub(crate) fn spawn(
 impl Writer {
     /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
     fn take(&mut self, mut batch: Batch) -> bool {
-        // SQLite would go on writing to a file that nobody finds again; nor may a commit be acknowledged if
-        // that happened meanwhile.
+        // SQLite would go on writing to a file that nobody finds again; nor may a commit be
+        // acknowledged if that happened meanwhile.
         let is_committed = self.files_are_in_their_place()
             && self.commit(&batch).map_err(|failure| self.status.fail(failure)).is_ok()
             && self.files_are_in_their_place();
@@ -163,7 +163,8 @@ impl Writer {
         moved.is_none()
     }
 
-    /// Commits a batch's rows; where that fails the connection is closed, and what was begun is undone.
+    /// Commits a batch's rows; where that fails the connection is closed, and what was begun is
+    /// undone.
     fn commit(&self, batch: &Batch) -> Result<(), Failure> {
         if batch.rows.is_empty() {
             return Ok(());
@@ -172,8 +173,8 @@ impl Writer {
         self.insert_and_commit(batch).map_err(|error| failure_of(&error))
     }
 
-    /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so the
-    /// commands that are decided wait for it, and new ones are refused meanwhile.
+    /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so
+    /// the commands that are decided wait for it, and new ones are refused meanwhile.
     fn begin(&self) -> Result<(), Failure> {
         let begin = || self.held.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]);
         match self.while_locked(begin) {
@@ -183,8 +184,8 @@ impl Writer {
         }
     }
 
-    /// Tries again for as long as another program keeps the file locked and the ledger is not about to be
-    /// closed; meanwhile new commands are refused.
+    /// Tries again for as long as another program keeps the file locked and the ledger is not about
+    /// to be closed; meanwhile new commands are refused.
     fn while_locked<T>(&self, attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let since = Instant::now();
         let mut is_told = false;

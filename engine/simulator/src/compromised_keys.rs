@@ -1,5 +1,5 @@
-//! What becomes of seasons and commitments whose season key was compromised or whose epoch has ended: seasons in
-//! play expire, commitments are published anew.
+//! What becomes of seasons and commitments whose season key was compromised or whose epoch has
+//! ended: seasons in play expire, commitments are published anew.
 
 use daybook_schema::{KeyId, SeasonId, UnixMicros, UserId, limits};
 

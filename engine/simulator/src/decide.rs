@@ -30,11 +30,11 @@ pub struct Context<'a> {
     pub client_command_id: Option<CommandId>,
     /// The day that bets are meant for, if the client named it. It is checked and not recorded.
     pub expected_day: Option<DayNumber>,
-    /// The ruleset that a season is started with; the newest where none is named. An audit names the one
-    /// that the ledger recorded.
+    /// The ruleset that a season is started with; the newest where none is named. An audit names
+    /// the one that the ledger recorded.
     pub starting_ruleset: Option<RulesetNumber>,
-    /// Before this time no season is expired for being idle: its player may have been kept away by the same
-    /// outage as the engine. An audit, which is told of no outage, sets none.
+    /// Before this time no season is expired for being idle: its player may have been kept away by
+    /// the same outage as the engine. An audit, which is told of no outage, sets none.
     pub idle_expiry_from: UnixMicros,
     /// Where season keys come from.
     pub keys: &'a dyn SeasonKeys,
@@ -191,7 +191,8 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// Whether the id is that of one of the user's newest seasons: ids derive, so none is remembered.
+    /// Whether the id is that of one of the user's newest seasons: ids derive, so none is
+    /// remembered.
     fn was_season(&self, user_id: UserId, user: &User, season_id: SeasonId) -> bool {
         let at = time_of(season_id.as_bytes());
         self.is_derived(user.season_count, |identity, number| {
@@ -199,8 +200,8 @@ impl<'a> Decision<'a> {
         })
     }
 
-    /// Whether one of the newest numbers up to `count` derives what is looked for. The search is bounded:
-    /// however much a user did before, an unknown id costs no more than that.
+    /// Whether one of the newest numbers up to `count` derives what is looked for. The search is
+    /// bounded: however much a user did before, an unknown id costs no more than that.
     fn is_derived(&self, count: u32, derives: impl Fn(LedgerIdentity, u32) -> bool) -> bool {
         let epochs = self.state.epochs.iter().rev().take(limits::DERIVED_EPOCHS_SEARCHED_MAX);
         // So many in all, however many epochs there are.

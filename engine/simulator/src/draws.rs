@@ -25,8 +25,8 @@ impl Generator {
         self.0.next_u64()
     }
 
-    /// A uniform draw from `0..bound`: Lemire's widening multiply with rejection. A bound of 0 draws
-    /// nothing and gives 0.
+    /// A uniform draw from `0..bound`: Lemire's widening multiply with rejection. A bound of 0
+    /// draws nothing and gives 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
             return 0;

@@ -17,8 +17,9 @@ use crate::state::{
 };
 use crate::transfers::Account;
 
-/// Applies an event as the ledger recorded it. It cannot fail: an event that names what is not there changes
-/// nothing, and the audit, which decides every command again, tells that it should not be.
+/// Applies an event as the ledger recorded it. It cannot fail: an event that names what is not
+/// there changes nothing, and the audit, which decides every command again, tells that it should
+/// not be.
 pub fn evolve(state: &mut State, header: &EventHeader, hash: EventHash, event: &Event) {
     let season_id = header.stream.as_season();
     let user_id = header.stream.as_user();

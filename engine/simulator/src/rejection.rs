@@ -285,8 +285,8 @@ impl Rejection {
         }
     }
 
-    /// Whether it passes: with time, by what the operator does, or because a day that was named comes. What
-    /// was sent too early may be accepted later.
+    /// Whether it passes: with time, by what the operator does, or because a day that was named
+    /// comes. What was sent too early may be accepted later.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         match self {

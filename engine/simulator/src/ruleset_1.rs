@@ -1,4 +1,5 @@
-//! The tables of ruleset 1, as RULEBOOK.md prints them: starting coins, weather, levels, multipliers.
+//! The tables of ruleset 1, as RULEBOOK.md prints them: starting coins, weather, levels,
+//! multipliers.
 
 use daybook_schema::{Coins, PerPot, PotEvent, RulesetNumber};
 

@@ -1,5 +1,5 @@
-//! Sets of rules: what they consist of. They are an argument of [`crate::decide`], so that recorded bets can be
-//! played again under others.
+//! Sets of rules: what they consist of. They are an argument of [`crate::decide`], so that recorded
+//! bets can be played again under others.
 
 use daybook_schema::{BasisPoints, Coins, PerPot, PotEvent, RulesetNumber, Threshold, Weather};
 

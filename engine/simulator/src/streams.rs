@@ -52,9 +52,9 @@ pub fn user_of_command(state: &State, stream: StreamId, first: &Event) -> Option
     }
 }
 
-/// Whether a refusal of a command may be kept for whoever asks again: a registered user's, and the operator's.
-/// Of others there could be any number. A registration may be anybody's, who must not fill what belongs to the
-/// user; refused once it is refused for ever.
+/// Whether a refusal of a command may be kept for whoever asks again: a registered user's, and the
+/// operator's. Of others there could be any number. A registration may be anybody's, who must not
+/// fill what belongs to the user; refused once it is refused for ever.
 #[must_use]
 pub fn is_refusal_kept(state: &State, command: &Command) -> bool {
     let is_registered = |user_id| state.users.contains_key(&user_id);

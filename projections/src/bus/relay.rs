@@ -115,7 +115,8 @@ impl Relay {
         // Who answers for the stream publishes to it. One that was killed does not.
         let beginning = Head { seq: 0, hash: EventHash::new([0; 32]) };
         let answer = client.request(subject.clone(), beginning.to_string().into()).await;
-        // A stranger could answer anything; whoever has the ledger's key answers with its first block.
+        // A stranger could answer anything; whoever has the ledger's key answers with its first
+        // block.
         if answer.is_ok_and(|answer| stream::read_range(&answer.payload, &self.key).is_some()) {
             let other = format!("it answers on {subject}");
             return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
@@ -200,8 +201,8 @@ impl Relay {
             Err(reason) => return Ok(Err(reason)),
         };
         let Some(newest) = newest else {
-            // Empty, or nothing of ours in it: filled from the beginning. Where blocks grow old and go,
-            // only what comes from now on is of use; the rest is asked for.
+            // Empty, or nothing of ours in it: filled from the beginning. Where blocks grow old and
+            // go, only what comes from now on is of use; the rest is asked for.
             let aged = self.settings.age_max.is_some() && last > 0;
             let head = known.filter(|_| aged).map_or(genesis, |known| known.head);
             return Ok(Ok(RelayProgress { head, stream_sequence: last }));
@@ -292,7 +293,8 @@ impl Relay {
     }
 }
 
-/// What comes next. Where it comes one by one some of it is gathered: a message for each command would be slow.
+/// What comes next. Where it comes one by one some of it is gathered: a message for each command
+/// would be slow.
 async fn gathered(feed: &mut dyn Feed, after: Head) -> Result<Option<Block>, FeedError> {
     let Some(mut block) = feed.next(after, WAIT).await? else { return Ok(None) };
     if feed.is_immediate() {

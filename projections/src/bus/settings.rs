@@ -57,7 +57,8 @@ pub struct NatsSettings {
     pub replicas: usize,
     /// Where messages lie.
     pub storage: StreamStorage,
-    /// Bytes that the stream keeps; older blocks are dropped, and asked for again where they are missing.
+    /// Bytes that the stream keeps; older blocks are dropped, and asked for again where they are
+    /// missing.
     pub bytes_max: i64,
     /// How long the stream keeps a block; for ever, if none is given.
     pub age_max: Option<Duration>,
@@ -163,8 +164,8 @@ impl NatsSettings {
     }
 }
 
-/// Says what became of the connection, once for as long as it stays the same: a server that is away is tried
-/// several times a second.
+/// Says what became of the connection, once for as long as it stays the same: a server that is away
+/// is tried several times a second.
 fn tell(told: &Mutex<String>, text: &str, event: &Event) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     if *told == text {

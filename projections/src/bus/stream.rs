@@ -85,8 +85,8 @@ pub(super) async fn newest_block(
     Ok(None)
 }
 
-/// Where in the stream to begin for the events after a head: blocks lie in the ledger's order, but for
-/// what a refill repeats, which does no harm.
+/// Where in the stream to begin for the events after a head: blocks lie in the ledger's order, but
+/// for what a refill repeats, which does no harm.
 pub(super) async fn sequence_after(
     stream: &mut Stream,
     after: Head,

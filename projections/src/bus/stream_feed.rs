@@ -46,7 +46,8 @@ pub struct JetStreamFeed {
 }
 
 impl JetStreamFeed {
-    /// A feed of the blocks that `key` signed. The server knows it by its name, such as a projection's.
+    /// A feed of the blocks that `key` signed. The server knows it by its name, such as a
+    /// projection's.
     #[must_use]
     pub fn new(settings: NatsSettings, key: VerifyingKey, name: &str) -> Self {
         let name = format!("daybook {name}");
@@ -166,8 +167,8 @@ impl JetStreamFeed {
         }
     }
 
-    /// What a block holds beyond a head. Where it does not go on from there, what is missing is asked for,
-    /// and the block kept until it does.
+    /// What a block holds beyond a head. Where it does not go on from there, what is missing is
+    /// asked for, and the block kept until it does.
     async fn place(&mut self, block: Block, after: Head) -> Result<Option<Block>, FeedError> {
         let ledger_id = *self.ledger_id.get_or_insert(block.ledger_id);
         if block.ledger_id != ledger_id {
@@ -303,7 +304,8 @@ impl JetStreamFeed {
         }
     }
 
-    /// The stream is not there, or cannot be read: what there is comes from the relay or the ledger.
+    /// The stream is not there, or cannot be read: what there is comes from the relay or the
+    /// ledger.
     async fn without_stream(
         &mut self,
         after: Head,

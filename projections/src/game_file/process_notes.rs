@@ -1,5 +1,5 @@
-//! The word that a process leaves beside a file that it has open: which files those are, what was committed, and
-//! why a projection waits.
+//! The word that a process leaves beside a file that it has open: which files those are, what was
+//! committed, and why a projection waits.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -125,8 +125,8 @@ impl WordFile {
 
 const WORD: &str = ".open-";
 
-/// What processes say that they committed to a file: those that have it open or were killed, and those whose file
-/// was set aside.
+/// What processes say that they committed to a file: those that have it open or were killed, and
+/// those whose file was set aside.
 pub(crate) fn said_positions(database: &Path) -> Vec<(String, Position, PathBuf)> {
     let said = words(database).into_iter().chain(words_aside(database));
     let positions = |found: Found| {
@@ -199,8 +199,8 @@ pub(crate) fn words(database: &Path) -> Vec<Found> {
     beside(database, WORD).into_iter().filter(is_ours).map(Found::read).collect()
 }
 
-/// Why a projection waits, as the process says that runs it; or why a process gave the file up, if nothing was
-/// started since.
+/// Why a projection waits, as the process says that runs it; or why a process gave the file up, if
+/// nothing was started since.
 pub(crate) fn wait_of(database: &Path, name: &str) -> (Option<Wait>, Option<Wait>) {
     let words = words(database);
     let said = words.iter().filter_map(|found| found.word.as_ref().map(|word| (found, word)));

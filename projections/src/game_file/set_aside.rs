@@ -1,4 +1,5 @@
-//! What is done with a file that may be damaged: it is set aside under another name, and nothing is removed.
+//! What is done with a file that may be damaged: it is set aside under another name, and nothing is
+//! removed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
@@ -42,7 +43,8 @@ pub(crate) fn damaged(database: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether what is left of a file that was set aside is told by its word, where it cannot be read itself.
+/// Whether what is left of a file that was set aside is told by its word, where it cannot be read
+/// itself.
 pub(crate) fn is_told_by_its_word(aside: &Path) -> bool {
     let word = Found::read(with_ending(aside, WORD_ASIDE)).word;
     word.is_some_and(|word| !word.positions.is_empty())
@@ -72,7 +74,8 @@ pub(crate) fn set_aside(
         return Err(MigrationError::SetAsideTooOften { path: database.to_owned(), set_aside });
     }
     let aside = with_ending(database, &format!("{kind}{}", time_in_names()));
-    // First all get the new names and then lose the old ones: whoever is killed between leaves a whole one.
+    // First all get the new names and then lose the old ones: whoever is killed between leaves a
+    // whole one.
     let names = endings.iter().map(|end| (with_ending(database, end), with_ending(&aside, end)));
     let names: Vec<(PathBuf, PathBuf)> = names.filter(|(from, _)| from.exists()).collect();
     let failed = |path: &Path, source| MigrationError::Io { path: path.to_owned(), source };
@@ -87,15 +90,16 @@ pub(crate) fn set_aside(
     Ok(aside)
 }
 
-/// All files of a database. The log loses its name first: beside another database it would be taken for that
-/// one's.
+/// All files of a database. The log loses its name first: beside another database it would be taken
+/// for that one's.
 pub(crate) const WHOLE: &[&str] = &[INDEX, LOG, ""];
 
 /// What was found of a file.
 pub(crate) enum Settled {
     /// It may be damaged, and was set aside.
     SetAside(SetAside),
-    /// Nothing speaks against it. `is_known` says whether a process of ours left a word of it, or has it open.
+    /// Nothing speaks against it. `is_known` says whether a process of ours left a word of it, or
+    /// has it open.
     Sound { is_known: bool },
 }
 
@@ -124,7 +128,8 @@ pub(crate) async fn settle(database: &Path) -> Result<Settled, MigrationError> {
             && !word.positions.is_empty()
             && (!database.exists() || lacks_commits(database, word).await)
         {
-            // The file that it was of is gone, or lost its newest: it may be the last that tells of them.
+            // The file that it was of is gone, or lost its newest: it may be the last that tells of
+            // them.
             let name = format!("{DAMAGED}{}{WORD_ASIDE}", time_in_names());
             keep_word(&path, &with_ending(database, &name))?;
         } else {
@@ -216,7 +221,8 @@ pub(crate) async fn set_aside_unusable(
     reason.map(|reason| set_aside_for(database, reason)).transpose()
 }
 
-/// Whether a file is whole beside which a log lies that no process of ours left: the log may be another file's.
+/// Whether a file is whole beside which a log lies that no process of ours left: the log may be
+/// another file's.
 async fn mixed(database: &Path) -> Result<Option<String>, MigrationError> {
     let log = std::fs::metadata(with_ending(database, LOG));
     if !log.is_ok_and(|log| log.len() > 0) {
@@ -276,7 +282,8 @@ const LOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
 /// After so many looks it is said that it is waited for.
 const LOCK_LOOKS_UNTOLD: u32 = 200;
 
-/// Held while a file is opened: of two that start at once one makes or sets aside, and the other finds it so.
+/// Held while a file is opened: of two that start at once one makes or sets aside, and the other
+/// finds it so.
 pub(crate) struct OpeningLock {
     _file: File,
 }

@@ -16,7 +16,8 @@ pub(super) enum Direction {
     Down,
 }
 
-/// Applies a migration or takes it back, and commits if everything holds that must; else all is rolled back.
+/// Applies a migration or takes it back, and commits if everything holds that must; else all is
+/// rolled back.
 pub(super) async fn apply_verified(
     mut transaction: Transaction<'_, Sqlite>,
     numbered: &Numbered,
@@ -64,8 +65,8 @@ impl RowCounts {
         Ok(Self(counts))
     }
 
-    /// The tables whose rows became others in number, or that went with their rows, and nobody announced
-    /// it. On the way down tables go.
+    /// The tables whose rows became others in number, or that went with their rows, and nobody
+    /// announced it. On the way down tables go.
     pub(super) fn differences(
         &self,
         after: &Self,
@@ -117,8 +118,8 @@ pub(super) async fn own(
     findings.collect()
 }
 
-/// What differs between a file's tables and indexes and those that its migrations make. Tables that no
-/// migration makes are somebody's own.
+/// What differs between a file's tables and indexes and those that its migrations make. Tables that
+/// no migration makes are somebody's own.
 pub(super) async fn drift(
     database: &mut SqliteConnection,
     applied: &[&Numbered],

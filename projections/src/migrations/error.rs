@@ -60,7 +60,8 @@ pub enum MigrationError {
         /// What is in it.
         holds: String,
     },
-    /// A file that was set aside, or kept before a migration, cannot be read: it might tell of lost events.
+    /// A file that was set aside, or kept before a migration, cannot be read: it might tell of lost
+    /// events.
     #[error(
         "`{}` cannot be read, and might tell of lost events; once you know that the ledger is whole, move it away",
         path.display()

@@ -65,7 +65,8 @@ impl Numbered {
         }
     }
 
-    /// Whether this is what was applied, by its checksum; earlier versions took line endings as they were.
+    /// Whether this is what was applied, by its checksum; earlier versions took line endings as
+    /// they were.
     pub(super) fn is_applied_as(&self, checksum: &[u8]) -> bool {
         [&self.up.checksum, &self.checksum_with_crlf]
             .into_iter()
@@ -142,7 +143,8 @@ fn bare(sql: &str) -> String {
     bare
 }
 
-/// Refuses a file that nobody has written anything into yet: once it was applied, it could not be changed.
+/// Refuses a file that nobody has written anything into yet: once it was applied, it could not be
+/// changed.
 pub(super) fn require_statement(
     sql: &str,
     numbered: &Numbered,

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What a team's numbers have added where they are stored, beyond every number that a file may have.
+/// What a team's numbers have added where they are stored, beyond every number that a file may
+/// have.
 const TEAMS: i64 = 1_000_000_000_000_000;
 
 /// Room for a date and a time, `20261231235959`.

@@ -1,5 +1,5 @@
-//! `daily_active_users`, `cohort_retention`, `funnel_steps` and `bet_economics`: what analysts ask first,
-//! from the ledger.
+//! `daily_active_users`, `cohort_retention`, `funnel_steps` and `bet_economics`: what analysts ask
+//! first, from the ledger.
 
 mod bets;
 mod sessions;

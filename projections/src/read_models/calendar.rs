@@ -40,7 +40,8 @@ pub fn first_day(period: Period, at: UnixMicros) -> i64 {
 mod tests {
     use super::*;
 
-    /// Guards: weeks begin on Mondays, quarters on the first of January, April, July and October, in UTC.
+    /// Guards: weeks begin on Mondays, quarters on the first of January, April, July and October,
+    /// in UTC.
     #[test]
     fn periods_begin_where_the_calendar_says() {
         let at = |text: &str| {

@@ -1,8 +1,8 @@
-//! `leaderboard_history` keeps every week, quarter and all time; `leaderboard_entries` shows those that the
-//! newest completed season fell in, the first of them with their ranks.
+//! `leaderboard_history` keeps every week, quarter and all time; `leaderboard_entries` shows those
+//! that the newest completed season fell in, the first of them with their ranks.
 //!
-//! The work of a batch is bounded by its completions and by the ranks that are stored, not by how many stand
-//! on a board; a board that is over is taken down once.
+//! The work of a batch is bounded by its completions and by the ranks that are stored, not by how
+//! many stand on a board; a board that is over is taken down once.
 
 use daybook_schema::{
     LeaderboardEntryId, LedgerIdentity, Period, Score, SeasonId, UnixMicros, UserId, limits,

@@ -1,9 +1,9 @@
-//! `seasons`, `days`, `bets`, `daily_triggers`, `week_results` and the leaderboards: what happened in each
-//! season, and how it compares.
+//! `seasons`, `days`, `bets`, `daily_triggers`, `week_results` and the leaderboards: what happened
+//! in each season, and how it compares.
 //!
-//! A batch is folded in memory and then written, one statement a table. What a season in play needs from
-//! one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and every row that
-//! changes can be written whole.
+//! A batch is folded in memory and then written, one statement a table. What a season in play needs
+//! from one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and
+//! every row that changes can be written whole.
 
 mod keys;
 mod progress;

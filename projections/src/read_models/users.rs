@@ -1,5 +1,5 @@
-//! The rows of `users` that read models refer to. Accounts are the API's; where there is none, or it was
-//! erased, a placeholder stands in its place.
+//! The rows of `users` that read models refer to. Accounts are the API's; where there is none, or
+//! it was erased, a placeholder stands in its place.
 
 use daybook_schema::{UnixMicros, UserId};
 use serde::Serialize;
@@ -21,8 +21,8 @@ impl Placeholder {
     }
 }
 
-/// Makes the rows where there are none. An account's own is left as it is, but for its time, which is that of
-/// the ledger's event.
+/// Makes the rows where there are none. An account's own is left as it is, but for its time, which
+/// is that of the ledger's event.
 pub(super) async fn add(
     database: &mut SqliteConnection,
     users: &[Placeholder],
@@ -52,9 +52,9 @@ pub(crate) const ERASE_REPLACED: &str = "UPDATE users SET email = 'erased+' || i
 /// The table that read models share.
 pub(crate) const TABLE: &str = "users";
 
-/// While new tables are put in place: users get the ledger's time, and placeholders go of users that the ledger
-/// has no more, where its loss was accepted. Whoever was registered before the time that the new tables stand for
-/// is among them, or is none of the ledger's.
+/// While new tables are put in place: users get the ledger's time, and placeholders go of users
+/// that the ledger has no more, where its loss was accepted. Whoever was registered before the time
+/// that the new tables stand for is among them, or is none of the ledger's.
 pub(crate) async fn put_in_place(
     database: &mut SqliteConnection,
     stands_for: UnixMicros,

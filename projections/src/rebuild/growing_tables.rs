@@ -207,8 +207,8 @@ async fn sql_of(
         .await
 }
 
-/// What an earlier rebuild left and how far it had come, if it is of any use: whole, and with the tables that
-/// the live file has.
+/// What an earlier rebuild left and how far it had come, if it is of any use: whole, and with the
+/// tables that the live file has.
 async fn left_beside(
     path: &Path,
     database: &GameDatabase,
@@ -240,11 +240,11 @@ async fn has_live_tables(
 
 async fn connect_beside(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = connect_options(path).create_if_missing(true).foreign_keys(false);
-    // What is written here must outlive a killed process, which it does unsynced; after a power cut, which
-    // another boot tells, it is begun anew.
+    // What is written here must outlive a killed process, which it does unsynced; after a power
+    // cut, which another boot tells, it is begun anew.
     let options = options.synchronous(SqliteSynchronous::Off);
-    // It grows at its end, is read once and removed: large pages, and a log that is never folded in. What a
-    // statement needs to undo itself alone stays in memory.
+    // It grows at its end, is read once and removed: large pages, and a log that is never folded
+    // in. What a statement needs to undo itself alone stays in memory.
     let options = options.pragma("cache_size", "-131072").page_size(16_384);
     let options = options.pragma("wal_autocheckpoint", "0").pragma("temp_store", "MEMORY");
     options.connect().await

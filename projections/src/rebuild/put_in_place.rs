@@ -22,8 +22,8 @@ pub(super) enum Placed {
 }
 
 impl GrowingTables {
-    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile. A head
-    /// that is known to be lost is no further.
+    /// Puts the new tables in the place of the live ones, unless these have come further meanwhile.
+    /// A head that is known to be lost is no further.
     pub(super) async fn put_in_place(
         &mut self,
         database: &GameDatabase,
@@ -31,8 +31,8 @@ impl GrowingTables {
     ) -> Result<Placed, RebuildError> {
         let writing = database.writing.lock().await;
         let mut live = database.connect_writer().await?;
-        // Checked at the end instead, table by table: with foreign keys on, emptying a table would look
-        // for children of every row.
+        // Checked at the end instead, table by table: with foreign keys on, emptying a table would
+        // look for children of every row.
         sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *live).await?;
         // Indexes are sorted by both cores.
         sqlx::query("PRAGMA threads = 2").execute(&mut *live).await?;
@@ -117,8 +117,9 @@ async fn replace(live: &mut SqliteConnection, table: &str) -> Result<(), sqlx::E
     let columns = columns_of(live, table).await?;
     live.execute(AssertSqlSafe(format!("DELETE FROM main.{table}"))).await?;
     let statement = if is_plain(live, table).await? {
-        // Exactly this form is copied row by row as it lies there, nothing taken apart. The transaction is
-        // rolled back as a whole, so that no page needs to be kept for the statement alone.
+        // Exactly this form is copied row by row as it lies there, nothing taken apart. The
+        // transaction is rolled back as a whole, so that no page needs to be kept for the statement
+        // alone.
         format!("INSERT OR ROLLBACK INTO main.{table} SELECT * FROM beside.{table}")
     } else {
         format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM beside.{table}")
@@ -141,8 +142,8 @@ async fn columns_of(live: &mut SqliteConnection, table: &str) -> Result<String, 
     .await
 }
 
-/// Whether a table has neither generated columns nor a team's triggers: what a trigger does about conflicts
-/// would be overruled by the statement that it runs for.
+/// Whether a table has neither generated columns nor a team's triggers: what a trigger does about
+/// conflicts would be overruled by the statement that it runs for.
 async fn is_plain(live: &mut SqliteConnection, table: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden > 1) \

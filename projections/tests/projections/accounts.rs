@@ -1,5 +1,5 @@
-//! Guards: what people are called and how they are reached is in `accounts.db` alone; `game.db` is filled from
-//! it, and nothing is lost when it is removed.
+//! Guards: what people are called and how they are reached is in `accounts.db` alone; `game.db` is
+//! filled from it, and nothing is lost when it is removed.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,8 @@ fn accounts_of(played: &Played) -> PathBuf {
     played.path().join("accounts.db")
 }
 
-/// Makes or follows the read models with the accounts beside them; gives the tables that people stand in.
+/// Makes or follows the read models with the accounts beside them; gives the tables that people
+/// stand in.
 async fn follow(played: &Played) -> Rows {
     let (path, accounts) = (played.game_db("game.db"), accounts_of(played));
     let settings = DatabaseSettings { accounts: Some(accounts), ..DatabaseSettings::default() };
@@ -202,8 +203,8 @@ async fn numbers_that_were_given_again_are_told_apart() {
     same("as in these accounts", &follow(&played).await, &found).unwrap();
 }
 
-/// People who are gone from accounts do not come back from an older state of the copies, and accounts that cannot
-/// be read are not taken for a damaged `game.db`.
+/// People who are gone from accounts do not come back from an older state of the copies, and
+/// accounts that cannot be read are not taken for a damaged `game.db`.
 #[tokio::test]
 async fn who_is_gone_stays_gone_and_damage_is_told_where_it_is() {
     let played = Played::new(6, 3, 124);

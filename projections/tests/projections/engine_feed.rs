@@ -1,4 +1,5 @@
-//! Guards: workers in the engine's own process give what those of the file give, and one's own bet at once.
+//! Guards: workers in the engine's own process give what those of the file give, and one's own bet
+//! at once.
 
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ async fn workers_of_the_engine_make_the_tables_that_the_tail_gives() {
     assert_eq!(all_rows(database.path()).await, all_rows(expected.path()).await);
 }
 
-/// What was committed before the workers came is read from the file, and what comes then from the engine.
+/// What was committed before the workers came is read from the file, and what comes then from the
+/// engine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_reads_wait_for_their_own_command_and_leave_nothing_behind() {
     let played = Played::new(6, 4, 202);
@@ -66,7 +68,8 @@ async fn a_thousand_reads_wait_for_their_own_command_and_leave_nothing_behind() 
     ledger.close().await.unwrap();
 }
 
-/// A head that the ledger does not have is told at once, whether it lies in the past, at the end or beyond.
+/// A head that the ledger does not have is told at once, whether it lies in the past, at the end or
+/// beyond.
 #[tokio::test]
 async fn a_head_that_the_ledger_lacks_is_unknown() {
     let played = Played::new(4, 3, 203);

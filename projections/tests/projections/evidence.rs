@@ -1,5 +1,5 @@
-//! Guards: what may be the last that tells of lost events stays until an operator decides, and read models of
-//! one ledger are never made into another's.
+//! Guards: what may be the last that tells of lost events stays until an operator decides, and read
+//! models of one ledger are never made into another's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use crate::nats::Bus;
 use crate::nats_server::NatsServer;
 use crate::rebuilds::rebuild_in_part;
 
-/// Takes the newest commands away from a ledger, and its snapshots, as somebody could who owns the files.
+/// Takes the newest commands away from a ledger, and its snapshots, as somebody could who owns the
+/// files.
 fn cut(data_dir: &Path, commands: usize) {
     drop(std::fs::remove_dir_all(data_dir.join("snapshots")));
     let connection = rusqlite::Connection::open(data_dir.join("ledger.db")).unwrap();
@@ -163,7 +164,8 @@ async fn positions_outlast_a_ledger_that_was_cut_until_the_loss_is_accepted() {
     same("after an accepted loss", &fresh, &all_rows(database.path()).await).unwrap();
 }
 
-/// A ledger that was put back and went on in a new epoch has passed a position that nobody named to it.
+/// A ledger that was put back and went on in a new epoch has passed a position that nobody named to
+/// it.
 #[tokio::test]
 async fn a_loss_that_was_accepted_elsewhere_counts_by_its_epoch() {
     let played = Played::new(5, 3, 62);
@@ -328,7 +330,8 @@ async fn another_ledgers_file_is_refused_until_it_is_given_over() {
     same("kept", &before, &all_rows(&aside).await).unwrap();
 }
 
-/// Two ledgers' workers on one new file: one has it, the other waits, and nothing is made again and again.
+/// Two ledgers' workers on one new file: one has it, the other waits, and nothing is made again and
+/// again.
 #[tokio::test]
 async fn two_ledgers_do_not_take_turns_on_one_file() {
     let (first, second) = (Played::new(5, 3, 69), Played::new(5, 3, 70));
@@ -388,7 +391,8 @@ async fn a_lost_head_is_told_apart_over_the_bus() {
     relay.stop().await;
 }
 
-/// Tables that a migration took away and brought back are made anew, and the heads that they stood for stay.
+/// Tables that a migration took away and brought back are made anew, and the heads that they stood
+/// for stay.
 #[tokio::test]
 async fn a_migration_down_and_up_leaves_no_table_empty_and_no_head_lost() {
     let played = Played::new(5, 3, 72);

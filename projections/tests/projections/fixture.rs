@@ -65,8 +65,8 @@ pub fn named(name: &str) -> std::sync::Arc<dyn Projection> {
     all_projections().into_iter().find(|projection| projection.name() == name).unwrap()
 }
 
-/// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says where it
-/// is set, else a number that suits every run.
+/// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says
+/// where it is set, else a number that suits every run.
 pub fn repeats(in_every_run: u32) -> u32 {
     std::env::var("DAYBOOK_LONG").map_or(in_every_run, |text| text.parse().unwrap())
 }

@@ -1,4 +1,5 @@
-//! Guards: a migration is applied whole and verified, or not at all, and nothing is lost on the way.
+//! Guards: a migration is applied whole and verified, or not at all, and nothing is lost on the
+//! way.
 
 use std::path::{Path, PathBuf};
 
@@ -125,7 +126,8 @@ async fn a_migrations_check_may_only_look() {
     Migrations::game().require_current(path).await.unwrap();
 }
 
-/// Rows that are lost, references that lead nowhere and SQL that fails: each leaves the file as it was.
+/// Rows that are lost, references that lead nowhere and SQL that fails: each leaves the file as it
+/// was.
 #[tokio::test]
 async fn what_a_migration_must_not_do_is_seen() {
     let bad = [
@@ -308,7 +310,8 @@ fn a_new_pair_is_numbered_after_all_and_named_plainly() {
     assert!(alone.to_string().contains("needs both"), "{alone}");
 }
 
-/// A file of something else is refused without a trace: its log may be all that is left of its newest rows.
+/// A file of something else is refused without a trace: its log may be all that is left of its
+/// newest rows.
 #[tokio::test]
 async fn looking_for_positions_in_a_foreign_file_leaves_it_as_it_lies() {
     let directory = tempfile::tempdir().unwrap();

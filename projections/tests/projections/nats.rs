@@ -1,5 +1,5 @@
-//! Guards: over a real JetStream the tables become those that the ledger's own tail gives, whatever happens
-//! to the server, its stream, the relay and the messages on the way.
+//! Guards: over a real JetStream the tables become those that the ledger's own tail gives, whatever
+//! happens to the server, its stream, the relay and the messages on the way.
 
 use std::path::Path;
 use std::time::Duration;
@@ -219,7 +219,8 @@ async fn a_strangers_messages_are_passed_over() {
         altered[place] ^= 1;
         forged.push(altered);
     }
-    // What is chained as it should be, but was signed by another: events of the stranger's own making.
+    // What is chained as it should be, but was signed by another: events of the stranger's own
+    // making.
     let (block, _) = Block::decode(&real).unwrap();
     let elsewhere = bus.played.path().join("strangers-keys");
     keys::init(&elsewhere, &keys::random_season_key().unwrap()).unwrap();
@@ -248,8 +249,8 @@ async fn a_strangers_messages_are_passed_over() {
     relay.stop().await;
 }
 
-/// A block that the ledger's key signed, with an event of a kind that only a newer version knows, is not taken
-/// for a stranger's: the feed says what it met, and gives what comes before it.
+/// A block that the ledger's key signed, with an event of a kind that only a newer version knows,
+/// is not taken for a stranger's: the feed says what it met, and gives what comes before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_of_a_newer_version_is_told_and_not_passed_over() {
     let bus = Bus::new(56).await;
@@ -287,8 +288,8 @@ async fn a_block_of_a_newer_version_is_told_and_not_passed_over() {
     assert!(matches!(again, FeedError::Newer(_)), "{again}");
 }
 
-/// Without a relay that answers, what is missing in the stream is read from the ledger where it is at hand,
-/// and waited for where it is not.
+/// Without a relay that answers, what is missing in the stream is read from the ledger where it is
+/// at hand, and waited for where it is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn gaps_are_healed_from_the_ledger_where_no_relay_answers() {
     let bus = Bus::new(56).await;
@@ -314,8 +315,8 @@ async fn gaps_are_healed_from_the_ledger_where_no_relay_answers() {
     workers.stop().await;
 }
 
-/// What was given once may be asked for again: by a worker whose transaction failed, or by a rebuild. The stream
-/// has it, relay or not.
+/// What was given once may be asked for again: by a worker whose transaction failed, or by a
+/// rebuild. The stream has it, relay or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_is_given_again_without_a_relay() {
     let bus = Bus::new(65).await;

@@ -1,5 +1,5 @@
-//! Guards: each way to say who we are to a server, and TLS both ways, works against a real one that asks for
-//! it, and nothing gets in without.
+//! Guards: each way to say who we are to a server, and TLS both ways, works against a real one that
+//! asks for it, and nothing gets in without.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -132,7 +132,8 @@ async fn certificates_of_both() {
     relay.stop().await;
 }
 
-/// The users of PROJECTIONS.md can do what they are for, and whoever faces the public can do nothing else.
+/// The users of PROJECTIONS.md can do what they are for, and whoever faces the public can do
+/// nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_permissions() {
     let document = include_str!("../../../docs/PROJECTIONS.md");

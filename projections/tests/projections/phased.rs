@@ -1,5 +1,6 @@
-//! Guards: the phased form of a migration (docs/MIGRATIONS.md): expand, write both, fill in batches while
-//! writing goes on, verify, switch, contract; in a process that is killed again and again, in every phase.
+//! Guards: the phased form of a migration (docs/MIGRATIONS.md): expand, write both, fill in batches
+//! while writing goes on, verify, switch, contract; in a process that is killed again and again, in
+//! every phase.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -56,7 +57,8 @@ fn open(path: &Path) -> rusqlite::Connection {
     database
 }
 
-/// Puts a coin into a wallet and says so, in one transaction, in whichever columns there are by then.
+/// Puts a coin into a wallet and says so, in one transaction, in whichever columns there are by
+/// then.
 fn deposit(database: &rusqlite::Connection, wallet: i64) {
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let set = match (has_column(database, "coins"), has_column(database, "cents")) {

@@ -178,8 +178,8 @@ impl Projection for Panics {
     }
 }
 
-/// A projection that panics stops at that event and says so; everything before it is applied, and the others
-/// go on.
+/// A projection that panics stops at that event and says so; everything before it is applied, and
+/// the others go on.
 #[tokio::test]
 async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
     let played = Played::new(3, 2, 23);
@@ -213,8 +213,8 @@ async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
     }
 }
 
-/// Threads that may wait are shared by the whole process: whoever fills them keeps no projection from its
-/// events.
+/// Threads that may wait are shared by the whole process: whoever fills them keeps no projection
+/// from its events.
 #[test]
 fn a_process_whose_waiting_threads_are_all_taken_still_projects() {
     let played = Played::new(3, 2, 24);

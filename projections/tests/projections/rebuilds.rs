@@ -227,7 +227,8 @@ async fn what_a_killed_rebuild_left_is_begun_anew_when_the_tables_changed() {
     let seasons = [named("seasons")];
     let mut tail = Tail::new(played.path());
     let rebuilding = rebuild(&database, &seasons, &mut tail);
-    // Dropped after its tables are there and before they are in place, or so: either way what follows holds.
+    // Dropped after its tables are there and before they are in place, or so: either way what
+    // follows holds.
     drop(tokio::time::timeout(Duration::from_millis(30), rebuilding).await);
     let connection = rusqlite::Connection::open(database.path()).unwrap();
     connection.execute_batch("ALTER TABLE seasons ADD COLUMN nick TEXT").unwrap();
@@ -238,7 +239,8 @@ async fn what_a_killed_rebuild_left_is_begun_anew_when_the_tables_changed() {
     assert_eq!(named, 0);
 }
 
-/// Rows whose position went with a migration are made anew; so is a file that was put in place of another.
+/// Rows whose position went with a migration are made anew; so is a file that was put in place of
+/// another.
 #[tokio::test]
 async fn rows_without_a_position_are_made_anew_even_while_a_worker_waits() {
     let played = Played::new(6, 4, 39);
@@ -274,8 +276,9 @@ async fn status_holds_rows_to_the_ledger() {
     assert!(states.iter().all(|state| is_another(&state.state)), "{states:?}");
 }
 
-/// What a power cut or a failing disk left beside. A position that somebody broke by hand may have been the last
-/// that told of lost events: nothing is made in its place until the file was looked at and moved away.
+/// What a power cut or a failing disk left beside. A position that somebody broke by hand may have
+/// been the last that told of lost events: nothing is made in its place until the file was looked
+/// at and moved away.
 #[tokio::test]
 async fn what_is_damaged_beside_or_in_a_position_is_made_anew() {
     let played = Played::new(5, 3, 45);

@@ -1,5 +1,5 @@
-//! The read models once more, straight from the events, in code of the tests' own: one fold over everything
-//! in memory, no batches, no SQL.
+//! The read models once more, straight from the events, in code of the tests' own: one fold over
+//! everything in memory, no batches, no SQL.
 
 mod expected;
 

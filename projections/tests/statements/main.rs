@@ -1,4 +1,5 @@
-//! Guards: a season with all that is in it is read in a fixed number of statements, never one more a row.
+//! Guards: a season with all that is in it is read in a fixed number of statements, never one more
+//! a row.
 //!
 //! A binary of its own: statements are counted over the whole process.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]

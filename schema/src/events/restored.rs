@@ -1,4 +1,5 @@
-//! An accepted loss, in both its versions, and the heads that it names: a list whose bound holds while it is read.
+//! An accepted loss, in both its versions, and the heads that it names: a list whose bound holds
+//! while it is read.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +12,8 @@ use crate::{Epoch, Head, limits};
 pub struct LedgerRestored {
     /// The epoch from now on.
     pub epoch: Epoch,
-    /// Heads that were known of and are lost. None where version 1 was written, which named none; its bytes and
-    /// its JSON have no such field.
+    /// Heads that were known of and are lost. None where version 1 was written, which named none;
+    /// its bytes and its JSON have no such field.
     #[serde(skip_serializing_if = "LostHeads::is_empty")]
     pub lost_heads: LostHeads,
 }
@@ -42,8 +43,8 @@ impl Versioned for LedgerRestored {
     }
 }
 
-/// Heads that a ledger no longer had when its loss was accepted: none, where an earlier version wrote the event
-/// and named none, or up to eight.
+/// Heads that a ledger no longer had when its loss was accepted: none, where an earlier version
+/// wrote the event and named none, or up to eight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostHeads(Vec<Head>);
 

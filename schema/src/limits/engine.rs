@@ -4,8 +4,8 @@
 pub const LOST_HEADS_MAX: usize = 8;
 /// Bytes of a game's name in the genesis.
 pub const GAME_NAME_BYTES_MAX: usize = 32;
-/// Events of one command: 4 bets resolved, the day, 5 triggers, XP, level, hand, jackpot, XP, level,
-/// completion and commitment are 17.
+/// Events of one command: 4 bets resolved, the day, 5 triggers, XP, level, hand, jackpot, XP,
+/// level, completion and commitment are 17.
 pub const EVENTS_PER_COMMAND_MAX: usize = 32;
 /// Bytes of an event's payload.
 pub const PAYLOAD_BYTES_MAX: usize = 512;
@@ -46,14 +46,16 @@ pub const LEDGER_PAGE_BYTES: u32 = 16_384;
 pub const CACHE_KIB: u32 = 16_384;
 /// How long a connection waits for another's lock, in milliseconds.
 pub const BUSY_TIMEOUT_MS: u64 = 5_000;
-/// How long the writer waits for another program's lock before new commands are refused, in milliseconds.
+/// How long the writer waits for another program's lock before new commands are refused, in
+/// milliseconds.
 pub const WRITER_BUSY_TIMEOUT_MS: u64 = 1_000;
-/// What the engine holds in memory for a user, in bytes at most, whatever the number of events: the record
-/// of the state, the user's stream and number of seasons.
+/// What the engine holds in memory for a user, in bytes at most, whatever the number of events: the
+/// record of the state, the user's stream and number of seasons.
 pub const USER_MEMORY_BYTES: usize = 1_024;
 /// What it holds for a season in play, in bytes at most; a season that ended is not held.
 pub const SEASON_MEMORY_BYTES: usize = 2_048;
-/// What it holds for a user beside, so that the ids of the user's commands can be remembered, in bytes at most.
+/// What it holds for a user beside, so that the ids of the user's commands can be remembered, in
+/// bytes at most.
 pub const SCOPE_MEMORY_BYTES: usize = 768;
 /// What it holds for an applied command that is remembered, in bytes at most.
 pub const APPLIED_ID_MEMORY_BYTES: usize = 256;
@@ -63,28 +65,30 @@ pub const REFUSED_ID_MEMORY_BYTES: usize = 2_048;
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is made when so many events have come since the one before.
 pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
-/// Where there are many users and seasons in play it is made when so many events for each of these have come,
-/// if that is more.
+/// Where there are many users and seasons in play it is made when so many events for each of these
+/// have come, if that is more.
 pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
-/// A snapshot's thread that is behind writes one after so many times the events that one is due after.
+/// A snapshot's thread that is behind writes one after so many times the events that one is due
+/// after.
 pub const SNAPSHOT_STEPS: u64 = 4;
 /// While play goes on, the snapshot's thread works one part of its time and rests so many.
 pub const SNAPSHOT_REST_PARTS: u32 = 3;
 /// From so many events behind on it rests one part, and from twice as many on it does not rest.
 pub const SNAPSHOT_BEHIND_EVENTS: u64 = 12 * SNAPSHOT_EVENTS;
-/// So near to the newest event the snapshot's thread follows the ring: near enough to reach it before the ring has
-/// gone on.
+/// So near to the newest event the snapshot's thread follows the ring: near enough to reach it
+/// before the ring has gone on.
 pub const SNAPSHOT_NEAR_EVENTS: u64 = EVENTS_IN_RING_MAX as u64 / 8;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
 pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
-/// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log in, a
-/// snapshot and the batches under way may still need.
+/// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log
+/// in, a snapshot and the batches under way may still need.
 pub const DISK_FREE_BYTES_MIN: u64 = WAL_BYTES_RESTART + 64 * 1024 * 1024;
 /// Ids of applied commands that are remembered of one scope: of a user, or of the operator.
 pub const APPLIED_IDS_PER_SCOPE_MAX: usize = 4_096;
 /// Ids of applied commands that are remembered in all; past it the scope with most forgets.
 pub const APPLIED_IDS_MAX: usize = 1 << 20;
-/// Ids of refused commands that are remembered of one scope. Of users who are not registered none is.
+/// Ids of refused commands that are remembered of one scope. Of users who are not registered none
+/// is.
 pub const REFUSED_IDS_PER_SCOPE_MAX: usize = 64;
 /// Ids of refused commands that are remembered in all.
 pub const REFUSED_IDS_MAX: usize = 1 << 18;

@@ -25,8 +25,8 @@ pub const SIMULINS_PER_USER_MAX: usize = 3;
 pub const SEASONS_STARTED_PER_DAY_MAX: u8 = 4;
 /// Sessions of a user that may be open at once; one more ends the oldest.
 pub const OPEN_SESSIONS_PER_USER_MAX: usize = 8;
-/// Ids of seasons and simulins derive and are not remembered: of those that a user had, so many of the
-/// newest are told from unknown ones. Over several epochs each has its share of these.
+/// Ids of seasons and simulins derive and are not remembered: of those that a user had, so many of
+/// the newest are told from unknown ones. Over several epochs each has its share of these.
 pub const DERIVED_NUMBERS_SEARCHED_MAX: u32 = 256;
 /// The epochs, the newest first, in which they are looked for.
 pub const DERIVED_EPOCHS_SEARCHED_MAX: usize = 4;

@@ -10,6 +10,6 @@ pub const RANKS_STORED_MAX: usize = 1_000;
 pub const NOTICES_WAITING_MAX: usize = 16;
 /// Changes of accounts that are filled in at once.
 pub const ACCOUNT_CHANGES_PER_FILL_MAX: i64 = 1_000;
-/// Damaged files that are set aside: more of them show that something is wrong beyond a file, and would fill the
-/// disk.
+/// Damaged files that are set aside: more of them show that something is wrong beyond a file, and
+/// would fill the disk.
 pub const FILES_SET_ASIDE_MAX: usize = 8;

@@ -1,7 +1,7 @@
 //! Bots that play whole seasons through the real engine: for the demo, the benches and the tests.
 //!
-//! Everything is simulated from a seed, ids, keys and clock too: the same seed makes the same events, row
-//! for row.
+//! Everything is simulated from a seed, ids, keys and clock too: the same seed makes the same
+//! events, row for row.
 
 mod bot;
 mod driver;

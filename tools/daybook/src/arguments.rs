@@ -14,8 +14,8 @@ use crate::Outcome;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
 use shared::{DataArguments, JsonArgument, KeysDirArgument};
 
-/// An event-sourced game ledger: every bet and every day is an event in an append-only, hash-chained
-/// file, and every outcome can be proven.
+/// An event-sourced game ledger: every bet and every day is an event in an append-only,
+/// hash-chained file, and every outcome can be proven.
 #[derive(Debug, Parser)]
 #[command(name = "daybook", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -121,8 +121,8 @@ pub(crate) struct VerifyArguments {
     /// Hold the ledger to a head noted earlier; may be given more than once
     #[arg(long, env = "DAYBOOK_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
     pub(crate) head: Vec<Head>,
-    /// Read the signed newest head in the keys directory with this key, as `keys list` shows it; no private
-    /// key is needed then
+    /// Read the signed newest head in the keys directory with this key, as `keys list` shows it; no
+    /// private key is needed then
     #[arg(long, env = "DAYBOOK_VERIFYING_KEY", value_name = "HEX",
           value_parser = read_models::parse_key)]
     pub(crate) verifying_key: Option<VerifyingKey>,
@@ -251,7 +251,8 @@ pub(crate) enum KeysCommand {
     Init(KeysCommonArguments),
     /// Put a new season key in force and publish every waiting player's commitment anew
     ///
-    /// A key of the directory that was never in force in this ledger is taken before another is made.
+    /// A key of the directory that was never in force in this ledger is taken before another is
+    /// made.
     #[command(after_help = "Examples:\n  daybook keys rotate\n  daybook keys rotate --compromised")]
     Rotate {
         #[command(flatten)]
@@ -286,13 +287,13 @@ pub(crate) struct OpeningArguments {
     /// Do not start unless the ledger has this head, noted earlier; may be given more than once
     #[arg(long, env = "DAYBOOK_KNOWN_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
     pub(crate) known_head: Vec<Head>,
-    /// Go on with a ledger that lacks events that are known of: a new epoch begins, every season in play
-    /// ends, every commitment is renewed
+    /// Go on with a ledger that lacks events that are known of: a new epoch begins, every season in
+    /// play ends, every commitment is renewed
     #[arg(long, env = "DAYBOOK_ACCEPT_LOSS",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) accept_loss: bool,
-    /// The clock is right although it is far ahead of the newest event: it is about this time, such as
-    /// 2026-12-24T18:00:00Z, give or take a day. Counts only where the clock is that far ahead
+    /// The clock is right although it is far ahead of the newest event: it is about this time, such
+    /// as 2026-12-24T18:00:00Z, give or take a day. Counts only where the clock is that far ahead
     #[arg(long, env = "DAYBOOK_ACCEPT_CLOCK", value_name = "TIME", value_parser = parse_time)]
     pub(crate) accept_clock: Option<UnixMicros>,
 }

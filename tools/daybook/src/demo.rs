@@ -91,7 +91,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    let told = Told { arguments, played: &played, head, report: &report, projected: &projected };
+    let told =
+        DemoReport { arguments, played: &played, head, report: &report, projected: &projected };
     if arguments.json.json {
         write_json(&told.to_json(play_seconds, seconds))?;
     } else {
@@ -138,7 +139,7 @@ fn project(data: &Path, game_db: &Path) -> Result<Projected> {
     projected.context("the read models could not be made")
 }
 
-struct Told<'a> {
+struct DemoReport<'a> {
     arguments: &'a DemoArguments,
     played: &'a Played,
     head: Head,
@@ -146,7 +147,7 @@ struct Told<'a> {
     projected: &'a Projected,
 }
 
-impl Told<'_> {
+impl DemoReport<'_> {
     fn events_per_second(&self, play_seconds: f64) -> f64 {
         self.head.seq as f64 / play_seconds.max(f64::MIN_POSITIVE)
     }

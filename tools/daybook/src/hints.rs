@@ -1,4 +1,5 @@
-//! What to do about an error, in the command's own words: the libraries know nothing of its options.
+//! What to do about an error, in the command's own words: the libraries know nothing of its
+//! options.
 
 use std::error::Error;
 use std::path::Path;

@@ -129,7 +129,8 @@ fn of_read_models(
     game_db: &Path,
 ) -> Result<Vec<KnownHead>> {
     if opening.database.database_url.is_some() && !game_db.exists() {
-        // What was named and is not there tells nothing, and must not be taken for telling that nothing is lost.
+        // What was named and is not there tells nothing, and must not be taken for telling that
+        // nothing is lost.
         return Err(MigrationError::Missing { path: game_db.to_owned() }.into());
     }
     let ledger_id = Reader::open(data)?.genesis().ledger_id;
@@ -191,8 +192,8 @@ fn rotate(
     };
     let ledger = Ledger::open(options)?;
     let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
-    // A key that was never in force: one that `init` made, or that an interrupted rotation left. Where
-    // the directory was read by others, they have that one too.
+    // A key that was never in force: one that `init` made, or that an interrupted rotation left.
+    // Where the directory was read by others, they have that one too.
     let waiting = keyring.key_ids().copied().find(|key_id| {
         !compromised
             && *key_id != fresh.key_id()
@@ -201,7 +202,8 @@ fn rotate(
     let key_id = match waiting {
         Some(key_id) => key_id,
         None => {
-            // Written before it is put in force: a key that the ledger knows is never only in memory.
+            // Written before it is put in force: a key that the ledger knows is never only in
+            // memory.
             add_season_key(&directory, &fresh)?;
             fresh.key_id()
         }

@@ -1,7 +1,7 @@
 //! The `daybook` command: a thin user of the libraries.
 //!
-//! Results go to stdout, everything else to stderr. Exit status: 0 done, and what was checked holds;
-//! 1 the check found something wrong; 2 the command could not be carried out.
+//! Results go to stdout, everything else to stderr. Exit status: 0 done, and what was checked
+//! holds; 1 the check found something wrong; 2 the command could not be carried out.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
@@ -66,7 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The causes after one another, whatever line breaks they have; what one repeats of its cause is said once.
+/// The causes after one another, whatever line breaks they have; what one repeats of its cause is
+/// said once.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

@@ -9,7 +9,8 @@ use daybook_schema::UnixMicros;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Writes bytes to stdout. A reader that has gone away has seen enough: what was found still counts.
+/// Writes bytes to stdout. A reader that has gone away has seen enough: what was found still
+/// counts.
 pub(crate) fn write_stdout(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

@@ -103,7 +103,8 @@ fn source(common: &ProjectionsCommonArguments, feed: &FeedArguments) -> Result<F
 async fn open(common: &ProjectionsCommonArguments) -> Result<GameDatabase> {
     let path = common.database.path(&common.data.data)?;
     if let Ok(reader) = Reader::open(&common.data.data) {
-        // Refused before anything of it, or of the people in it, is touched. What cannot be read is set aside.
+        // Refused before anything of it, or of the people in it, is touched. What cannot be read is
+        // set aside.
         let known = known_heads(&path, reader.genesis().ledger_id).await;
         if let Err(error @ MigrationError::AnotherLedger { .. }) = known {
             return Err(error.into());
@@ -304,8 +305,8 @@ async fn forget_positions(
     Ok(Outcome::Holds)
 }
 
-/// What tells of events that the ledger lacks, what was set aside or kept before a migration included; also that
-/// this cannot be looked at.
+/// What tells of events that the ledger lacks, what was set aside or kept before a migration
+/// included; also that this cannot be looked at.
 async fn lost_witnesses(path: &Path, data: &Path) -> Vec<String> {
     let Ok(reader) = Reader::open(data) else { return Vec::new() };
     let known = match known_heads(path, reader.genesis().ledger_id).await {

@@ -132,7 +132,8 @@ fn signed_head(arguments: &VerifyArguments, ledger_id: LedgerId) -> Result<Optio
     Ok(signed)
 }
 
-/// The key that the newest head is signed with: the one that was given, or that of the keys directory.
+/// The key that the newest head is signed with: the one that was given, or that of the keys
+/// directory.
 fn verifying_key(arguments: &VerifyArguments) -> Result<Option<VerifyingKey>> {
     if let Some(key) = arguments.verifying_key {
         return Ok(Some(key));

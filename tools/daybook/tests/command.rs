@@ -186,7 +186,8 @@ fn tail_prints_the_part_that_is_asked_for() {
     assert_eq!(events.len() as u64, played["events"].as_u64().unwrap());
 }
 
-/// An auditor is told which ledger was verified and what it was held to, and needs no private key for it.
+/// An auditor is told which ledger was verified and what it was held to, and needs no private key
+/// for it.
 #[test]
 fn verify_tells_which_ledger_it_was_and_what_it_was_held_to() {
     let directory = tempfile::tempdir().unwrap();
@@ -297,8 +298,8 @@ fn bad_directories_are_refused_in_one_line_and_left_as_they_were() {
     assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 1);
 }
 
-/// A demo that is refused leaves the earlier one as it was; one with keys of its own elsewhere can be
-/// repeated.
+/// A demo that is refused leaves the earlier one as it was; one with keys of its own elsewhere can
+/// be repeated.
 #[test]
 fn a_refused_demo_leaves_the_earlier_one() {
     let directory = tempfile::tempdir().unwrap();
@@ -371,7 +372,8 @@ fn keys_are_made_listed_and_rotated() {
     expect_refusal(&daybook(&["keys", "list", "--keys", "/nowhere/at/all"]), "keys init");
 }
 
-/// Seasons that are in play under a key that is gone are told of: nothing else would say that they stand still.
+/// Seasons that are in play under a key that is gone are told of: nothing else would say that they
+/// stand still.
 #[test]
 fn a_rotation_tells_of_seasons_under_lost_keys() {
     let directory = tempfile::tempdir().unwrap();
@@ -523,7 +525,8 @@ fn a_directory_is_a_path_and_no_uri() {
     assert_eq!(made.len(), 4, "nothing lies beside: {made:?}");
 }
 
-/// What cannot work is refused before anything is written, and a strange name of our own is no reason to stop.
+/// What cannot work is refused before anything is written, and a strange name of our own is no
+/// reason to stop.
 #[test]
 fn names_that_are_not_utf_8_are_refused_or_taken_as_they_are() {
     use std::os::unix::ffi::OsStrExt;

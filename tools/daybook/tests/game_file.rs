@@ -1,5 +1,5 @@
-//! Guards: whatever is done to the files of the read models, beside a process that keeps them or without one,
-//! they are never silently wrong, and what cannot be made again is kept.
+//! Guards: whatever is done to the files of the read models, beside a process that keeps them or
+//! without one, they are never silently wrong, and what cannot be made again is kept.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -287,9 +287,9 @@ fn mangle(kept: &Kept, (older, other): (&Kept, &Kept), random: &mut Random) -> S
     format!("{what}: game.db{ending}")
 }
 
-/// Beside a process that keeps them, one that was killed and one that was stopped, the files are mangled at
-/// random: afterwards the tables are right, or the command says that something is to be done, and after that
-/// they are right.
+/// Beside a process that keeps them, one that was killed and one that was stopped, the files are
+/// mangled at random: afterwards the tables are right, or the command says that something is to be
+/// done, and after that they are right.
 #[test]
 fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
     let rounds: u64 = std::env::var("DAYBOOK_LONG").map_or(25, |text| text.parse().unwrap());
@@ -334,7 +334,8 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
                 }
                 let has_opened = kept.has_opened(&process);
                 let status = run(&["projections", "status", "--json", "--data", kept.data()]);
-                // What was set aside and cannot be read is moved away, once it was looked at, as it says.
+                // What was set aside and cannot be read is moved away, once it was looked at, as it
+                // says.
                 if String::from_utf8_lossy(&status.stdout).contains("cannot be looked at") {
                     kept.named(".damaged-")
                         .iter()
@@ -353,7 +354,8 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
             }
             refusals += 1;
             assert!(refusals < 4, "{what}");
-            // Another ledger's file alone is refused: whatever else it is, the next start sees to it.
+            // Another ledger's file alone is refused: whatever else it is, the next start sees to
+            // it.
             let told =
                 run(&["projections", "forget", "--ledger", &other_id, "--data", kept.data()]);
             let known = run(&["projections", "status", "--data", kept.data()]);
@@ -366,8 +368,8 @@ fn whatever_is_done_to_the_files_the_tables_are_right_or_it_is_told() {
     }
 }
 
-/// A file that was cut while nothing ran is set aside by the next start, whatever is left of it; after so many that
-/// the disk itself must be at fault a start refuses, and says what to do.
+/// A file that was cut while nothing ran is set aside by the next start, whatever is left of it;
+/// after so many that the disk itself must be at fault a start refuses, and says what to do.
 #[test]
 fn a_file_that_was_cut_is_set_aside_and_not_without_end() {
     let kept = Kept::new(116);

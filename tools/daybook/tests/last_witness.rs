@@ -1,5 +1,5 @@
-//! Guards: whatever an operator or an attacker did to game.db, what may be the last that tells of lost events is
-//! neither destroyed nor passed over in silence.
+//! Guards: whatever an operator or an attacker did to game.db, what may be the last that tells of
+//! lost events is neither destroyed nor passed over in silence.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use common::{Process, run, wait_until_current};
 use rusqlite::Connection;
 
-/// A demo whose tables were followed to the end by a process that was killed: its log is not folded in.
+/// A demo whose tables were followed to the end by a process that was killed: its log is not folded
+/// in.
 struct Killed {
     directory: tempfile::TempDir,
 }
@@ -234,7 +235,8 @@ fn what_was_set_aside_behind_a_link_is_a_witness() {
     killed.is_told("a link that leads nowhere");
 }
 
-/// A copy is looked at as it lies: nothing is made beside it, and the second look says what the first did.
+/// A copy is looked at as it lies: nothing is made beside it, and the second look says what the
+/// first did.
 #[test]
 fn looking_at_copies_makes_nothing_beside_them() {
     let killed = Killed::new();
@@ -283,7 +285,8 @@ fn the_word_outlasts_the_file_that_it_was_of() {
     killed.is_told("after it");
 }
 
-/// What tells nothing keeps nobody from anything: the leftovers of a file that a sound ledger needs no more.
+/// What tells nothing keeps nobody from anything: the leftovers of a file that a sound ledger needs
+/// no more.
 #[test]
 fn an_index_and_an_empty_log_are_no_witnesses() {
     let killed = Killed::new();
@@ -300,7 +303,8 @@ fn an_index_and_an_empty_log_are_no_witnesses() {
     assert!(run(&["keys", "rotate", "--data", killed.data()]).status.success());
 }
 
-/// A head that was forgotten once, and that the ledger then had, is a witness again when it is lost.
+/// A head that was forgotten once, and that the ledger then had, is a witness again when it is
+/// lost.
 #[test]
 fn a_forgotten_head_does_not_shadow_a_later_loss() {
     let killed = Killed::new();

@@ -1,5 +1,5 @@
-//! Guards: the relay and the workers as processes of their own, killed again and again beside the server
-//! between them, leave the tables that the ledger's tail gives.
+//! Guards: the relay and the workers as processes of their own, killed again and again beside the
+//! server between them, leave the tables that the ledger's tail gives.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -146,8 +146,8 @@ fn the_commands_say_what_they_did_and_what_is_wrong() {
     }
 }
 
-/// Read models are ahead of a ledger that was put back from an older copy: they tell that events are missing,
-/// and follow once the loss was accepted.
+/// Read models are ahead of a ledger that was put back from an older copy: they tell that events
+/// are missing, and follow once the loss was accepted.
 #[test]
 fn read_models_tell_that_a_ledger_lost_events() {
     let directory = tempfile::tempdir().unwrap();

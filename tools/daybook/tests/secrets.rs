@@ -1,5 +1,5 @@
-//! Guards: no secret lies outside the keys directory: not in the ledger, its log, snapshots, or what is
-//! printed, whole or encoded.
+//! Guards: no secret lies outside the keys directory: not in the ledger, its log, snapshots, or
+//! what is printed, whole or encoded.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
 
 use std::collections::HashMap;
@@ -24,7 +24,8 @@ impl Secret {
     fn new(what: String, bytes: &[u8]) -> Self {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut forms = vec![bytes.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
-        // Within other bytes base64 begins at any of three places; what the neighbours change is left out.
+        // Within other bytes base64 begins at any of three places; what the neighbours change is
+        // left out.
         for shift in 0..3 {
             let shifted = [vec![0; shift], bytes.to_vec()].concat();
             for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {

@@ -1,8 +1,8 @@
 //! Feeds damaged and made-up bytes to what reads bytes, and stops at the first input that breaks a
 //! promise. Runs on stable Rust; inputs grow by mutation from a corpus in the repository.
 //!
-//! An input that breaks something is written beside the corpus and becomes part of it: `cargo test` runs
-//! the whole corpus and a short time of mutations.
+//! An input that breaks something is written beside the corpus and becomes part of it: `cargo test`
+//! runs the whole corpus and a short time of mutations.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

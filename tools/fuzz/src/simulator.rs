@@ -1,4 +1,5 @@
-//! Commands out of bytes, against a world in which each is refused or audited and the accounts balance.
+//! Commands out of bytes, against a world in which each is refused or audited and the accounts
+//! balance.
 
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::events::LostHeads;

@@ -1,5 +1,5 @@
-//! Guards the house: within a crate files use one another in one direction, so that each can be read after those
-//! that it rests on.
+//! Guards the house: within a crate files use one another in one direction, so that each can be
+//! read after those that it rests on.
 #![expect(clippy::unwrap_used, reason = "a check that meets the unexpected stops")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,8 @@ const SOURCES: [&str; 6] = [
 /// A module, as the names that lead to it.
 type Module = Vec<String>;
 
-/// The files of a crate by their modules; the crate's root, which re-exports what others have, is none.
+/// The files of a crate by their modules; the crate's root, which re-exports what others have, is
+/// none.
 fn modules(source: &Path) -> BTreeMap<Module, String> {
     fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -126,7 +127,8 @@ fn used(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet
     found.into_iter().filter_map(file).filter(|other| other != module).collect()
 }
 
-/// Takes away whatever uses nothing that is left, again and again: what stays is in a circle or leads to one.
+/// Takes away whatever uses nothing that is left, again and again: what stays is in a circle or
+/// leads to one.
 fn circles(mut uses: BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
     loop {
         let left: BTreeSet<Module> = uses.keys().cloned().collect();

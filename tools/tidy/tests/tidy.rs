@@ -43,6 +43,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 const FILE_LINES_MAX: usize = 500;
 const TEST_FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
+const DOCUMENT_LINE_MAX: usize = 100;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -157,6 +158,22 @@ fn documents_link_to_files_that_exist() {
             }
             let target = path.parent().unwrap().join(file);
             assert!(target.exists(), "{} links to {link}", path.display());
+        }
+    }
+}
+
+/// Prose is wrapped; tables and what is quoted are as wide as they must be.
+#[test]
+fn documents_are_wrapped() {
+    for path in files(&[".md"]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut is_quoted = false;
+        for (number, line) in text.lines().enumerate() {
+            is_quoted ^= line.trim_start().starts_with("```");
+            let is_prose = !is_quoted && !line.starts_with('|') && !line.starts_with("    ");
+            let length = line.chars().count();
+            let place = format!("{}:{}", path.display(), number + 1);
+            assert!(!is_prose || length <= DOCUMENT_LINE_MAX, "{place} has {length} characters");
         }
     }
 }

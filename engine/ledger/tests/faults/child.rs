@@ -1,4 +1,5 @@
-//! A real process that plays while its calls are watched, and the record that is kept outside of it.
+//! A real process that plays while its calls are watched, and the record that is kept outside of
+//! it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -129,10 +130,12 @@ fn submission(id: CommandId) -> Submission {
 /// What a loss is called.
 const LOST: &str = "an acknowledged event is lost";
 
-/// Holds what lies in a directory to what was acknowledged, sends everything once more, and verifies it.
+/// Holds what lies in a directory to what was acknowledged, sends everything once more, and
+/// verifies it.
 pub fn expect_nothing_lost(root: &Path, printed: &str) {
     let known = acknowledged(printed);
-    // A loss shows at the start, where a signed head outlived its events, or as an event that is missing.
+    // A loss shows at the start, where a signed head outlived its events, or as an event that is
+    // missing.
     let ledger = Ledger::open(options(root)).expect(LOST);
     let reader = Reader::open(&data_dir(root)).unwrap();
     for (id, head) in &known {
@@ -165,8 +168,8 @@ pub fn expect_nothing_lost(root: &Path, printed: &str) {
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }
 
-/// The child: not a test of its own. It plays, is closed and opened again so that the log is folded in,
-/// makes a snapshot, plays on, and says what it is told.
+/// The child: not a test of its own. It plays, is closed and opened again so that the log is folded
+/// in, makes a snapshot, plays on, and says what it is told.
 #[test]
 fn child_that_is_watched() {
     let (Some(root), Ok(in_flight)) = (std::env::var_os(ROOT), std::env::var(IN_FLIGHT)) else {

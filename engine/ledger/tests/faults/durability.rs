@@ -1,5 +1,5 @@
-//! Guards: an answer leaves after a sync of the log that succeeded and that came after the log's last
-//! write. A kill cannot show this, for it leaves the page cache as it was.
+//! Guards: an answer leaves after a sync of the log that succeeded and that came after the log's
+//! last write. A kill cannot show this, for it leaves the page cache as it was.
 
 use crate::child::{Scene, new_data_dir};
 use crate::shim::{Call, What};
@@ -40,8 +40,8 @@ fn an_answer_that_leaves_without_a_sync_is_seen() {
     assert!(unsynced_answer(&calls).is_some());
 }
 
-/// A ledger in directories that were made with it: each is synced into the one above it, or a power cut could
-/// take all of it.
+/// A ledger in directories that were made with it: each is synced into the one above it, or a power
+/// cut could take all of it.
 #[test]
 fn new_directories_are_synced_into_those_above_them() {
     let scene = Scene::new(1);

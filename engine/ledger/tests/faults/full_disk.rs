@@ -1,4 +1,5 @@
-//! Guards: a disk that is found full makes the ledger read-only, and play goes on when there is room.
+//! Guards: a disk that is found full makes the ledger read-only, and play goes on when there is
+//! room.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ fn register(ledger: &Ledger) -> Result<u64, SubmitError> {
     ledger.submit(Submission::new(command))?.wait().map(|accepted| accepted.head.seq)
 }
 
-/// The child: not a test of its own. It plays on a small disk of its own, which it fills and clears.
+/// The child: not a test of its own. It plays on a small disk of its own, which it fills and
+/// clears.
 #[test]
 fn child_on_a_small_disk() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };

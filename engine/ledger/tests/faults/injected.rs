@@ -1,5 +1,5 @@
-//! Guards: a call that fails, done or not, costs an answer at most: the engine says `unavailable`, ends,
-//! and the next start has everything that was acknowledged and nothing by halves.
+//! Guards: a call that fails, done or not, costs an answer at most: the engine says `unavailable`,
+//! ends, and the next start has everything that was acknowledged and nothing by halves.
 
 use crate::child::{Scene, acknowledged, expect_nothing_lost};
 

@@ -1,5 +1,5 @@
-//! Guards: a power cut loses nothing that was acknowledged, whatever of the unsynced writes it drops,
-//! keeps or tears.
+//! Guards: a power cut loses nothing that was acknowledged, whatever of the unsynced writes it
+//! drops, keeps or tears.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! Guards: a ledger that was tampered with in any way is never accepted, and the verdict and the seq are
-//! those that follow from what was done, not from what verify says.
+//! Guards: a ledger that was tampered with in any way is never accepted, and the verdict and the
+//! seq are those that follow from what was done, not from what verify says.
 //!
-//! Each mutation draws its place by chance. Which of verify's checks each is the witness of stands in
-//! docs/PROMISES.md; switching such a check off makes this test fail.
+//! Each mutation draws its place by chance. Which of verify's checks each is the witness of stands
+//! in docs/PROMISES.md; switching such a check off makes this test fail.
 
 use daybook_ledger::{Head, KnownHead, Verdict, VerifyOptions, make_snapshot, verify};
 use daybook_schema::chain::{CommandMark, CommandPart};

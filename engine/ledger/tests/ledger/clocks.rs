@@ -1,5 +1,5 @@
-//! Guards: whatever the system's clocks do, time recorded never goes back, play goes on, and the ledger
-//! is not carried a year away.
+//! Guards: whatever the system's clocks do, time recorded never goes back, play goes on, and the
+//! ledger is not carried a year away.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -110,7 +110,8 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
     let mut newest = ledger.submit(rotate).unwrap().wait().unwrap().recorded_at;
     let began = newest;
     let mut true_micros = 0;
-    // Each step: what the wall clock does, what truly passes, and whether the process starts anew after.
+    // Each step: what the wall clock does, what truly passes, and whether the process starts anew
+    // after.
     let steps = [
         (SECOND, SECOND, false),
         (YEAR, SECOND, false),
@@ -130,7 +131,8 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
             ledger = open(directory.path(), &hands);
         }
         true_micros += monotonic;
-        // A client that takes its id's time from the server's answer, and one that goes by the wall clock.
+        // A client that takes its id's time from the server's answer, and one that goes by the wall
+        // clock.
         let recorded_at = register(&ledger, newest).unwrap();
         assert!(recorded_at >= newest, "time goes back");
         newest = recorded_at;
@@ -149,8 +151,8 @@ fn jumps_of_the_clock_neither_stop_play_nor_move_the_ledger() {
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.detail);
 }
 
-/// The wall clock was ten minutes ahead for a moment, when a client was refused until its ids ran out: the time
-/// that it is told for a new id is let in when the clock is right again.
+/// The wall clock was ten minutes ahead for a moment, when a client was refused until its ids ran
+/// out: the time that it is told for a new id is let in when the clock is right again.
 #[test]
 fn the_time_that_an_expired_id_is_told_is_let_in() {
     let directory = tempfile::tempdir().unwrap();
@@ -181,8 +183,8 @@ fn the_time_that_an_expired_id_is_told_is_let_in() {
     send(new_id_time, 201, Command::StartSession { user_id }).unwrap();
 }
 
-/// A player may have been kept away by the same outage as the engine: for an hour after a start no idle season is
-/// expired. An audit knows of no start, and asks for none.
+/// A player may have been kept away by the same outage as the engine: for an hour after a start no
+/// idle season is expired. An audit knows of no start, and asks for none.
 #[test]
 fn no_idle_season_expires_in_the_first_hour_of_an_engine() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,7 +66,8 @@ fn a_refused_id_stays_refused_while_the_process_lives() {
     assert!(fixture.send(id, end).is_ok());
 }
 
-/// What time alone lifts is never remembered: before a restart and after it the same id is decided anew.
+/// What time alone lifts is never remembered: before a restart and after it the same id is decided
+/// anew.
 #[test]
 fn a_refusal_that_passes_with_time_is_not_remembered() {
     for restarts in [false, true] {
@@ -103,8 +104,8 @@ fn refusals_of_strangers_are_not_remembered() {
     assert!(fixture.send(id, command).is_ok());
 }
 
-/// A copy of a bet that comes when its day is over does not bet on the next one; the day is no part of the
-/// command.
+/// A copy of a bet that comes when its day is over does not bet on the next one; the day is no part
+/// of the command.
 #[test]
 fn a_late_copy_does_not_bet_on_the_next_day() {
     let mut fixture = Fixture::new();
@@ -130,7 +131,8 @@ fn a_late_copy_does_not_bet_on_the_next_day() {
     assert_eq!(rejections.first().code(), "WRONG_DAY");
     let next = fixture.next_id();
     assert!(send(&mut fixture, next, 2).is_ok());
-    // One that overtook the day before it is refused, and may come again under its id when its day is there.
+    // One that overtook the day before it is refused, and may come again under its id when its day
+    // is there.
     let early = fixture.next_id();
     assert!(send(&mut fixture, early, 3).is_err());
     fixture.advance(user_id, season_id, 2);
@@ -139,8 +141,8 @@ fn a_late_copy_does_not_bet_on_the_next_day() {
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
 }
 
-/// A new ledger has forgotten nothing, and names no time that ids must lie after; where there is one, the
-/// answer says which time a new id may have.
+/// A new ledger has forgotten nothing, and names no time that ids must lie after; where there is
+/// one, the answer says which time a new id may have.
 #[test]
 fn an_expired_id_is_told_the_time_for_a_new_one() {
     let mut fixture = Fixture::new();

@@ -137,7 +137,8 @@ impl Fixture {
         drop(std::fs::remove_dir_all(snapshots_path(self.path())));
     }
 
-    /// Two users, one with a few days of a season, one with a whole one; no snapshot tells of its rows.
+    /// Two users, one with a few days of a season, one with a whole one; no snapshot tells of its
+    /// rows.
     pub fn played() -> Self {
         Self::played_as(LedgerId::from_bytes(LEDGER))
     }
@@ -173,8 +174,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says where it
-/// is set, else a number that suits every run.
+/// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says
+/// where it is set, else a number that suits every run.
 pub fn repeats(in_every_run: u64) -> u64 {
     std::env::var("DAYBOOK_LONG").map_or(in_every_run, |text| text.parse().unwrap())
 }

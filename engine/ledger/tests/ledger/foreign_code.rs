@@ -1,4 +1,5 @@
-//! Guards: what callers bring along, and the engine's threads run, ends nothing and keeps nobody else waiting.
+//! Guards: what callers bring along, and the engine's threads run, ends nothing and keeps nobody
+//! else waiting.
 
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,8 @@ fn poll_once<F: Future + Unpin>(future: &mut F) {
     assert!(polled.is_pending());
 }
 
-/// Many wakers that panic while the live events are told keep nobody else from hearing of them, nor of the end.
+/// Many wakers that panic while the live events are told keep nobody else from hearing of them, nor
+/// of the end.
 #[test]
 fn wakers_that_panic_keep_no_other_subscriber_waiting() {
     let mut fixture = Fixture::new();
@@ -84,7 +86,8 @@ fn wakers_that_panic_keep_nobody_from_catching_up() {
     }
 }
 
-/// A batch that fails ends many answers at once: each waker that panics is met alone, else the process would end.
+/// A batch that fails ends many answers at once: each waker that panics is met alone, else the
+/// process would end.
 #[test]
 fn wakers_that_panic_when_a_batch_fails_end_nothing() {
     let mut fixture = Fixture::new();
@@ -107,7 +110,8 @@ fn wakers_that_panic_when_a_batch_fails_end_nothing() {
     assert!(fixture.ledger.take().unwrap().close().wait().is_err());
 }
 
-/// A subscriber that waits when the ledger is closed is told of the end, at whatever moment it asks.
+/// A subscriber that waits when the ledger is closed is told of the end, at whatever moment it
+/// asks.
 #[test]
 fn the_end_is_told_to_whoever_asks_at_that_moment() {
     for round in 0..50 {

@@ -1,6 +1,6 @@
-//! Guards: a ledger that an earlier version wrote is opened, verified, replayed and gone on with, to the
-//! same hashes, for ever. The fixtures lie in `engine/ledger/fixtures/`, one directory each; they are never
-//! changed. `tools/make-fixture NAME` adds one.
+//! Guards: a ledger that an earlier version wrote is opened, verified, replayed and gone on with,
+//! to the same hashes, for ever. The fixtures lie in `engine/ledger/fixtures/`, one directory each;
+//! they are never changed. `tools/make-fixture NAME` adds one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -196,7 +196,8 @@ fn open(directory: &Path) -> Player {
     Player { ledger, now, commands: newest * 100_000 }
 }
 
-/// The hashes that a fixture must have: as it lies there, and after it was gone on with. It keeps its format.
+/// The hashes that a fixture must have: as it lies there, and after it was gone on with. It keeps
+/// its format.
 fn hashes(directory: &Path) -> String {
     let as_it_is = replay(directory, None, |_, _| {}).unwrap();
     let genesis = *Reader::open(directory).unwrap().genesis();
@@ -284,7 +285,8 @@ fn every_fixture_opens_verifies_replays_and_goes_on_as_ever() {
     assert!(formats.contains(&LedgerFormat::V1) && formats.contains(&LedgerFormat::NEWEST));
 }
 
-/// A snapshot of the newest event that has today's version is made again to the same bytes; gives its version.
+/// A snapshot of the newest event that has today's version is made again to the same bytes; gives
+/// its version.
 fn expect_snapshot_as_it_is_made_now(fixture: &Path) -> Option<u8> {
     let scratch = tempfile::tempdir().unwrap();
     copy(fixture, scratch.path());

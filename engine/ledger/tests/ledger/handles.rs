@@ -104,7 +104,8 @@ fn a_failure_is_a_value_and_ends_the_wait_for_the_end() {
     assert!(matches!(failure, Failure::FileMoved { .. }) && failure.code() == "FILE_MOVED");
 }
 
-/// The engine looks once, when it takes the command; a repeat of an applied one gets its answer, late or not.
+/// The engine looks once, when it takes the command; a repeat of an applied one gets its answer,
+/// late or not.
 #[test]
 fn a_command_that_waited_past_its_deadline_is_not_applied() {
     let mut fixture = Fixture::new();

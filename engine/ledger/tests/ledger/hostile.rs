@@ -1,5 +1,5 @@
-//! Guards: a client who has no rights can neither lock others out nor hold up the engine, and decisions go by
-//! the rules that a season started with.
+//! Guards: a client who has no rights can neither lock others out nor hold up the engine, and
+//! decisions go by the rules that a season started with.
 
 use daybook_ledger::{
     Keeper, Ledger, NewLedger, Options, Pending, Submission, SubmitError, Time, Verdict,
@@ -37,8 +37,8 @@ fn flood(fixture: &Fixture, command: &Command, count: u32) -> usize {
     applied
 }
 
-/// Neither refused commands of somebody who does not exist nor accepted ones of one user keep others' ids from
-/// being new, before a restart and after it.
+/// Neither refused commands of somebody who does not exist nor accepted ones of one user keep
+/// others' ids from being new, before a restart and after it.
 #[test]
 fn a_flood_of_one_client_locks_nobody_out() {
     let mut fixture = Fixture::new();
@@ -101,8 +101,8 @@ fn refusals_of_a_player_take_nothing_from_the_operator() {
     fixture.send(earlier, flag).unwrap();
 }
 
-/// Of what a user had, the newest 256 are told from what never was: who had more does not make a question cost
-/// more.
+/// Of what a user had, the newest 256 are told from what never was: who had more does not make a
+/// question cost more.
 #[test]
 fn what_is_searched_for_does_not_grow_with_what_its_asker_did() {
     let fixture = &mut Fixture::new();
@@ -171,8 +171,8 @@ fn ruleset_2() -> Rules {
     rules
 }
 
-/// A season that was begun under ruleset 1 is played and audited by it, although ruleset 2 came meanwhile, and
-/// one that began after that by ruleset 2.
+/// A season that was begun under ruleset 1 is played and audited by it, although ruleset 2 came
+/// meanwhile, and one that began after that by ruleset 2.
 #[test]
 fn a_season_keeps_the_rules_that_it_started_with() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Guards: a ledger that lacks events that are known of is not written until the loss is accepted; then
-//! a new epoch begins, and whoever knows the lost days' keys gains nothing by it.
+//! Guards: a ledger that lacks events that are known of is not written until the loss is accepted;
+//! then a new epoch begins, and whoever knows the lost days' keys gains nothing by it.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ struct Lost {
 }
 
 impl Lost {
-    /// A copy is made on day 2 of a season; afterwards the season is played to its end and another one
-    /// begun.
+    /// A copy is made on day 2 of a season; afterwards the season is played to its end and another
+    /// one begun.
     fn new() -> Self {
         let keys_dir = tempfile::tempdir().unwrap();
         keys::init(&keys_dir.path().join("keys"), &season_key()).unwrap();
@@ -126,8 +126,8 @@ fn a_head_that_was_noted_and_a_snapshot_tell_of_an_older_copy() {
     given(copied).unwrap().close().wait().unwrap();
 }
 
-/// The loss is accepted: a new epoch, the season expired, every commitment renewed, and the next start
-/// asks for nothing.
+/// The loss is accepted: a new epoch, the season expired, every commitment renewed, and the next
+/// start asks for nothing.
 #[test]
 fn an_accepted_loss_begins_a_new_epoch() {
     let mut lost = Lost::new();
@@ -277,8 +277,8 @@ fn what_told_of_an_accepted_loss_does_not_tell_again() {
     assert!(snapshots.join("notes.txt").exists());
 }
 
-/// Where anything tells of a ledger that is gone, no other is made in its place unless that one is named; and
-/// nothing at all is made.
+/// Where anything tells of a ledger that is gone, no other is made in its place unless that one is
+/// named; and nothing at all is made.
 #[test]
 fn no_ledger_is_made_in_the_place_of_one_that_is_gone() {
     let lost = {
@@ -333,7 +333,8 @@ fn no_ledger_is_made_in_the_place_of_one_that_is_gone() {
     Ledger::open(options.create(other)).unwrap().close().wait().unwrap();
 }
 
-/// A ledger that is dropped without a word is closed all the same: its threads end before its lock goes.
+/// A ledger that is dropped without a word is closed all the same: its threads end before its lock
+/// goes.
 #[test]
 fn a_dropped_ledger_is_closed() {
     let mut lost = Lost::new();

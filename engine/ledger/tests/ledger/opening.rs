@@ -19,8 +19,9 @@ fn a_second_writer_is_refused_and_told_who_the_first_is() {
     assert!(Reader::open(fixture.path()).unwrap().head().unwrap().seq > 0);
 }
 
-/// Somebody looks into the ledger with SQLite's own shell, or a script, while it is written. When the last
-/// connection to a file is closed SQLite removes the log: that must never seem to be theirs.
+/// Somebody looks into the ledger with SQLite's own shell, or a script, while it is written. When
+/// the last connection to a file is closed SQLite removes the log: that must never seem to be
+/// theirs.
 #[test]
 fn another_program_that_opens_and_closes_the_ledger_leaves_the_log_alone() {
     let mut fixture = Fixture::new();
@@ -186,8 +187,8 @@ impl Drop for EndsInPanic {
     }
 }
 
-/// Foreign code that panics on the engine's threads, in each place where there is any, is told to whom it
-/// belongs, and play goes on.
+/// Foreign code that panics on the engine's threads, in each place where there is any, is told to
+/// whom it belongs, and play goes on.
 #[test]
 fn foreign_code_that_panics_ends_nothing() {
     let mut fixture = Fixture::new();

@@ -1,5 +1,5 @@
-//! Guards: a start from a snapshot gives what a start from the genesis gives; a snapshot that is of no
-//! use is ignored; and memory and start-up do not depend on the number of events.
+//! Guards: a start from a snapshot gives what a start from the genesis gives; a snapshot that is of
+//! no use is ignored; and memory and start-up do not depend on the number of events.
 
 use std::path::{Path, PathBuf};
 
@@ -90,8 +90,8 @@ fn a_start_from_a_snapshot_reads_only_what_came_after_it() {
     assert_eq!((report.verdict, report.first_bad_seq), (Verdict::Unreadable, Some(4)));
 }
 
-/// Each damaged, cut, foreign or newer snapshot is ignored: the start reads the ledger instead, which is
-/// seen by the damage that it then finds there.
+/// Each damaged, cut, foreign or newer snapshot is ignored: the start reads the ledger instead,
+/// which is seen by the damage that it then finds there.
 #[test]
 fn a_snapshot_that_is_of_no_use_is_ignored() {
     let (mut fixture, ..) = with_snapshot();
@@ -170,8 +170,8 @@ fn the_newest_two_are_kept() {
     assert!(kept_now[1].ends_with(format!("{:020}.snapshot", head.seq)));
 }
 
-/// A ledger that is closed leaves a snapshot of its last event, unless there is one, and the next start reads
-/// nothing else.
+/// A ledger that is closed leaves a snapshot of its last event, unless there is one, and the next
+/// start reads nothing else.
 #[test]
 fn closing_leaves_a_snapshot_of_the_last_event() {
     let (mut fixture, user_id, ..) = with_snapshot();

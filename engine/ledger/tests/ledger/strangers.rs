@@ -1,5 +1,5 @@
-//! Guards: another program that locks, reads, moves or compacts the ledger's file costs no acknowledged event
-//! and does not end the game.
+//! Guards: another program that locks, reads, moves or compacts the ledger's file costs no
+//! acknowledged event and does not end the game.
 
 use std::process::Command as Process;
 use std::time::Duration;
@@ -26,8 +26,8 @@ fn look_from_outside(fixture: &Fixture) {
     assert!(python.args(["-c", look]).arg(fixture.database()).status().unwrap().success());
 }
 
-/// A write lock that somebody's shell holds: what is decided waits for it, what is new is refused, certainly not
-/// applied, and play goes on when the lock is gone.
+/// A write lock that somebody's shell holds: what is decided waits for it, what is new is refused,
+/// certainly not applied, and play goes on when the lock is gone.
 #[test]
 fn a_strangers_lock_is_waited_for() {
     let mut fixture = Fixture::new();
@@ -51,7 +51,8 @@ fn a_strangers_lock_is_waited_for() {
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
 }
 
-/// A lock that outlasts the ledger: closing does not wait for ever, and what was decided was not applied.
+/// A lock that outlasts the ledger: closing does not wait for ever, and what was decided was not
+/// applied.
 #[test]
 fn a_ledger_that_is_closed_under_a_lock_ends() {
     let mut fixture = Fixture::new();
@@ -69,8 +70,8 @@ fn a_ledger_that_is_closed_under_a_lock_ends() {
     assert_eq!(fixture.ledger().head(), head);
 }
 
-/// A reader whose transaction stays open keeps the log from being started anew: that is told, with its size,
-/// until the transaction ends.
+/// A reader whose transaction stays open keeps the log from being started anew: that is told, with
+/// its size, until the transaction ends.
 #[test]
 fn a_log_that_a_reader_holds_is_told() {
     let mut fixture = Fixture::new();
@@ -97,7 +98,8 @@ fn a_log_that_a_reader_holds_is_told() {
     assert_eq!(fixture.verify(false).verdict, Verdict::Intact);
 }
 
-/// The lock file is only a name: who removes it does not let a second writer in, in another process or in this.
+/// The lock file is only a name: who removes it does not let a second writer in, in another process
+/// or in this.
 #[test]
 fn a_lock_file_that_was_removed_lets_nobody_in() {
     let mut fixture = Fixture::new();
@@ -105,7 +107,8 @@ fn a_lock_file_that_was_removed_lets_nobody_in() {
     std::fs::remove_file(fixture.path().join("ledger.lock")).unwrap();
     let error = Ledger::open(fixture.options()).unwrap_err();
     assert!(matches!(error, OpenError::Lock(LockError::Held { .. })), "{error}");
-    // And the attempt took nothing from the first: another program still does not take itself for the last.
+    // And the attempt took nothing from the first: another program still does not take itself for
+    // the last.
     look_from_outside(&fixture);
     fixture.must(Command::StartSession { user_id });
     let head = fixture.ledger().head();
@@ -114,8 +117,8 @@ fn a_lock_file_that_was_removed_lets_nobody_in() {
     assert_eq!(fixture.verify(true).head, head);
 }
 
-/// A reader that stays while the process closes the ledger, or fails to open it, keeps its locks: another program
-/// that looks in later does not take itself for the last, and removes no log.
+/// A reader that stays while the process closes the ledger, or fails to open it, keeps its locks:
+/// another program that looks in later does not take itself for the last, and removes no log.
 #[test]
 fn a_reader_keeps_its_locks_while_the_ledger_is_closed_and_opened() {
     let mut fixture = Fixture::new();
@@ -179,8 +182,8 @@ fn a_pipe_in_the_place_of_a_ledger_is_refused_at_once() {
     assert!(fixture.ledger().reader().is_ok());
 }
 
-/// The log is removed and another program compacts the file. The ledger notices, and does not fold the removed
-/// log into the file that it is not of any more.
+/// The log is removed and another program compacts the file. The ledger notices, and does not fold
+/// the removed log into the file that it is not of any more.
 #[test]
 fn a_file_that_was_compacted_without_its_log_is_left_as_it_is() {
     let mut fixture = Fixture::new();
@@ -193,7 +196,8 @@ fn a_file_that_was_compacted_without_its_log_is_left_as_it_is() {
         let waiting: Vec<_> = starts.map(submit).collect();
         waiting.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
     };
-    // Most of it is folded in, into pages that the other program puts elsewhere; the rest lies in the log.
+    // Most of it is folded in, into pages that the other program puts elsewhere; the rest lies in
+    // the log.
     play(&fixture, 3_000);
     fixture.close();
     fixture.open();

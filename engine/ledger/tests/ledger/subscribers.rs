@@ -1,4 +1,5 @@
-//! Guards: a thousand who follow an engine get every event once, hold up nobody, and take no thread each.
+//! Guards: a thousand who follow an engine get every event once, hold up nobody, and take no thread
+//! each.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// From different beginnings, on one thread; those that come after the ring's beginning have the file read.
+/// From different beginnings, on one thread; those that come after the ring's beginning have the
+/// file read.
 #[test]
 fn a_thousand_subscribers_get_every_event_once() {
     const SUBSCRIBERS: u64 = 1_000;
@@ -63,8 +65,8 @@ fn a_thousand_subscribers_get_every_event_once() {
     assert!(ends.iter().all(|end| *end == last), "{ends:?}");
 }
 
-/// Who has gone leaves nothing, and who comes again finds what came meanwhile, also beyond what is kept in
-/// memory.
+/// Who has gone leaves nothing, and who comes again finds what came meanwhile, also beyond what is
+/// kept in memory.
 #[test]
 fn who_comes_again_finds_what_came_meanwhile() {
     let mut fixture = Fixture::new();

@@ -127,8 +127,8 @@ pub fn read_rows(connection: &Connection) -> Vec<Row> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// The verdict on a row whose columns were changed: it is unreadable if its columns or payload do not
-/// decode, else altered.
+/// The verdict on a row whose columns were changed: it is unreadable if its columns or payload do
+/// not decode, else altered.
 pub fn verdict_on(row: &Row) -> Verdict {
     let fits = row.stream.len() == 16
         && row.hash.len() == 32

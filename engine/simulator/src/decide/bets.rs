@@ -54,8 +54,8 @@ impl Decision<'_> {
         Ok(events)
     }
 
-    /// A copy that comes late must not bet on the next day. What else there is to check is checked against the
-    /// day that was meant.
+    /// A copy that comes late must not bet on the next day. What else there is to check is checked
+    /// against the day that was meant.
     fn check_day(&self, season: &Season) -> Result<(), Rejection> {
         let current = season.day_number;
         match self.context.expected_day {

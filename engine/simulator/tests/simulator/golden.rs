@@ -1,5 +1,6 @@
 //! Guards: the golden seasons come out as they did when their files were written, byte for byte.
-//! They show the rarest events, a jackpot's payment, a restore, a lost key: their maker knows the keys and bets by them.
+//! They show the rarest events, a jackpot's payment, a restore, a lost key: their maker knows the
+//! keys and bets by them.
 //!
 //! A file that is missing is written; one that is there is never changed.
 

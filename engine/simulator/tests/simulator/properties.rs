@@ -281,8 +281,9 @@ impl Three {
     }
 }
 
-/// Guards: what is held of a user and of a season in play stays within the limits that are promised. A
-/// B-tree's nodes are at least half full, so that an entry takes at most twice its size.
+/// Guards: what is held of a user and of a season in play stays within the limits that are
+/// promised. A B-tree's nodes are at least half full, so that an entry takes at most twice its
+/// size.
 #[test]
 fn users_and_seasons_take_no_more_memory_than_promised() {
     use std::mem::size_of;
@@ -302,8 +303,8 @@ fn users_and_seasons_take_no_more_memory_than_promised() {
     assert!(season <= limits::SEASON_MEMORY_BYTES, "{season}");
 }
 
-/// Guards: accounts that do not balance are told, each way in which they may not. In a ledger this can
-/// hardly come alone, because the rules move coins in pairs; so the check is tested by itself.
+/// Guards: accounts that do not balance are told, each way in which they may not. In a ledger this
+/// can hardly come alone, because the rules move coins in pairs; so the check is tested by itself.
 #[test]
 fn accounts_that_do_not_balance_are_told() {
     use daybook_simulator::{Accounts, Unbalanced};

@@ -339,7 +339,8 @@ fn the_refusals_are_those_of_the_rulebook() {
     assert_eq!(documented, Rejection::CODES);
 }
 
-/// A user may not be registered under the id of another stream: its events would go into that stream.
+/// A user may not be registered under the id of another stream: its events would go into that
+/// stream.
 #[test]
 fn a_user_cannot_have_the_id_of_a_season_or_of_the_ledger() {
     let mut world = World::new();

@@ -37,8 +37,8 @@ struct Sums {
     won: u64,
     staked: u64,
     paid: u64,
-    /// What bets of these amounts pay on average, each payout floored to whole coins, in millionths of
-    /// a coin.
+    /// What bets of these amounts pay on average, each payout floored to whole coins, in millionths
+    /// of a coin.
     expected_microcoins: u64,
 }
 

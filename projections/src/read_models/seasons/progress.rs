@@ -83,7 +83,8 @@ impl Progress {
         }
     }
 
-    /// Why the engine ended it: the ledger was restored since it began, its key was compromised, or it was idle.
+    /// Why the engine ended it: the ledger was restored since it began, its key was compromised, or
+    /// it was idle.
     fn expired_by(&self, now: Epoch, keys: &SeasonKeys) -> SeasonEnd {
         if self.epoch.number != now.number {
             SeasonEnd::ExpiredRestore
@@ -355,7 +356,8 @@ impl SeasonRows {
         Ok(())
     }
 
-    /// The season ends before its time: stakes that are still out come back, and count as not staked.
+    /// The season ends before its time: stakes that are still out come back, and count as not
+    /// staked.
     fn break_off(&mut self, at: &At<'_>, progress: &mut Progress, coins: Coins) -> Ended {
         if let Some(today) = &progress.today {
             for (pot, bet) in today.bets.iter() {

@@ -17,7 +17,8 @@ use super::shared::{DataArguments, JsonArgument, KeysDirArgument, game_db_path};
 /// Where `game.db` is.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GameDatabaseArgument {
-    /// The read models' file: ./x.db, file:x.db or sqlite://x.db [default: game.db in the data directory]
+    /// The read models' file: ./x.db, file:x.db or sqlite://x.db [default: game.db in the data
+    /// directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
 }
@@ -87,7 +88,8 @@ pub(crate) struct NatsArguments {
     #[arg(long, env = "DAYBOOK_NATS_MAX_BYTES", value_name = "N", default_value_t = 8 << 30,
           value_parser = clap::value_parser!(i64).range(1 << 20..))]
     nats_max_bytes: i64,
-    /// How long the stream keeps a block, in seconds; for ever if not given. For a stream that is made
+    /// How long the stream keeps a block, in seconds; for ever if not given. For a stream that is
+    /// made
     #[arg(long, env = "DAYBOOK_NATS_MAX_AGE", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     nats_max_age: Option<u64>,
@@ -147,8 +149,8 @@ pub(crate) struct FeedArguments {
     nats: Option<String>,
     #[command(flatten)]
     settings: NatsArguments,
-    /// The ledger's verifying key in hex, which `daybook keys list` shows: blocks that it did not sign
-    /// are passed over [default: that of the keys directory]
+    /// The ledger's verifying key in hex, which `daybook keys list` shows: blocks that it did not
+    /// sign are passed over [default: that of the keys directory]
     #[arg(long, env = "DAYBOOK_LEDGER_KEY", value_name = "HEX")]
     ledger_key: Option<String>,
     #[command(flatten)]
@@ -238,8 +240,8 @@ Examples:
         #[command(flatten)]
         json: JsonArgument,
     },
-    /// Take positions for wrong, not the ledger: they are kept as disputed, and the next worker makes the tables
-    /// anew
+    /// Take positions for wrong, not the ledger: they are kept as disputed, and the next worker
+    /// makes the tables anew
     #[command(after_help = "\
 Examples:
   daybook projections forget --position 70021:4f0c…

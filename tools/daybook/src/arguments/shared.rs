@@ -1,4 +1,5 @@
-//! The arguments that several subcommands share: where the data and the keys are, and how the output is printed.
+//! The arguments that several subcommands share: where the data and the keys are, and how the
+//! output is printed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ pub(crate) struct DataArguments {
     pub(crate) data: PathBuf,
 }
 
-/// The read models' file in the data directory: SQLite's library for them takes names in UTF-8 alone.
+/// The read models' file in the data directory: SQLite's library for them takes names in UTF-8
+/// alone.
 pub(crate) fn game_db_path(data: &Path) -> Result<PathBuf> {
     if std::path::absolute(data)?.to_str().is_none() {
         bail!(

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use daybook_ledger::{DatabaseError, Reader, WriterLock, create_directories, keys, snapshots_path};
 
-/// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes last,
-/// because it is what tells that the directory is a demo's.
+/// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes
+/// last, because it is what tells that the directory is a demo's.
 const FILES: [&str; 10] = [
     "game.db-wal",
     "game.db-shm",

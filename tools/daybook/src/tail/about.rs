@@ -1,4 +1,5 @@
-//! The events that a user, a season or a bet is about, found without looking at every event where that can be.
+//! The events that a user, a season or a bet is about, found without looking at every event where
+//! that can be.
 
 use std::path::Path;
 
@@ -18,8 +19,8 @@ pub(super) fn of_user(reader: &Reader, user_id: UserId) -> Result<Vec<StoredEven
         .with_context(|| format!("there is no event of the user `{user_id}`"))
 }
 
-/// The events of a season: its newest one is looked up in `game.db`, and what came later than that looked
-/// through.
+/// The events of a season: its newest one is looked up in `game.db`, and what came later than that
+/// looked through.
 pub(super) fn of_season(
     reader: &Reader,
     season_id: SeasonId,
@@ -56,7 +57,8 @@ pub(super) fn of_season(
     Ok(events)
 }
 
-/// The events of a bet: an id begins with the time of its first event, and the others follow in its season.
+/// The events of a bet: an id begins with the time of its first event, and the others follow in its
+/// season.
 pub(super) fn of_bet(reader: &Reader, bet_id: BetId) -> Result<Vec<StoredEvent>> {
     let [a, b, c, d, e, f, ..] = *bet_id.as_bytes();
     let millis = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
