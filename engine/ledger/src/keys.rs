@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 pub use self::error::KeysError;
 use crate::files::{UNFINISHED, create_directories_of_mode, write_private};
 use crate::newest_head::{NewestHead, ledger_named};
-use crate::signer::Signer;
+use crate::signed_blocks_and_heads::Signer;
 
 const SEASON_KEY_HEADER: &str = "daybook season key v1";
 const SIGNING_KEY_HEADER: &str = "daybook signing key v1";

@@ -12,7 +12,7 @@ use ed25519_dalek::VerifyingKey;
 use crate::files::write_private;
 use crate::keys::error::KeysError;
 use crate::lost_heads::KnownHead;
-use crate::signer::{Signer, read_newest_head_note};
+use crate::signed_blocks_and_heads::{Signer, read_newest_head_note};
 use crate::status::Status;
 
 /// What the name of the file ends with; before it stands the ledger's id.

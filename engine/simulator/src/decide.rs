@@ -2,8 +2,9 @@
 
 mod advance;
 mod bets;
+mod expiry_and_suspicion;
 mod operator;
-mod seasons;
+mod season_start;
 mod simulins;
 mod users;
 
