@@ -222,7 +222,9 @@ fn backups(path: &Path) -> Vec<PathBuf> {
     let mut found = game_file::beside(&directory.join("game"), "-");
     found.retain(|path| {
         let name = path.to_string_lossy();
-        !["-wal", "-shm"].iter().any(|ending| name.ends_with(ending))
+        // An unfinished copy tells nothing: what it is of was not touched yet.
+        let endings = ["-wal", "-shm", ".new", ".new-journal"];
+        !endings.iter().any(|ending| name.ends_with(ending))
     });
     found
 }

@@ -1523,11 +1523,12 @@ def check_pragmas(db: sqlite3.Connection) -> None:
         raise CannotVerify(f"this ledger has format {version}; this program knows {FORMATS}")
     if version >= 2:
         try:
-            games = db.execute("SELECT game FROM genesis WHERE id = 1").fetchall()
+            row = db.execute("SELECT typeof(game), CAST(game AS BLOB) FROM genesis WHERE id = 1").fetchone()
         except sqlite3.Error:
             return  # the genesis is not as it should be; that is told where it is read
-        for (game,) in games:
-            if type(game) is str and re.fullmatch("[a-z0-9_]{1,32}", game) and game not in GAMES:
+        if row is not None and row[0] == "text" and re.fullmatch(b"[a-z0-9_]{1,32}", row[1]):
+            game = row[1].decode()
+            if game not in GAMES:
                 raise CannotVerify(f"this ledger is of the game {game}; this program knows {GAMES}")
 
 
@@ -1535,14 +1536,17 @@ def read_genesis(db: sqlite3.Connection) -> Genesis:
     """The one row that every hash rests on. Whatever is wrong with it, it is the genesis that does not hold."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     game_column = "game" if version >= 2 else "'farming_season'"
-    columns = f"id, ledger_id, format_version, created_at, is_demo, {game_column}, hash"
+    columns = f"id, ledger_id, format_version, created_at, is_demo, typeof({game_column}), CAST({game_column} AS BLOB), hash"
     try:
         rows = db.execute(f"SELECT {columns} FROM genesis").fetchall()
     except sqlite3.Error as why:
+        if getattr(why, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise Bad("broken_link", 0, f"the genesis is not a table of this format: {why}") from None
         raise Bad("unreadable", 0, f"the genesis cannot be read: {why}") from None
-    if [[type(c) for c in row] for row in rows] != [[int, bytes, int, int, int, str, bytes]]:
+    if [[type(c) for c in row] for row in rows] != [[int, bytes, int, int, int, str, bytes, bytes]]:
         raise Bad("broken_link", 0, "the genesis is not one row of the right types")
-    row_id, ledger_id, stored_version, created_at, is_demo, game, stored = rows[0]
+    row_id, ledger_id, stored_version, created_at, is_demo, game_type, raw_game, stored = rows[0]
+    game = raw_game.decode("utf-8", "replace") if game_type == "text" else ""
     if (row_id, len(ledger_id), stored_version, len(stored)) != (1, 16, version, 32):
         raise Bad("broken_link", 0, "a column of the genesis holds no such value")
     if is_demo not in (0, 1) or game not in GAMES:

@@ -60,6 +60,14 @@ pub enum DatabaseError {
         /// Its game.
         found: String,
     },
+    /// The ledger does not begin as it should: nothing that follows can be believed.
+    #[error("`{}` is damaged: {detail}", path.display())]
+    BrokenGenesis {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        detail: String,
+    },
     /// A write-ahead log lies there without its ledger.
     #[error("`{}-wal` belongs to a ledger that is not there; put that back", path.display())]
     StrayLog {
@@ -390,10 +398,17 @@ pub(crate) fn read_genesis(connection: &Connection) -> rusqlite::Result<Option<S
         Err(
             rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..),
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..),
         ) => Ok(None),
+        Err(error) if lacks_table_or_column(&error) => Ok(None),
         other => other,
     }
+}
+
+/// Whether SQLite says that a statement does not fit the tables that there are.
+fn lacks_table_or_column(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR)
 }
 
 /// The newest event, or the genesis.

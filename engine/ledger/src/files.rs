@@ -34,7 +34,11 @@ impl UnfinishedFile {
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
         match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let shown = unfinished.display();
+                let in_the_way = format!("`{shown}` is in the way, remove it: {error}");
+                return Err(io::Error::new(error.kind(), in_the_way));
+            }
             _ => {}
         }
         Ok(Self { final_path: path.to_owned(), path: unfinished, is_finished: false })

@@ -11,7 +11,7 @@ use daybook_schema::{
 use daybook_simulator::streams::started_season;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::chain_check::check_row;
+use crate::chain_check::{ChainCheck, check_row};
 use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::event_cut::Run;
 use crate::event_row::{COLUMNS, RowView};
@@ -96,8 +96,11 @@ impl Reader {
         let path = database::ledger_path(data_dir);
         let connection = database::open_reader(&path)?;
         let stored = database::read_genesis(&connection)
-            .map_err(|source| DatabaseError::Sqlite { path: path.clone(), source })?
-            .ok_or(DatabaseError::NotALedger { path })?;
+            .map_err(|source| DatabaseError::Sqlite { path: path.clone(), source })?;
+        // Whoever acts on what the ledger says that it is must not be told something else.
+        let (_, stored) = ChainCheck::start(stored).map_err(|finding| {
+            DatabaseError::BrokenGenesis { path, detail: finding.to_string() }
+        })?;
         Ok(Self { connection, genesis: stored.genesis, genesis_hash: stored.hash })
     }
 

@@ -66,7 +66,7 @@ fn of_database(error: &DatabaseError) -> Option<&'static str> {
         DatabaseError::Missing { .. } => "`daybook demo` makes one, or name another with --data",
         DatabaseError::NotALedger { .. } => "name another directory with --data",
         DatabaseError::StrayLog { .. } => "or name another directory with --data",
-        DatabaseError::Sqlite { .. } => VERIFY,
+        DatabaseError::Sqlite { .. } | DatabaseError::BrokenGenesis { .. } => VERIFY,
         DatabaseError::Io { source, .. } if is_open_files(source) => OPEN_FILES,
         DatabaseError::Io { .. } => "see to its rights, or name another directory with --data",
         DatabaseError::NewerFormat { .. } | DatabaseError::UnknownGame { .. } => return None,

@@ -99,6 +99,7 @@ fn tell(
 }
 
 async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
+    common.data.refuse_unknown_ledger()?;
     let mut databases = Vec::new();
     for target in targets(common)? {
         let all = target.migrations.status(&target.path).await?;
@@ -122,6 +123,7 @@ async fn status(common: &MigrateCommonArguments) -> Result<Outcome> {
 
 /// Refuses a `game.db` that is another ledger's, before anything of it is changed.
 async fn refuse_another_ledgers(common: &MigrateCommonArguments) -> Result<()> {
+    common.data.refuse_unknown_ledger()?;
     let Ok(reader) = Reader::open(&common.data.data) else { return Ok(()) };
     if common.database.is_some_and(|named| named != MigratedDatabase::Game) {
         return Ok(());
@@ -183,6 +185,7 @@ fn changes(what: &str, numbers: Option<&[String]>, backup: Option<&str>) -> Vec<
 }
 
 async fn verify(common: &MigrateCommonArguments) -> Result<Outcome> {
+    common.data.refuse_unknown_ledger()?;
     let mut databases = Vec::new();
     for target in targets(common)? {
         if !target.path.exists() && common.database.is_none() && !databases.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{KnownHead, Reader, Standing};
+use daybook_ledger::{DatabaseError, KnownHead, Reader, Standing};
 use daybook_projections::{
     DatabaseSettings, FeedSource, GameDatabase, MigrationError, Projection, ProjectionState,
     ProjectionStatus, SetAside, Wait, Workers, all_projections, filling_waits, forget, give_over,
@@ -79,12 +79,14 @@ pub(crate) fn run(arguments: &ProjectionsArguments) -> Result<Outcome> {
     let runtime = crate::runtime()?;
     match &arguments.command {
         ProjectionsCommand::Status { common, json } => {
+            common.data.refuse_unknown_ledger()?;
             runtime.block_on(show_status(common, json.json))
         }
         ProjectionsCommand::Rebuild { names, common, feed, json } => {
             runtime.block_on(rebuild_all(names, common, feed, json.json))
         }
         ProjectionsCommand::Forget { forgotten, common, json } => {
+            common.data.refuse_unknown_ledger()?;
             runtime.block_on(forget_positions(forgotten, common, json.json))
         }
         ProjectionsCommand::Run { common, feed } => runtime.block_on(follow(common, feed)),
@@ -278,9 +280,13 @@ async fn forget_positions(
             ForgottenJson { forgotten, set_aside: None }
         }
         (None, Some(ledger)) => {
-            let own = Reader::open(&common.data.data).map(|reader| reader.genesis().ledger_id);
-            if own.is_ok_and(|own| own == ledger) {
-                bail!("`{ledger}` is the ledger of --data; name a position with --position");
+            match Reader::open(&common.data.data) {
+                Ok(reader) if reader.genesis().ledger_id == ledger => {
+                    bail!("`{ledger}` is the ledger of --data; name a position with --position")
+                }
+                Ok(_) | Err(DatabaseError::Missing { .. }) => {}
+                // It may be that very ledger, and this file the last that tells of it.
+                Err(error) => return Err(error.into()),
             }
             match give_over(&path, ledger).await? {
                 Some(aside) => {

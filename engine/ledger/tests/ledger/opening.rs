@@ -327,4 +327,6 @@ fn a_ledger_of_an_unknown_game_is_refused() {
     name_game("Farming season");
     let report = fixture.verify(false);
     assert_eq!((report.verdict, report.first_bad_seq), (Verdict::BrokenLink, Some(0)));
+    let error = Reader::open(fixture.path()).unwrap_err();
+    assert!(matches!(error, DatabaseError::BrokenGenesis { .. }), "{error}");
 }

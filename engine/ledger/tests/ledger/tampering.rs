@@ -390,7 +390,7 @@ fn a_changed_genesis_and_missing_guards_are_found() {
         .unwrap();
     victim.expect(&victim.rows, (Verdict::BrokenLink, Some(0)));
     victim.connection.execute_batch("DROP TABLE genesis").unwrap();
-    victim.expect(&victim.rows, (Verdict::Unreadable, Some(0)));
+    victim.expect(&victim.rows, (Verdict::BrokenLink, Some(0)));
 
     for fault in [
         "DROP TRIGGER events_refuse_update",

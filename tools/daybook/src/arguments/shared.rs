@@ -5,12 +5,26 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use daybook_ledger::{DatabaseError, Reader};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArguments {
     /// The directory where everything lives
     #[arg(long, env = "DAYBOOK_DATA", value_name = "DIR", default_value = "./daybook-data")]
     pub(crate) data: PathBuf,
+}
+
+impl DataArguments {
+    /// Refuses to work beside a ledger of a game or a format that this version does not know.
+    pub(crate) fn refuse_unknown_ledger(&self) -> Result<()> {
+        match Reader::open(&self.data) {
+            Err(
+                error @ (DatabaseError::UnknownGame { .. } | DatabaseError::NewerFormat { .. }),
+            ) => Err(error.into()),
+            // Whoever needs the ledger says what else is wrong with it.
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The read models' file in the data directory: SQLite's library for them takes names in UTF-8

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_ledger::{DatabaseError, Reader, WriterLock, create_directories, keys, snapshots_path};
+use daybook_ledger::{
+    DatabaseError, Reader, UnfinishedFile, WriterLock, create_directories, keys, ledger_path,
+    snapshots_path,
+};
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes
 /// last, because it is what tells that the directory is a demo's.
@@ -62,6 +65,12 @@ pub(super) fn prepare(data: &Path) -> Result<WriterLock> {
     // Once more, now that nobody else can change it.
     if holds_demo(data)? {
         refuse_foreign_keys(data)?;
+        // What could not be made anew is not removed.
+        for file in [ledger_path(data), data.join(KEYS).join("signing.key")] {
+            drop(UnfinishedFile::begin(&file).with_context(|| {
+                format!("the demo in `{shown}` cannot be replaced; it was left as it is")
+            })?);
+        }
         remove_snapshots(data)?;
         keys::remove(&data.join(KEYS))?;
         FILES.iter().try_for_each(|name| remove(&data.join(name)))?;
