@@ -156,14 +156,15 @@ impl AuditKeys {
                 Event::SeasonExpired(event) => (day_28, event.season_secret),
                 _ => continue,
             };
-            keys.revealed = key.map(|key| (day, key)).filter(|key| follows(*key, known));
+            keys.revealed =
+                key.map(|key| (day, key)).filter(|(day, key)| follows(*day, *key, known));
         }
         keys
     }
 }
 
 /// Whether a key of a day hashes down to the key of an earlier day.
-fn follows((day, key): (u8, DayKey), known: Option<(u8, DayKey)>) -> bool {
+fn follows(day: u8, key: DayKey, known: Option<(u8, DayKey)>) -> bool {
     known.is_some_and(|(known_day, known_key)| {
         day.checked_sub(known_day)
             .is_some_and(|steps| (0..steps).fold(key, |key, _| previous_key(&key)) == known_key)

@@ -252,7 +252,7 @@ pub(crate) enum KeysCommand {
     /// Put a new season key in force and publish every waiting player's commitment anew
     ///
     /// A key of the directory that was never in force in this ledger is taken before another is
-    /// made.
+    /// made. In a ledger that lost events another is made: any key may have been in force in these.
     #[command(after_help = "Examples:\n  daybook keys rotate\n  daybook keys rotate --compromised")]
     Rotate {
         #[command(flatten)]

@@ -191,11 +191,14 @@ fn rotate(
         None => options,
     };
     let ledger = Ledger::open(options)?;
-    let used = ledger.query(|state| state.season_keys.clone())?.wait()?;
+    let (used, epochs) =
+        ledger.query(|state| (state.season_keys.clone(), state.epochs.len()))?.wait()?;
     // A key that was never in force: one that `init` made, or that an interrupted rotation left.
-    // Where the directory was read by others, they have that one too.
+    // Where the directory was read by others, they have that one too. Where the ledger lost events, any of
+    // the directory may have been in force in these, and compromised.
+    let may_be_known = compromised || epochs > 1;
     let waiting = keyring.key_ids().copied().find(|key_id| {
-        !compromised
+        !may_be_known
             && *key_id != fresh.key_id()
             && used.iter().all(|status| status.key_id != *key_id)
     });

@@ -145,3 +145,24 @@ fn an_unfinished_backup_stands_in_nobodys_way() {
     let rotated = run(&["keys", "rotate", "--data", shown]);
     assert!(rotated.status.success(), "{rotated:?}");
 }
+
+/// A key that was compromised in events that are lost now does not come back into force.
+#[test]
+fn after_a_loss_no_earlier_key_is_put_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let shown = data.to_str().unwrap();
+    real_ledger(data);
+    let older = std::fs::read(data.join("ledger.db")).unwrap();
+    let rotate = |more: &[&str]| {
+        let rotated = run(&[&["keys", "rotate", "--json", "--data", shown], more].concat());
+        common::json(&rotated)["key_id"].as_str().unwrap().to_owned()
+    };
+    let mut earlier = vec![rotate(&[]), rotate(&["--compromised"])];
+    std::fs::write(data.join("ledger.db"), older).unwrap();
+    for more in [&["--accept-loss"][..], &[], &[]] {
+        let key_id = rotate(more);
+        assert!(!earlier.contains(&key_id), "{key_id} was in force before: {earlier:?}");
+        earlier.push(key_id);
+    }
+}

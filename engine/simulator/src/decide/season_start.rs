@@ -13,6 +13,12 @@ use crate::rulesets::Rules;
 use crate::season_keys::{SeasonKeyRequest, day_seed};
 use crate::state::{PublishedCommitment, User};
 
+/// The player's part of the randomness.
+struct ClientPart {
+    source: ClientSeedSource,
+    digest: ClientDigest,
+}
+
 impl Decision<'_> {
     pub(super) fn start_season(
         &self,
@@ -75,16 +81,15 @@ impl Decision<'_> {
         }
     }
 
-    fn client_part(
-        &self,
-        client_seed: ClientSeed,
-    ) -> Result<(ClientSeedSource, ClientDigest), Rejection> {
+    fn client_part(&self, client_seed: ClientSeed) -> Result<ClientPart, Rejection> {
         match client_seed {
-            ClientSeed::Digest(digest) => Ok((ClientSeedSource::ClientSeed, digest)),
+            ClientSeed::Digest(digest) => {
+                Ok(ClientPart { source: ClientSeedSource::ClientSeed, digest })
+            }
             ClientSeed::CommandId => {
                 let source = ClientSeedSource::IdempotencyKey;
                 let id = self.context.client_command_id.ok_or(Rejection::ClientSeedRequired)?;
-                Ok((source, commands::client_digest(source, id.as_bytes())))
+                Ok(ClientPart { source, digest: commands::client_digest(source, id.as_bytes()) })
             }
         }
     }
@@ -94,9 +99,10 @@ impl Decision<'_> {
         user_id: UserId,
         rules: &Rules,
         published: PublishedCommitment,
-        (client_seed_source, client_digest): (ClientSeedSource, ClientDigest),
+        client: ClientPart,
         companion: Option<Companion>,
     ) -> Result<Vec<NewEvent>, Rejections> {
+        let ClientPart { source: client_seed_source, digest: client_digest } = client;
         let identity = self.state.identity();
         let season_number = published.season_number;
         let request =
