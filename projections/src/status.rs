@@ -160,12 +160,19 @@ pub async fn status(
             _ => ProjectionState::Behind,
         };
         let (version, head) = (position.version, position.head);
+        // What stands on another past is not behind by any number.
+        let is_beside = matches!(
+            state,
+            ProjectionState::LedgerBehind { .. }
+                | ProjectionState::LedgerDiffers { .. }
+                | ProjectionState::AnotherLedger { .. }
+        );
         all.push(ProjectionStatus {
             name,
             version,
             head,
-            lag_events,
-            lag_seconds,
+            lag_events: lag_events.filter(|_| !is_beside),
+            lag_seconds: lag_seconds.filter(|_| !is_beside),
             events_per_second,
             state,
             waits: given_up.or(waits),

@@ -29,6 +29,8 @@ const RETRY_STOPPED: Duration = Duration::from_secs(10);
 const MORE: Duration = Duration::from_millis(2);
 /// How long events are gathered that come one by one and that nobody waits for.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often the same reason to wait is said again.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How often the rate is written down.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -107,6 +109,24 @@ struct Rate {
     is_told: bool,
 }
 
+/// Why a projection waits, as it was said last.
+#[derive(Default)]
+struct LastReason {
+    reason: String,
+    at: Option<Instant>,
+}
+
+impl LastReason {
+    /// Says why a projection waits, the same again only now and then.
+    fn tell(&mut self, projection: &'static str, reason: String) {
+        let is_due = self.at.is_none_or(|at| at.elapsed() >= TOLD_AGAIN);
+        if is_due || reason != self.reason {
+            tracing::warn!(projection, reason, "the projection waits; tried again");
+            *self = Self { reason, at: Some(Instant::now()) };
+        }
+    }
+}
+
 impl Worker {
     /// A worker that has not begun yet.
     #[must_use]
@@ -139,6 +159,7 @@ impl Worker {
             builder.with_max_delay(RETRY_LONGEST).with_jitter().without_max_times().build()
         };
         let mut delays = backoff();
+        let mut last_reason = LastReason::default();
         while !*stop.borrow() {
             let stepped = applier::contained(self.step(WAIT)).await;
             let delay = match stepped.unwrap_or_else(|reason| Err(WorkerError::Panicked(reason))) {
@@ -149,9 +170,10 @@ impl Worker {
                 }
                 Ok(Step::Stopped) => RETRY_STOPPED,
                 Err(error) => {
-                    self.database.file.say_waits(name, &chain_of(&error));
-                    let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(projection = name, error, "the projection waits; tried again");
+                    self.database.file.check()?;
+                    let reason = chain_of(&error);
+                    self.database.file.say_waits(name, &reason);
+                    last_reason.tell(name, reason);
                     (self.open, self.fetched) = (None, None);
                     delays.next().unwrap_or(RETRY_LONGEST)
                 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use daybook_ledger::keys::KeysError;
 use daybook_ledger::{DatabaseError, OpenError, ReadError, ReplayError, VerifyError};
 use daybook_projections::{
-    FeedError, MigrationError, NatsError, RebuildError, RelayError, WorkerError,
+    FeedError, FileLost, MigrationError, NatsError, RebuildError, RelayError, WorkerError,
 };
 
 /// What an operator may do where the ledger lacks what read models stand for.
@@ -17,6 +17,8 @@ pub(crate) const SEE_TO_IT: &str = "put the newer ledger back; or accept the los
 pub(crate) const GIVE_OVER: &str = "name another file with DATABASE_URL, or give this one over to the ledger: \
     `daybook projections forget --ledger ID`, with the id that it holds";
 const VERIFY: &str = "`daybook verify` tells more";
+const BEGIN_ANEW: &str =
+    "`daybook projections run` goes on, and makes the tables anew where it must";
 
 /// What to do about an error, where there is something to be done with the command.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
@@ -55,6 +57,7 @@ fn of(cause: &(dyn Error + 'static)) -> Option<&'static str> {
     let found = found.or_else(|| cause.downcast_ref().map(of_rebuild));
     let found = found.or_else(|| cause.downcast_ref().map(of_relay));
     let found = found.or_else(|| cause.downcast_ref().map(of_nats));
+    let found = found.or_else(|| cause.downcast_ref().map(|_: &FileLost| Some(BEGIN_ANEW)));
     found.or_else(|| cause.downcast_ref().map(of_migration)).flatten()
 }
 

@@ -135,12 +135,14 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
             bail!("there is no `{}`; `daybook projections run` makes it", path.display());
         }
         if json {
-            let report =
-                StatusJson { projections: Vec::new(), accounts_wait: None, lost_heads: lost };
+            let report = StatusJson {
+                projections: Vec::new(),
+                accounts_wait: None,
+                lost_heads: lost.into_json(),
+            };
             write_json(&report)?;
         } else {
-            let lines = lost.iter().map(|lost| format!("the ledger lacks {lost}: {SEE_TO_IT}"));
-            lines.into_iter().try_for_each(|line| write_line(&line))?;
+            lost.lines().try_for_each(|line| write_line(&line))?;
         }
         return Ok(Outcome::DoesNotHold);
     }
@@ -161,7 +163,7 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
         write_json(&StatusJson {
             projections,
             accounts_wait: filling.map(wait_json),
-            lost_heads: lost,
+            lost_heads: lost.into_json(),
         })?;
         return Ok(outcome);
     }
@@ -171,7 +173,7 @@ async fn show_status(common: &ProjectionsCommonArguments, json: bool) -> Result<
     };
     let mut notes: Vec<String> = all.iter().flat_map(explained).flatten().collect();
     notes.extend(filling.map(|wait| waiting("the filling from accounts.db", &wait)));
-    notes.extend(lost.iter().map(|lost| format!("the ledger lacks {lost}: {SEE_TO_IT}")));
+    notes.extend(lost.lines());
     let rows = all.into_iter().map(|status| {
         vec![
             status.name.to_owned(),
@@ -313,19 +315,50 @@ async fn forget_positions(
 
 /// What tells of events that the ledger lacks, what was set aside or kept before a migration
 /// included; also that this cannot be looked at.
-async fn lost_witnesses(path: &Path, data: &Path) -> Vec<String> {
-    let Ok(reader) = Reader::open(data) else { return Vec::new() };
-    let known = match known_heads(path, reader.genesis().ledger_id).await {
-        Ok(known) => known,
+async fn lost_witnesses(path: &Path, data: &Path) -> LostWitnesses {
+    let mut found = LostWitnesses::default();
+    let Ok(reader) = Reader::open(data) else { return found };
+    match known_heads(path, reader.genesis().ledger_id).await {
+        Ok(known) => {
+            let is_lost = |known: &&KnownHead| {
+                matches!(reader.standing(known.head, known.epoch), Ok(Standing::Lost { .. }))
+            };
+            found.heads = known.iter().filter(is_lost).map(ToString::to_string).collect();
+        }
         // Which ledger it is of is told by each projection.
-        Err(MigrationError::AnotherLedger { .. }) => return Vec::new(),
-        Err(error) => return vec![format!("what cannot be looked at ({error})")],
-    };
-    let is_lost = |known: &KnownHead| {
-        matches!(reader.standing(known.head, known.epoch), Ok(Standing::Lost { .. }))
-    };
-    known.iter().filter(|known| is_lost(known)).map(ToString::to_string).collect()
+        Err(MigrationError::AnotherLedger { .. }) => {}
+        Err(error) => found.unread = Some(error.to_string()),
+    }
+    found
 }
+
+/// What tells of events that the ledger lacks.
+#[derive(Default)]
+struct LostWitnesses {
+    heads: Vec<String>,
+    /// What might tell too, and cannot be looked at.
+    unread: Option<String>,
+}
+
+impl LostWitnesses {
+    fn is_empty(&self) -> bool {
+        self.heads.is_empty() && self.unread.is_none()
+    }
+
+    /// In words, with what to do.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let heads = self.heads.iter().map(|head| format!("the ledger lacks {head}: {SEE_TO_IT}"));
+        heads.chain(self.unread.iter().map(|unread| format!("{unread}; {VERIFY_WHOLE}")))
+    }
+
+    fn into_json(self) -> Vec<String> {
+        let unread = self.unread.map(|unread| format!("what cannot be looked at ({unread})"));
+        self.heads.into_iter().chain(unread).collect()
+    }
+}
+
+/// How it is known that a ledger is whole.
+const VERIFY_WHOLE: &str = "`daybook verify --full` tells whether the ledger is whole";
 
 fn wait_json(Wait { reason, since }: Wait) -> WaitJson {
     WaitJson { reason, since }

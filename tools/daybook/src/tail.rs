@@ -39,6 +39,9 @@ pub(crate) fn run(arguments: &TailArguments) -> Result<Outcome> {
     let head = follower.reader().head()?;
     if printed == 0 && arguments.from.get() > head.seq {
         note(&format!("nothing is printed: the ledger ends at {}", grouped(head.seq)));
+    } else if printed == 0 {
+        let events = grouped(head.seq);
+        note(&format!("nothing is printed: none of the {events} events is what was asked for"));
     }
     Ok(Outcome::Holds)
 }

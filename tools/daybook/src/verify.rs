@@ -1,6 +1,6 @@
 //! `daybook verify`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use daybook_ledger::keys::{KeysError, load};
 use daybook_ledger::{
     KnownHead, Reader, Report, Verdict, VerifyOptions, VerifyingKey, read_newest_head, verify,
@@ -106,9 +106,11 @@ fn witnesses(arguments: &VerifyArguments) -> Result<Witnesses> {
         Ok::<_, MigrationError>((known, disputed_heads(&game_db).await?))
     });
     match looked {
-        Ok(_) if is_named && !game_db.exists() => {
-            Err(MigrationError::Missing { path: game_db }.into())
-        }
+        Ok(_) if is_named && !game_db.exists() => bail!(
+            "there is no `{}`, which DATABASE_URL names: correct it, or unset it to look at game.db in the data \
+             directory",
+            game_db.display()
+        ),
         Ok((known, disputed)) => {
             heads.extend(known);
             Ok(Witnesses { heads, disputed, unread: None })
