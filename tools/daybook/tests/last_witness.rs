@@ -373,3 +373,29 @@ fn a_log_that_is_another_files_is_not_mixed_with_it() {
     let found: String = game_db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).unwrap();
     assert_eq!(found, "ok");
 }
+
+/// What an operator is told fits what is wrong: no lag where the past is another, and no talk of accepting a loss
+/// where a file only cannot be read.
+#[test]
+fn status_gives_the_advice_that_fits() {
+    let killed = Killed::new();
+    killed.fold();
+    let aside = killed.path("game.db.damaged-20260101T000000000000Z");
+    std::fs::write(&aside, "garbage").unwrap();
+    let status = || {
+        let status = run(&["projections", "status", "--data", killed.data()]);
+        assert_eq!(status.status.code(), Some(1));
+        String::from_utf8(status.stdout).unwrap()
+    };
+    let told = status();
+    assert!(told.contains("verify --full") && !told.contains("--accept-loss"), "{told}");
+    std::fs::remove_file(aside).unwrap();
+    killed.cut();
+    let told = status();
+    assert!(told.contains("--accept-loss"), "{told}");
+    let status = run(&["projections", "status", "--json", "--data", killed.data()]);
+    for projection in common::json(&status)["projections"].as_array().unwrap() {
+        assert_eq!(projection["state"], "ledger behind", "{projection}");
+        assert!(projection["lag_events"].is_null(), "{projection}");
+    }
+}
