@@ -330,6 +330,28 @@ async fn another_ledgers_file_is_refused_until_it_is_given_over() {
     same("kept", &before, &all_rows(&aside).await).unwrap();
 }
 
+/// A file that stands for two ledgers is a witness of both: it is given over by neither's id.
+#[tokio::test]
+async fn a_file_that_stands_for_two_ledgers_is_given_over_to_neither() {
+    let (played, other) = (Played::new(5, 3, 71), Played::new(5, 3, 72));
+    let (database, _) = played.project("game.db").await;
+    let (first, second) = (ledger_id(played.path()), ledger_id(other.path()));
+    let path = database.path().to_owned();
+    drop(database);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let mixed = "UPDATE projection_positions SET ledger_id = ?1 WHERE name = 'simulins'";
+    assert_eq!(connection.execute(mixed, [second.to_string()]).unwrap(), 1);
+    drop(connection);
+    for (given, holds) in [(first, second), (second, first)] {
+        let error = give_over(&path, given).await.unwrap_err();
+        let MigrationError::AnotherLedger { given: told, holds: is_held, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((told, is_held), (given, holds));
+    }
+    assert!(path.exists());
+}
+
 /// Two ledgers' workers on one new file: one has it, the other waits, and nothing is made again and
 /// again.
 #[tokio::test]
