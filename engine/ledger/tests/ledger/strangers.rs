@@ -160,13 +160,12 @@ fn refused_attempts_leave_no_file_open() {
             .count()
     };
     let before = files();
-    let attempts = 20;
-    for _ in 0..attempts {
+    for _ in 0..20 {
         drop(std::fs::remove_file(fixture.path().join("ledger.lock")));
         assert!(Ledger::open(fixture.options()).is_err());
     }
-    // The engine's own threads may have opened the file meanwhile, each once.
-    assert!(files() < before + attempts, "{} files, {before} before", files());
+    // The threads that fold the log in and write snapshots may have opened the file meanwhile.
+    assert!(files() <= before + 2, "{} files, {before} before", files());
 }
 
 /// What is no file in the ledger's place is refused at once, also where opening it would wait.
