@@ -150,6 +150,24 @@ impl GameDatabase {
         self.file.close().await
     }
 
+    /// Folds the log into the file and empties it, so that nothing that was deleted stays in it.
+    /// Tells whether nobody stood in the way.
+    ///
+    /// # Errors
+    /// What SQLite says, or that the file is lost.
+    pub async fn empty_log(&self) -> Result<bool, sqlx::Error> {
+        let lost = |error: FileError| match error {
+            FileError::Sqlite(error) | FileError::Accounts(error) => error,
+            FileError::Lost(lost) => sqlx::Error::Io(std::io::Error::other(lost)),
+        };
+        let mut writer = self.connect_writer().await.map_err(lost)?;
+        let _writing = self.writing.lock().await;
+        let (is_busy, _, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await?;
+        writer.close().await?;
+        Ok(is_busy == 0)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

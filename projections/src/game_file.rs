@@ -14,12 +14,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 
+use crate::database_files::DatabaseFiles;
 use crate::feed::file_id;
 use crate::migrations::MigrationError;
 use crate::position::Position;
 use crate::sqlite::{APPLICATION_ID, connect_options};
 pub use process_notes::Wait;
-use process_notes::{Files, Word, WordFile};
+use process_notes::{Word, WordFile};
 pub(crate) use process_notes::{beside, boot_id, said_positions, wait_of};
 pub use set_aside::SetAside;
 pub(crate) use set_aside::{
@@ -40,7 +41,7 @@ pub struct FileLost {
 /// `game.db` as this process has it open.
 pub(crate) struct GameFile {
     path: PathBuf,
-    files: Files,
+    files: DatabaseFiles,
     /// Open as long as anything of this process is: log and index stay the same files.
     anchor: Mutex<Option<SqliteConnection>>,
     word: Mutex<Option<WordFile>>,
@@ -74,7 +75,7 @@ impl GameFile {
             // Into the file itself: by that it is known for ours, whatever becomes of its log.
             anchor.execute("PRAGMA wal_checkpoint(PASSIVE)").await.map_err(failed)?;
         }
-        let files = Files::of(path);
+        let files = DatabaseFiles::of(path);
         if files.database != before {
             let io_error = std::io::Error::other("another file was put in its place meanwhile");
             return Err(failed(sqlx::Error::Io(io_error)));
@@ -122,7 +123,7 @@ impl GameFile {
         if let Some(lost) = self.given_up.get() {
             return Err(lost.clone());
         }
-        match self.files.difference(&Files::of(&self.path), &self.path) {
+        match self.files.difference(&DatabaseFiles::of(&self.path), &self.path) {
             None => Ok(()),
             Some(reason) => Err(self.give_up(reason)),
         }

@@ -11,6 +11,7 @@ mod applier;
 #[cfg(feature = "nats")]
 mod bus;
 mod database;
+mod database_files;
 mod database_url;
 mod engine_feed;
 mod feed;
@@ -39,6 +40,7 @@ pub use bus::{
     StreamStorage,
 };
 pub use database::{DatabaseSettings, GameDatabase};
+pub use database_files::DatabaseFiles;
 pub use database_url::{DatabaseUrlError, path_of_url};
 pub use engine_feed::EngineFeed;
 pub use feed::{Feed, FeedError, Past, Tail};
@@ -60,6 +62,7 @@ pub use reads::{
     SeasonDetails, SeasonSummary, StandsFor, TriggerDetails, WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
+pub use sqlite::{connect_options, has_orphaned_log, path_in_sql};
 pub use sqlx;
 pub use status::{ProjectionState, ProjectionStatus, Stopped, status};
 pub use witnesses::{disputed_heads, forget, give_over, known_heads, known_ledgers};

@@ -205,6 +205,21 @@ impl Reads {
         Ok(Some(SeasonDetails { season, days, bets, triggers, weeks }))
     }
 
+    /// Whether nothing of a person's is known of a user: there is a placeholder at most.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn is_erased(&self, user_id: UserId) -> Result<bool, ReadError> {
+        let known: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM users WHERE id = ?1 AND email <> 'erased+' || id || '@erased.invalid') \
+             + (SELECT count(*) FROM sessions WHERE user_id = ?1)",
+        )
+        .bind(user_id.to_string())
+        .fetch_one(self.pool()?)
+        .await?;
+        Ok(known == 0)
+    }
+
     /// A user's season in play.
     ///
     /// # Errors

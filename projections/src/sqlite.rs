@@ -23,7 +23,8 @@ pub(crate) const INDEX: &str = "-shm";
 
 /// Whether a log lies there that is not empty, and its database is gone or has nothing in it:
 /// SQLite removes such a log when it opens the database.
-pub(crate) fn has_orphaned_log(database: &Path) -> bool {
+#[must_use]
+pub fn has_orphaned_log(database: &Path) -> bool {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     bytes(database) == 0 && bytes(&with_ending(database, LOG)) > 0
 }
@@ -52,7 +53,8 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// A path as a statement names it.
-pub(crate) fn path_in_sql(path: &Path) -> String {
+#[must_use]
+pub fn path_in_sql(path: &Path) -> String {
     absolute(path).to_string_lossy().into_owned()
 }
 
@@ -108,7 +110,8 @@ pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
 }
 
 /// Options that all our files have in common.
-pub(crate) fn connect_options(path: &Path) -> SqliteConnectOptions {
+#[must_use]
+pub fn connect_options(path: &Path) -> SqliteConnectOptions {
     look_options(path)
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
@@ -116,4 +119,6 @@ pub(crate) fn connect_options(path: &Path) -> SqliteConnectOptions {
         // A larger log is folded in less often, and each page of it once.
         .pragma("wal_autocheckpoint", "8192")
         .pragma("journal_size_limit", "67108864")
+        // What is deleted is overwritten: a person's data does not stay in free pages.
+        .pragma("secure_delete", "ON")
 }

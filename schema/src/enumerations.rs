@@ -306,6 +306,8 @@ named_enum! {
         Erased = 3 => "erased",
         /// The user began more sessions than may be open at once, and this was the oldest.
         Replaced = 4 => "replaced",
+        /// The user or the operator ended it: by ending sessions, or with a new password.
+        Revoked = 5 => "revoked",
     }
 }
 

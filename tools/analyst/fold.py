@@ -259,7 +259,7 @@ class Fold:
         if first["kind"] in ("key_rotated", "ledger_restored", "season_expired", "suspicion_flagged",
                              "commitment_published"):
             return None
-        if last["kind"] == "session_ended" and last["payload"]["reason"] in ("expired", "locked"):
+        if last["kind"] == "session_ended" and last["payload"]["reason"] in ("expired", "locked", "revoked"):
             return None
         season = self.seasons.get(first["stream"])
         return season.user if season else first["stream"]

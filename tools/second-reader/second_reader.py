@@ -188,7 +188,7 @@ TYPES: dict[str, Reader] = {
     "u32": number(1, 2**32 - 1), "xp": number(0, 2**32 - 1), "ruleset": number(1, 2**16 - 1),
     "epoch": number(0, 2**32 - 1), "multiplier": number(1, 100), "day": byte(1, 28), "week": byte(1, 4),
     "bond_level": byte(1, 25), "trait": byte(0, 100), "weather": byte(0, 3), "pot": byte(0, 3), "bet": byte(0, 3),
-    "trigger": byte(0, 4), "hand": byte(0, 9), "species": byte(0, 3), "path": byte(0, 2), "end": byte(0, 4),
+    "trigger": byte(0, 4), "hand": byte(0, 9), "species": byte(0, 3), "path": byte(0, 2), "end": byte(0, 5),
     "suspicion": byte(0, 2), "source": byte(1, 2), "secret?": option(raw(32)), "threshold?": option(read_threshold),
     "levels": sequence(*[byte(0, 100)] * 4), "pot_events": sequence(*[byte(0, 3)] * 4),
     "lost_heads": listing(sequence(number(0, 2**64 - 1), raw(32)), 8, 1), "troubles": listing(sequence(byte(0, 3), byte(1, 5), byte(0, 1)), 2),

@@ -1,5 +1,6 @@
 //! The keys directory: the operator's season keys and the signing key, one file each.
 
+mod erased;
 pub(crate) mod error;
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,7 @@ use daybook_simulator::{Keyring, SeasonKey};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+pub use self::erased::{erased_users, remember_erased};
 pub use self::error::KeysError;
 use crate::files::{UNFINISHED, create_directories_of_mode, write_private};
 use crate::newest_head::{NewestHead, ledger_named};
@@ -122,7 +124,9 @@ fn season_key_named(file_name: &str) -> Option<KeyId> {
 /// Whether a file of this name is a key or a newest head, or what an interrupted write left of one.
 fn is_key_file(file_name: &str) -> bool {
     let name = file_name.strip_suffix(UNFINISHED).unwrap_or(file_name);
-    name == SIGNING_KEY_FILE || season_key_named(name).is_some() || ledger_named(name).is_some()
+    [SIGNING_KEY_FILE, erased::ERASED_FILE].contains(&name)
+        || season_key_named(name).is_some()
+        || ledger_named(name).is_some()
 }
 
 /// Adds a season key to a keys directory; synced before it returns.

@@ -9,46 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::feed::{FileId, file_id};
+use crate::database_files::DatabaseFiles;
 use crate::position::Position;
-use crate::sqlite::{INDEX, LOG, with_ending};
+use crate::sqlite::with_ending;
 
 /// What files that were set aside as damaged are called, before the time.
 pub(crate) const DAMAGED: &str = ".damaged-";
-/// Which files they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Files {
-    pub(crate) database: Option<FileId>,
-    pub(crate) log: Option<FileId>,
-    pub(crate) index: Option<FileId>,
-}
-
-impl Files {
-    /// By `stat` alone: to open a file and close it would give back SQLite's locks on it.
-    pub(crate) fn of(path: &Path) -> Self {
-        Self {
-            database: file_id(path),
-            log: file_id(&with_ending(path, LOG)),
-            index: file_id(&with_ending(path, INDEX)),
-        }
-    }
-
-    pub(crate) fn difference(&self, now: &Self, path: &Path) -> Option<String> {
-        let files = [
-            ("", self.database, now.database),
-            (LOG, self.log, now.log),
-            (INDEX, self.index, now.index),
-        ];
-        files.into_iter().find(|(_, opened, found)| opened != found).map(|(ending, _, found)| {
-            let name = with_ending(path, ending);
-            match found {
-                None => format!("`{}` was removed", name.display()),
-                Some(_) => format!("another file was put in the place of `{}`", name.display()),
-            }
-        })
-    }
-}
-
 /// Why a projection waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
@@ -64,7 +30,7 @@ pub(crate) struct Word {
     /// Which run of the machine it was written in.
     pub(crate) boot: String,
     pub(crate) process: u32,
-    pub(crate) files: Files,
+    pub(crate) files: DatabaseFiles,
     /// The position that each projection committed.
     #[serde(default)]
     pub(crate) positions: BTreeMap<String, Position>,
@@ -86,7 +52,7 @@ pub(crate) struct WordFile {
 }
 
 impl WordFile {
-    pub(crate) fn create(database: &Path, files: Files) -> std::io::Result<Self> {
+    pub(crate) fn create(database: &Path, files: DatabaseFiles) -> std::io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let process = std::process::id();
         let word = Word {

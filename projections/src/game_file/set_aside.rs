@@ -9,7 +9,8 @@ use std::time::Duration;
 use daybook_schema::limits;
 use sqlx::ConnectOptions;
 
-use super::process_notes::{DAMAGED, Files, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
+use super::process_notes::{DAMAGED, Found, WORD_ASIDE, Wait, Word, beside, boot_id, words};
+use crate::database_files::DatabaseFiles;
 use crate::feed::FileId;
 use crate::migrations::{MigrationError, Migrations};
 use crate::position::Position;
@@ -166,7 +167,7 @@ fn set_aside_for(database: &Path, reason: String) -> Result<SetAside, MigrationE
 
 /// What a process that ended without closing the file left damaged: why, and which files.
 async fn damage(database: &Path, word: &Word) -> Option<(String, &'static [&'static str])> {
-    let now = Files::of(database);
+    let now = DatabaseFiles::of(database);
     if has_orphaned_log(database) && now.database == word.files.database {
         return Some(("it was emptied, and its log lay beside it".to_owned(), WHOLE));
     }

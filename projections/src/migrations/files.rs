@@ -103,7 +103,7 @@ pub(super) fn game() -> Vec<Numbered> {
 }
 
 pub(super) fn accounts() -> Vec<Numbered> {
-    carried!("accounts": "0001" "accounts",)
+    carried!("accounts": "0001" "accounts", "0002" "logging_in",)
 }
 
 pub(super) fn telemetry() -> Vec<Numbered> {

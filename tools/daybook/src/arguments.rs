@@ -1,7 +1,11 @@
 //! The command line.
 
+mod config_file;
+pub(crate) mod opening;
 pub(crate) mod read_models;
+pub(crate) mod serve;
 pub(crate) mod shared;
+pub(crate) mod user;
 
 use anyhow::Result;
 use clap::builder::Resettable;
@@ -11,8 +15,11 @@ use daybook_ledger::{Head, VerifyingKey};
 use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
 
 use crate::Outcome;
+use opening::OpeningArguments;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
-use shared::{DataArguments, JsonArgument, KeysDirArgument};
+use serve::ServeArguments;
+use shared::{DataArguments, JsonArgument, KeysDirArgument, parse_time};
+use user::UserArguments;
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only,
 /// hash-chained file, and every outcome can be proven.
@@ -26,7 +33,19 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads the command line and the environment.
     pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
-        let mut matches = without_empty_variables(Self::command()).try_get_matches()?;
+        let command = without_empty_variables(Self::command());
+        let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
+        let mut matches = command.clone().try_get_matches_from(&given)?;
+        let arguments = Self::from_arg_matches_mut(&mut matches)?;
+        let Command::Serve(serve) = &arguments.command else { return Ok(arguments) };
+        let Some(file) = config_file::of(serve.config.as_deref(), &serve.data.data) else {
+            return Ok(arguments);
+        };
+        // What the file says takes the place of the defaults: variables and flags come before it.
+        let command = config_file::with_file(command, &file)?;
+        let with_file = command.try_get_matches_from(&given);
+        let mut matches =
+            with_file.map_err(|error| config_file::blamed(Self::command(), &error, &file))?;
         Self::from_arg_matches_mut(&mut matches)
     }
 }
@@ -44,6 +63,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub(crate) enum Command {
     /// Let bots play whole seasons through the real engine, then verify every outcome
     Demo(DemoArguments),
+    /// Serve the game over HTTP
+    Serve(Box<ServeArguments>),
+    /// The operator's tasks about people: accounts, passwords, locks, erasure
+    User(UserArguments),
     /// Prove that nothing was altered and, with --full, that every outcome is what the rules give
     Verify(VerifyArguments),
     /// Rebuild the state from the events: the world at a point, or one season day by day
@@ -277,31 +300,6 @@ pub(crate) struct KeysCommonArguments {
     pub(crate) keys: KeysDirArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
-}
-
-/// How a command that writes opens the ledger.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct OpeningArguments {
-    #[command(flatten)]
-    pub(crate) database: GameDatabaseArgument,
-    /// Do not start unless the ledger has this head, noted earlier; may be given more than once
-    #[arg(long, env = "DAYBOOK_KNOWN_HEAD", value_name = "SEQ:HASH", value_delimiter = ',')]
-    pub(crate) known_head: Vec<Head>,
-    /// Go on with a ledger that lacks events that are known of: a new epoch begins, every season in
-    /// play ends, every commitment is renewed
-    #[arg(long, env = "DAYBOOK_ACCEPT_LOSS",
-          value_parser = clap::builder::BoolishValueParser::new())]
-    pub(crate) accept_loss: bool,
-    /// The clock is right although it is far ahead of the newest event: it is about this time, such
-    /// as 2026-12-24T18:00:00Z, give or take a day. Counts only where the clock is that far ahead
-    #[arg(long, env = "DAYBOOK_ACCEPT_CLOCK", value_name = "TIME", value_parser = parse_time)]
-    pub(crate) accept_clock: Option<UnixMicros>,
-}
-
-fn parse_time(text: &str) -> Result<UnixMicros, String> {
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| "expected a time such as 2026-12-24T18:00:00Z".to_owned())?;
-    Ok(UnixMicros::new(time.as_microsecond()))
 }
 
 /// Prints the completions of a shell.

@@ -11,7 +11,8 @@ use daybook_simulator::{Keyring, Season, State};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments, OpeningArguments};
+use crate::arguments::opening::OpeningArguments;
+use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments};
 use crate::output::{grouped, note, table, write_json, write_line};
 
 #[derive(Serialize)]
@@ -123,7 +124,7 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
 }
 
 /// The heads that the read models stand for.
-fn of_read_models(
+pub(crate) fn of_read_models(
     opening: &OpeningArguments,
     data: &Path,
     game_db: &Path,

@@ -15,7 +15,9 @@ mod projections;
 mod relay;
 mod replay;
 mod season_page;
+mod serve;
 mod tail;
+mod user;
 mod verify;
 
 use std::io::Write;
@@ -27,6 +29,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::arguments::serve::LogFormat;
 use crate::arguments::{Arguments, Command};
 
 /// What a command that could be carried out says of what it checked.
@@ -43,16 +46,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        // A log that cannot be written is no reason to stop.
-        .log_internal_errors(false);
-    // What the NATS client says at each try, we say once.
-    let told =
-        Targets::new().with_default(LevelFilter::INFO).with_target("async_nats", LevelFilter::OFF);
-    tracing_subscriber::registry().with(log).with(told).init();
+    log(&arguments);
     match run(arguments) {
         Ok(Outcome::Holds) => ExitCode::SUCCESS,
         Ok(Outcome::DoesNotHold) => ExitCode::from(1),
@@ -63,6 +57,24 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "daybook: {}{hint}", in_one_line(&error));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Logs go to stderr: as text without times, or as one JSON object a line where that is asked for.
+fn log(arguments: &Arguments) {
+    // What the NATS client says at each try, we say once.
+    let told =
+        Targets::new().with_default(LevelFilter::INFO).with_target("async_nats", LevelFilter::OFF);
+    let registry = tracing_subscriber::registry().with(told);
+    // A log that cannot be written is no reason to stop.
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    match &arguments.command {
+        Command::Serve(serve) if serve.log_format == LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true)).init();
+        }
+        Command::Serve(_) => registry.with(layer.with_target(false)).init(),
+        _ => registry.with(layer.without_time().with_target(false)).init(),
     }
 }
 
@@ -103,6 +115,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> Result<Outcome> {
     match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
+        Command::User(arguments) => user::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),

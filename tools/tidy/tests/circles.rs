@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "schema/src",
     "engine/simulator/src",
     "engine/ledger/src",
     "projections/src",
+    "engine/api/src",
     "tools/daybook/src",
     "tools/bots/src",
 ];

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Which of our crates each may depend on: schema ← simulator ← ledger ← projections and tools.
-const ALLOWED: [(&str, &[&str]); 9] = [
+/// Which of our crates each may depend on: schema ← simulator ← ledger ← projections ← api
+/// and tools.
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("daybook-schema", &[]),
     ("daybook-simulator", &["daybook-schema"]),
     ("daybook-ledger", &["daybook-schema", "daybook-simulator"]),
@@ -14,6 +15,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         "daybook-projections",
         // The bots play the ledgers of its tests.
         &["daybook-schema", "daybook-simulator", "daybook-ledger", "daybook-bots"],
+    ),
+    (
+        "daybook-api",
+        &["daybook-schema", "daybook-simulator", "daybook-ledger", "daybook-projections"],
     ),
     ("daybook-bots", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     (
@@ -23,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "daybook-simulator",
             "daybook-ledger",
             "daybook-projections",
+            "daybook-api",
             "daybook-bots",
         ],
     ),
@@ -33,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "daybook-simulator",
             "daybook-ledger",
             "daybook-projections",
+            "daybook-api",
             "daybook-bots",
         ],
     ),

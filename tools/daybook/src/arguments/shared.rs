@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use daybook_ledger::{DatabaseError, Reader};
+use daybook_schema::UnixMicros;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArguments {
@@ -59,4 +60,11 @@ impl KeysDirArgument {
     pub(crate) fn directory(&self, data: &Path) -> PathBuf {
         self.keys.clone().unwrap_or_else(|| data.join("keys"))
     }
+}
+
+/// A time as options take it.
+pub(crate) fn parse_time(text: &str) -> Result<UnixMicros, String> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| "expected a time such as 2026-12-24T18:00:00Z".to_owned())?;
+    Ok(UnixMicros::new(time.as_microsecond()))
 }

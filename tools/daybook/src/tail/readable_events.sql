@@ -46,6 +46,7 @@ INSERT INTO payload_names VALUES
   ('path', 0, 'tender'), ('path', 1, 'watcher'), ('path', 2, 'lucky'),
   ('session end', 0, 'logout'), ('session end', 1, 'expired'), ('session end', 2, 'locked'),
   ('session end', 3, 'erased'), ('session end', 4, 'replaced'),
+  ('session end', 5, 'revoked'),
   ('suspicion', 0, 'rapid_bet'), ('suspicion', 1, 'coin_manipulation'), ('suspicion', 2, 'level_manipulation'),
   ('seed source', 1, 'client_seed'), ('seed source', 2, 'idempotency_key');
 

@@ -1,0 +1,394 @@
+//! `accounts.db`: people, their credentials and sessions. All of it is synced before it is
+//! answered (`synchronous=FULL`).
+//!
+//! One connection writes. Before each transaction and after it the files are compared by `stat`
+//! with those that were opened: what is written to a file that was moved away is lost, so nobody
+//! is answered then. What this process saw is saved beside it, and the process ends.
+
+pub(crate) mod attempts;
+pub(crate) mod erasures;
+pub(crate) mod reset_links;
+pub(crate) mod sessions;
+pub(crate) mod upkeep;
+pub(crate) mod users;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daybook_ledger::UnfinishedFile;
+use daybook_projections::sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use daybook_projections::sqlx::{self, ConnectOptions, SqliteConnection};
+use daybook_projections::{
+    DatabaseFiles, MigrationError, Migrations, connect_options, has_orphaned_log, path_in_sql,
+};
+use daybook_schema::LedgerId;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+
+use crate::error::{ApiError, Code};
+use crate::tokens::Secret;
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS_MAX: u32 = 4;
+/// How often the files are looked at while nothing is written.
+const WATCHED_EVERY: Duration = Duration::from_millis(500);
+const SECRET_NAME: &str = "hashing";
+
+/// `accounts.db` cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// Its tables are not this version's.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// SQLite could not do it.
+    #[error("`{}` cannot be opened", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The file is gone, and the ledger has people.
+    #[error(
+        "there is no `{}`, and the ledger has {users} players: without it nobody can log in; put it back, or \
+         start with --new-accounts to give their accounts up",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// How many players there are.
+        users: usize,
+    },
+    /// The people in it play in another ledger.
+    #[error(
+        "`{}` holds the accounts of ledger {holds}, and the one at hand is {given}: put the right one in its place",
+        path.display()
+    )]
+    AnotherLedger {
+        /// The file.
+        path: PathBuf,
+        /// Whose accounts they are.
+        holds: LedgerId,
+        /// Which ledger is at hand.
+        given: LedgerId,
+    },
+    /// A write-ahead log without its database.
+    #[error(
+        "`{}-wal` lies there without its database: put that back, or move the log away",
+        path.display()
+    )]
+    OrphanedLog {
+        /// The database.
+        path: PathBuf,
+    },
+}
+
+/// `accounts.db` is lost to this process: nothing more is written, and nobody is answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing more is written to `{}`: {reason}; {rescued}", path.display())]
+pub struct AccountsLost {
+    /// The file.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub reason: String,
+    /// Where what this process saw was saved.
+    pub rescued: String,
+}
+
+/// The connection that writes, and whether a transaction was left open.
+struct Writer {
+    connection: SqliteConnection,
+    is_left_open: bool,
+}
+
+struct Inner {
+    path: PathBuf,
+    files: DatabaseFiles,
+    writer: Arc<Mutex<Option<Writer>>>,
+    readers: SqlitePool,
+    secret: Secret,
+    lost: watch::Sender<Option<AccountsLost>>,
+}
+
+/// `accounts.db`, open.
+#[derive(Clone)]
+pub struct Accounts {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+/// A transaction that writes. Dropped without a commit it is rolled back.
+pub(crate) struct Writing {
+    guard: Option<OwnedMutexGuard<Option<Writer>>>,
+    accounts: Accounts,
+}
+
+impl std::ops::Deref for Writing {
+    type Target = SqliteConnection;
+
+    #[expect(clippy::expect_used, reason = "it is there until the commit, which takes the whole")]
+    fn deref(&self) -> &SqliteConnection {
+        let writer = self.guard.as_ref().and_then(|guard| guard.as_ref());
+        &writer.expect("an open connection").connection
+    }
+}
+
+impl std::ops::DerefMut for Writing {
+    #[expect(clippy::expect_used, reason = "it is there until the commit, which takes the whole")]
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        let writer = self.guard.as_mut().and_then(|guard| guard.as_mut());
+        &mut writer.expect("an open connection").connection
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // Whoever comes next waits for it; where there is no runtime any more, it does it itself.
+        if let (Some(mut guard), Ok(runtime)) =
+            (self.guard.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move {
+                if let Some(writer) = guard.as_mut() {
+                    writer.roll_back().await;
+                }
+            });
+        }
+    }
+}
+
+impl Writer {
+    /// Ends a transaction that was left open.
+    async fn roll_back(&mut self) {
+        if self.is_left_open {
+            // Where there is none any more SQLite says so.
+            drop(sqlx::query("ROLLBACK").execute(&mut self.connection).await);
+            self.is_left_open = false;
+        }
+    }
+}
+
+/// What SQLite could not do: its words go to the log.
+pub(crate) fn failed(error: sqlx::Error) -> ApiError {
+    let is_full = matches!(&error, sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "13"));
+    let is_busy = matches!(&error, sqlx::Error::PoolTimedOut);
+    match (is_full, is_busy) {
+        (true, _) => ApiError::new(Code::ReadOnly),
+        (_, true) => ApiError::new(Code::Overloaded),
+        _ => {
+            tracing::error!(%error, "accounts.db cannot be used");
+            ApiError::new(Code::Unavailable)
+        }
+    }
+}
+
+impl Accounts {
+    /// Opens the file, making it with all its tables where there is none.
+    ///
+    /// # Errors
+    /// [`AccountsError`] when it is of a later version, or cannot be opened.
+    pub async fn open(path: &Path) -> Result<Self, AccountsError> {
+        if has_orphaned_log(path) {
+            return Err(AccountsError::OrphanedLog { path: path.to_owned() });
+        }
+        let failed = |source| AccountsError::Sqlite { path: path.to_owned(), source };
+        // Nobody else may read what people are called and what their passwords hash to.
+        make_private(path).map_err(|error| failed(sqlx::Error::Io(error)))?;
+        Migrations::accounts().up(path, None).await?;
+        // Where it really lies: SQLite keeps the log there.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let options =
+            connect_options(&path).synchronous(SqliteSynchronous::Full).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await.map_err(failed)?;
+        let secret = secret(&mut connection).await.map_err(failed)?;
+        let secret = secret.ok_or(AccountsError::Random)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_lazy_with(options.pragma("query_only", "ON"));
+        let files = DatabaseFiles::of(&path);
+        let writer = Arc::new(Mutex::new(Some(Writer { connection, is_left_open: false })));
+        let lost = watch::Sender::new(None);
+        Ok(Self { inner: Arc::new(Inner { path, files, writer, readers, secret, lost }) })
+    }
+
+    /// The service's own key.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.inner.secret
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Connections that read.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.inner.readers
+    }
+
+    /// Begins a transaction that writes; the only one of its time.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] where the file is lost or SQLite cannot do it.
+    pub(crate) async fn begin(&self) -> Result<Writing, ApiError> {
+        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+        self.check(&mut guard).await?;
+        let Some(writer) = guard.as_mut() else {
+            return Err(ApiError::new(Code::Unavailable));
+        };
+        writer.roll_back().await;
+        writer.is_left_open = true;
+        let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await;
+        begun.map_err(failed)?;
+        Ok(Writing { guard: Some(guard), accounts: self.clone() })
+    }
+
+    /// Whether the files are still those that were opened. If not, what this process saw is saved,
+    /// and the process is told to end.
+    async fn check(&self, writer: &mut Option<Writer>) -> Result<(), ApiError> {
+        let unavailable = || ApiError::new(Code::Unavailable);
+        if self.inner.lost.borrow().is_some() {
+            return Err(unavailable());
+        }
+        let now = DatabaseFiles::of(&self.inner.path);
+        let Some(reason) = self.inner.files.difference(&now, &self.inner.path) else {
+            return Ok(());
+        };
+        let rescued = match writer.take() {
+            Some(writer) => self.rescue(writer).await,
+            None => "it was closed before".to_owned(),
+        };
+        // Neither is ever closed: SQLite would fold a log into what is no longer ours.
+        std::mem::forget(self.inner.readers.clone());
+        std::mem::forget(Arc::clone(&self.inner));
+        let lost = AccountsLost { path: self.inner.path.clone(), reason, rescued };
+        tracing::error!(error = %lost, "accounts.db is lost to this process");
+        self.inner.lost.send_replace(Some(lost));
+        Err(unavailable())
+    }
+
+    /// Saves what the connection sees beside the file.
+    async fn rescue(&self, mut writer: Writer) -> String {
+        writer.roll_back().await;
+        let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
+        let mut name = self.inner.path.as_os_str().to_owned();
+        name.push(format!(".rescued-{at}"));
+        let rescue = PathBuf::from(name);
+        let saved = async {
+            let file = UnfinishedFile::begin(&rescue)?;
+            make_private(file.path())?;
+            sqlx::query("VACUUM INTO ?1")
+                .bind(path_in_sql(file.path()))
+                .execute(&mut writer.connection)
+                .await
+                .map_err(std::io::Error::other)?;
+            file.finish()
+        };
+        let saved = saved.await;
+        std::mem::forget(writer);
+        match saved {
+            Ok(()) => format!("all accounts that this process saw are in `{}`", rescue.display()),
+            Err(error) => format!("`{}` could not be written: {error}", rescue.display()),
+        }
+    }
+
+    /// Looks at the files now and then, and waits until they are lost.
+    pub async fn lost(&self) -> AccountsLost {
+        let mut lost = self.inner.lost.subscribe();
+        loop {
+            if let Some(lost) = lost.borrow_and_update().clone() {
+                return lost;
+            }
+            tokio::select! {
+                _ = lost.changed() => {}
+                () = tokio::time::sleep(WATCHED_EVERY) => {
+                    let now = DatabaseFiles::of(&self.inner.path);
+                    if self.inner.files.difference(&now, &self.inner.path).is_some() {
+                        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+                        drop(self.check(&mut guard).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Folds the log into the file and empties it; tells whether nobody stood in the way.
+    pub(crate) async fn empty_log(&self) -> Result<bool, ApiError> {
+        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+        self.check(&mut guard).await?;
+        let Some(writer) = guard.as_mut() else { return Err(ApiError::new(Code::Unavailable)) };
+        writer.roll_back().await;
+        let (is_busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&mut writer.connection)
+            .await
+            .map_err(failed)?;
+        Ok(is_busy == 0)
+    }
+
+    /// Closes the file: its log is folded in before this returns. For the end of a process.
+    pub async fn close(&self) {
+        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+        if self.check(&mut guard).await.is_err() {
+            return;
+        }
+        self.inner.readers.close().await;
+        if let Some(mut writer) = guard.take() {
+            writer.roll_back().await;
+            let closed = sqlx::Connection::close(writer.connection).await;
+            if let Err(error) = closed {
+                tracing::warn!(%error, "accounts.db was not closed; the next start folds its log in");
+            }
+        }
+    }
+}
+
+impl Writing {
+    /// Commits, synced; then the files are looked at once more.
+    pub(crate) async fn commit(mut self) -> Result<(), ApiError> {
+        sqlx::query("COMMIT").execute(&mut *self).await.map_err(failed)?;
+        let Some(mut guard) = self.guard.take() else { return Ok(()) };
+        if let Some(writer) = guard.as_mut() {
+            writer.is_left_open = false;
+        }
+        self.accounts.check(&mut guard).await
+    }
+}
+
+/// Makes an empty file that its owner alone may read, where there is none.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The service's own key: made once.
+async fn secret(connection: &mut SqliteConnection) -> Result<Option<Secret>, sqlx::Error> {
+    let Ok(fresh) = Secret::random() else { return Ok(None) };
+    sqlx::query("INSERT OR IGNORE INTO secrets (name, value) VALUES (?1, ?2)")
+        .bind(SECRET_NAME)
+        .bind(fresh.as_bytes().as_slice())
+        .execute(&mut *connection)
+        .await?;
+    let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM secrets WHERE name = ?1")
+        .bind(SECRET_NAME)
+        .fetch_one(connection)
+        .await?;
+    Ok(Secret::from_stored(&stored))
+}
+
+/// Now, in seconds since 1970.
+pub(crate) fn now_seconds() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

@@ -1,0 +1,78 @@
+//! What is kept small, and which ledger these people play in.
+
+use daybook_projections::sqlx;
+use daybook_schema::{LedgerId, LedgerIdentity};
+
+use super::users::parsed;
+use super::{Accounts, failed, now_seconds};
+use crate::error::ApiError;
+
+/// Changes that are kept whatever became of them since: read models are rarely further behind.
+const CHANGES_KEPT: i64 = 100_000;
+/// Changes that one sweep looks at.
+const CHANGES_SWEPT_MAX: i64 = 10_000;
+
+impl Accounts {
+    /// The ledger that these people play in, and its epoch then, if any served them yet.
+    pub(crate) async fn served_ledger(&self) -> Result<Option<(LedgerId, u32)>, ApiError> {
+        let row: Option<(String, i64)> =
+            sqlx::query_as("SELECT ledger_id, epoch FROM served_ledger")
+                .fetch_optional(self.readers())
+                .await
+                .map_err(failed)?;
+        let Some((ledger_id, epoch)) = row else { return Ok(None) };
+        Ok(Some((parsed(&ledger_id)?, u32::try_from(epoch).unwrap_or(0))))
+    }
+
+    /// Puts down which ledger they play in.
+    pub(crate) async fn set_served_ledger(&self, served: LedgerIdentity) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO served_ledger (id, ledger_id, epoch) VALUES (1, ?1, ?2)",
+        )
+        .bind(served.ledger_id.to_string())
+        .bind(served.epoch.number)
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// Takes out links whose time is over.
+    pub(crate) async fn sweep_links(&self) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query("DELETE FROM reset_links WHERE expires_at <= ?1")
+            .bind(now_seconds())
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// Takes out changes that say no more than later ones, a part at a time, and tells where the
+    /// next part begins. Read models that were not filled for so long are filled anew.
+    pub(crate) async fn sweep_changes(&self, from: i64) -> Result<i64, ApiError> {
+        let mut writing = self.begin().await?;
+        let newest: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM changes")
+            .fetch_one(&mut *writing)
+            .await
+            .map_err(failed)?;
+        let until = (from + CHANGES_SWEPT_MAX).min(newest - CHANGES_KEPT);
+        if until <= from {
+            return Ok(0);
+        }
+        sqlx::query(
+            "DELETE FROM changes WHERE number IN (SELECT number FROM changes AS old \
+             WHERE number > ?1 AND number <= ?2 AND (kind = 'session' OR EXISTS \
+             (SELECT 1 FROM changes AS newer WHERE newer.kind = old.kind AND newer.id = old.id \
+             AND newer.number > old.number)))",
+        )
+        .bind(from)
+        .bind(until)
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        writing.commit().await?;
+        Ok(until)
+    }
+}

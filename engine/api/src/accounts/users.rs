@@ -1,0 +1,287 @@
+//! People: the seed's columns, their credentials, and what keeps them out.
+
+use std::str::FromStr;
+
+use daybook_projections::sqlx::{self, SqliteConnection};
+use daybook_schema::{Role, UserId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Accounts, Writing, failed, now_seconds};
+use crate::error::{ApiError, Code};
+
+/// A user: the seed's columns, and nothing of credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// Its id, `usr_` and a UUID.
+    #[schema(value_type = String, example = "usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b")]
+    pub id: UserId,
+    /// The address, in lower case.
+    #[schema(example = "ada@farm.example")]
+    pub email: String,
+    /// What others see.
+    #[schema(example = "Ada")]
+    pub display_name: String,
+    /// A picture, by https.
+    pub avatar_url: Option<String>,
+    /// What the user may do.
+    #[schema(value_type = String, example = "player")]
+    pub role: Role,
+    /// In seconds since 1970.
+    pub created_at: i64,
+    /// In seconds since 1970.
+    pub last_login_at: Option<i64>,
+}
+
+/// A user with what logging in needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) user: User,
+    /// None where an operator has set none yet.
+    pub(crate) password_hash: Option<String>,
+    pub(crate) is_locked: bool,
+}
+
+/// What a user may change of himself: what is given is set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProfileChange {
+    pub(crate) display_name: Option<String>,
+    /// `Some(None)` takes the picture away.
+    pub(crate) avatar_url: Option<Option<String>>,
+}
+
+/// A user that is about to be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewUser {
+    pub(crate) id: UserId,
+    pub(crate) email: String,
+    pub(crate) display_name: String,
+    pub(crate) avatar_url: Option<String>,
+    pub(crate) role: Role,
+    pub(crate) password_hash: String,
+}
+
+type Row =
+    (String, String, String, Option<String>, String, i64, Option<i64>, Option<String>, Option<i64>);
+
+const COLUMNS: &str = "users.id, email, display_name, avatar_url, role, created_at, last_login_at, \
+    password_hash, locked_at FROM users \
+    LEFT JOIN credentials ON credentials.user_id = users.id \
+    LEFT JOIN locked_users ON locked_users.user_id = users.id";
+
+/// An address as it is stored and compared: without blanks around it, in lower case.
+pub(crate) fn normalized_email(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// A column that holds what this version does not know.
+pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error| {
+        tracing::error!(%error, "accounts.db holds what this version does not know");
+        ApiError::new(Code::Internal)
+    })
+}
+
+fn account(row: Row) -> Result<Account, ApiError> {
+    let (id, email, display_name, avatar_url, role, created_at, last_login_at, hash, locked_at) =
+        row;
+    let user = User {
+        id: parsed(&id)?,
+        email,
+        display_name,
+        avatar_url,
+        role: parsed(&role)?,
+        created_at,
+        last_login_at,
+    };
+    Ok(Account { user, password_hash: hash, is_locked: locked_at.is_some() })
+}
+
+/// How a user is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Named<'a> {
+    Id(UserId),
+    /// By the address as it is stored.
+    Email(&'a str),
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    named: Named<'_>,
+) -> Result<Option<Account>, ApiError> {
+    let (column, value) = match named {
+        Named::Id(user_id) => ("users.id", user_id.to_string()),
+        Named::Email(email) => ("email", email.to_owned()),
+    };
+    // What is not whole yet, or being erased, is not there.
+    let sql = format!(
+        "SELECT {COLUMNS} WHERE {column} = ?1 \
+         AND users.id NOT IN (SELECT user_id FROM pending_users) \
+         AND users.id NOT IN (SELECT user_id FROM erasures)"
+    );
+    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(value)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?;
+    row.map(account).transpose()
+}
+
+impl Accounts {
+    /// A user who can log in.
+    pub(crate) async fn find(&self, named: Named<'_>) -> Result<Option<Account>, ApiError> {
+        let mut connection = self.readers().acquire().await.map_err(failed)?;
+        find(&mut connection, named).await
+    }
+
+    /// Puts a user down whom the ledger does not know yet.
+    ///
+    /// # Errors
+    /// [`Code::EmailTaken`].
+    pub(crate) async fn add_pending(&self, new: &NewUser) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM users WHERE email = ?1")
+            .bind(&new.email)
+            .fetch_optional(&mut *writing)
+            .await
+            .map_err(failed)?;
+        if taken.is_some() {
+            return Err(ApiError::new(Code::EmailTaken));
+        }
+        let (id, now) = (new.id.to_string(), now_seconds());
+        sqlx::query(
+            "INSERT INTO users (id, email, display_name, avatar_url, role, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(&id)
+        .bind(&new.email)
+        .bind(&new.display_name)
+        .bind(&new.avatar_url)
+        .bind(new.role.as_str())
+        .bind(now)
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        set_credentials(&mut writing, &id, &new.password_hash).await?;
+        sqlx::query("INSERT INTO pending_users (user_id) VALUES (?1)")
+            .bind(&id)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// The ledger knows the user.
+    pub(crate) async fn confirm_user(&self, user_id: UserId) -> Result<(), ApiError> {
+        self.run("DELETE FROM pending_users WHERE user_id = ?1", &user_id.to_string()).await
+    }
+
+    /// The ledger certainly does not: it is as if there had been none.
+    pub(crate) async fn drop_pending(&self, user_id: UserId) -> Result<(), ApiError> {
+        let sql = "DELETE FROM users WHERE id = ?1 AND id IN (SELECT user_id FROM pending_users)";
+        self.run(sql, &user_id.to_string()).await
+    }
+
+    /// Users whom the ledger is not known to know.
+    pub(crate) async fn pending_users(&self) -> Result<Vec<UserId>, ApiError> {
+        self.ids("SELECT user_id FROM pending_users").await
+    }
+
+    /// All users there are.
+    pub(crate) async fn all_users(&self) -> Result<Vec<UserId>, ApiError> {
+        self.ids("SELECT id FROM users").await
+    }
+
+    pub(crate) async fn ids(&self, sql: &'static str) -> Result<Vec<UserId>, ApiError> {
+        let ids: Vec<String> =
+            sqlx::query_scalar(sql).fetch_all(self.readers()).await.map_err(failed)?;
+        ids.iter().map(|id| parsed(id)).collect()
+    }
+
+    /// One statement about one id, in a transaction of its own.
+    pub(crate) async fn run(&self, sql: &'static str, id: &str) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query(sql).bind(id).execute(&mut *writing).await.map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// Changes what others see of a user, and tells the user as he is then.
+    pub(crate) async fn change_profile(
+        &self,
+        user_id: UserId,
+        change: &ProfileChange,
+    ) -> Result<User, ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query(
+            "UPDATE users SET display_name = coalesce(?2, display_name), \
+             avatar_url = CASE WHEN ?3 THEN ?4 ELSE avatar_url END WHERE id = ?1",
+        )
+        .bind(user_id.to_string())
+        .bind(&change.display_name)
+        .bind(change.avatar_url.is_some())
+        .bind(change.avatar_url.clone().flatten())
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        let changed = find(&mut writing, Named::Id(user_id)).await?;
+        writing.commit().await?;
+        Ok(changed.ok_or(Code::SessionExpired)?.user)
+    }
+
+    /// Sets a role.
+    pub(crate) async fn set_role(&self, user_id: UserId, role: Role) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query("UPDATE users SET role = ?2 WHERE id = ?1")
+            .bind(user_id.to_string())
+            .bind(role.as_str())
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// Locks an account, or lifts the lock.
+    pub(crate) async fn set_lock(
+        &self,
+        user_id: UserId,
+        locked_by: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let Some(locked_by) = locked_by else {
+            let unlock = "DELETE FROM locked_users WHERE user_id = ?1";
+            return self.run(unlock, &user_id.to_string()).await;
+        };
+        let mut writing = self.begin().await?;
+        sqlx::query("INSERT OR IGNORE INTO locked_users (user_id, locked_at, locked_by) VALUES (?1, ?2, ?3)")
+            .bind(user_id.to_string())
+            .bind(now_seconds())
+            .bind(locked_by)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await
+    }
+
+    /// Stores a hash that was made anew of the same password.
+    pub(crate) async fn refresh_hash(&self, user_id: UserId, hash: &str) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        set_credentials(&mut writing, &user_id.to_string(), hash).await?;
+        writing.commit().await
+    }
+}
+
+/// Stores a password's hash.
+pub(crate) async fn set_credentials(
+    writing: &mut Writing,
+    user_id: &str,
+    password_hash: &str,
+) -> Result<(), ApiError> {
+    sqlx::query("INSERT OR REPLACE INTO credentials (user_id, password_hash, changed_at) VALUES (?1, ?2, ?3)")
+        .bind(user_id)
+        .bind(password_hash)
+        .bind(now_seconds())
+        .execute(&mut **writing)
+        .await
+        .map(drop)
+        .map_err(failed)
+}

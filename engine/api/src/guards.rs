@@ -1,0 +1,248 @@
+//! What every request passes before a route sees it: an id, limits of size and time, the client's
+//! address, the session, the rate limit, the origin.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::accounts::sessions::Session;
+use crate::client::{Client, Neighbourhood};
+use crate::error::{ApiError, Code};
+use crate::logins::Caller;
+use crate::rate_limits::{Allowed, Class, Whose};
+use crate::service::Service;
+use crate::tokens::{Carried, device_of, session_of};
+
+const URI_BYTES_MAX: usize = 2_048;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const DEMO: HeaderName = HeaderName::from_static("x-daybook-demo");
+
+/// What every answer says to browsers.
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// What a request has of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    None,
+    /// It carries what no session has, or has no more.
+    Expired,
+    Open(Arc<Session>),
+}
+
+/// The session of a request that needs one.
+pub(crate) struct LoggedInAs(pub(crate) Arc<Session>);
+
+impl FromRequestParts<Service> for LoggedInAs {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, ApiError> {
+        match parts.extensions.get::<Standing>() {
+            Some(Standing::Open(session)) => Ok(Self(Arc::clone(session))),
+            Some(Standing::Expired) => Err(ApiError::new(Code::SessionExpired)),
+            Some(Standing::None) | None => Err(ApiError::new(Code::Unauthorized)),
+        }
+    }
+}
+
+/// The session of a request, if it has one.
+pub(crate) struct PerhapsLoggedIn(pub(crate) Option<Arc<Session>>);
+
+impl FromRequestParts<Service> for PerhapsLoggedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, ApiError> {
+        Ok(Self(match parts.extensions.get::<Standing>() {
+            Some(Standing::Open(session)) => Some(Arc::clone(session)),
+            _ => None,
+        }))
+    }
+}
+
+impl FromRequestParts<Service> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        Ok(Self {
+            client: client_of(&parts.extensions, &parts.headers, service)?,
+            device: device_of(&parts.headers).map(str::to_owned),
+            user_agent: text(header::USER_AGENT).map(str::to_owned),
+        })
+    }
+}
+
+fn client_of(
+    extensions: &axum::http::Extensions,
+    headers: &HeaderMap,
+    service: &Service,
+) -> Result<Client, ApiError> {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>().ok_or(Code::Internal)?;
+    Ok(Client::of(peer.0.ip(), headers, &service.settings.trusted_proxies))
+}
+
+/// The outermost guard: an id, the time, sizes, the log, and what every answer carries.
+pub(crate) async fn outermost(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (id, started) = (Uuid::now_v7().to_string(), Instant::now());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let timeout = service.settings.connections.request_timeout;
+    let too_long =
+        request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > URI_BYTES_MAX);
+    let mut response = match too_long {
+        true => ApiError::new(Code::UriTooLong).into_response(),
+        false => match tokio::time::timeout(timeout, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => ApiError::new(Code::RequestTimeout).into_response(),
+        },
+    };
+    if response.status().as_u16() == Code::Internal.status() {
+        let message = format!("Something went wrong here; the log has more under {id}");
+        response = ApiError::new(Code::Internal).saying(message).into_response();
+    }
+    let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
+    // The route, not the path: ids of people stay out of the log.
+    let route = route.as_deref().unwrap_or("none");
+    tracing::info!(target: "access", id, %method, route, status, micros, "answered");
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if service.settings.public_url.is_https() {
+        let day = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, day);
+    }
+    if service.is_demo {
+        headers.insert(DEMO, HeaderValue::from_static("true"));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Who asks, and whether there is a token left of the route's class.
+pub(crate) async fn admit(
+    service: Service,
+    class: Class,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let admitted = admitted(&service, class, &mut request).await;
+    let (remaining, refused) = match admitted {
+        Ok(remaining) => (remaining, None),
+        Err((remaining, error)) => (remaining, Some(error)),
+    };
+    let mut response = match refused {
+        None => next.run(request).await,
+        Some(error) => error.into_response(),
+    };
+    response.headers_mut().insert(REMAINING, HeaderValue::from(remaining));
+    response
+}
+
+/// How many tokens are left. A session that is at hand is counted by its user; before another one
+/// is looked up its client is counted, so that wrong tokens cost whoever sends them.
+async fn admitted(
+    service: &Service,
+    class: Class,
+    request: &mut Request,
+) -> Result<u32, (u32, ApiError)> {
+    let refused = |error| (0, error);
+    let client = client_of(request.extensions(), request.headers(), service).map_err(refused)?;
+    let whose = Whose::Client(Neighbourhood::of(client.address));
+    let carried = session_of(request.headers());
+    let at_hand = match &carried {
+        Carried::Token(token) => service.session_at_hand(token),
+        _ => None,
+    };
+    let whose = at_hand.as_ref().map_or(whose, |session| Whose::User(session.user_id));
+    let remaining = match service.rate_limits.take(class, whose, NonZeroU32::MIN) {
+        Allowed::Yes { remaining } => remaining,
+        Allowed::NotBefore { seconds } => {
+            return Err((0, ApiError::new(Code::RateLimited).retry_after(seconds)));
+        }
+    };
+    let standing = match (at_hand, carried) {
+        (Some(session), _) => Standing::Open(session),
+        (None, Carried::None) => Standing::None,
+        (None, Carried::Unusable) => Standing::Expired,
+        (None, Carried::Token(token)) => {
+            let found = service.find_session(&token).await.map_err(|error| (remaining, error))?;
+            found.map_or(Standing::Expired, Standing::Open)
+        }
+    };
+    request.extensions_mut().insert(standing);
+    Ok(remaining)
+}
+
+/// What changes something comes from our own pages, or from no browser; and it is JSON, which no
+/// form of another site can send.
+pub(crate) async fn check_origin(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    has_own_origin(&service, &request)?;
+    Ok(next.run(request).await)
+}
+
+fn has_own_origin(service: &Service, request: &Request) -> Result<(), ApiError> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let headers = request.headers();
+    let is_own = match (one(headers, "sec-fetch-site"), one(headers, "origin")) {
+        (One::None, One::None) => true,
+        (One::Is(site), _) => site == "same-origin",
+        (One::None, One::Is(origin)) => origin == service.settings.public_url.as_str(),
+        _ => false,
+    };
+    if !is_own {
+        return Err(ApiError::new(Code::CrossSite));
+    }
+    let content_type = match one(headers, header::CONTENT_TYPE.as_str()) {
+        One::Is(text) => text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    match content_type == "application/json" {
+        true => Ok(()),
+        false => Err(ApiError::new(Code::UnsupportedMediaType)),
+    }
+}
+
+/// A header that may be there once.
+enum One<'a> {
+    None,
+    Is(&'a str),
+    Unusable,
+}
+
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> One<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => One::None,
+        (Some(value), None) => value.to_str().map_or(One::Unusable, One::Is),
+        _ => One::Unusable,
+    }
+}

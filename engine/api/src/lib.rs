@@ -1,0 +1,42 @@
+//! Daybook over HTTP: accounts and sessions, and the guards that all requests pass.
+//!
+//! A [`Service`] is made of a ledger, [`Accounts`] and the read models. It is reconciled, its
+//! [`Upkeep`] is started, and [`router`] is served by a [`Server`]. [`Task`] is what an operator
+//! asks for.
+
+mod accounts;
+mod client;
+mod erasure;
+mod error;
+mod export;
+mod guards;
+mod logins;
+mod openapi;
+mod operator;
+mod operator_socket;
+mod passwords;
+mod rate_limits;
+mod reconcile;
+mod routes;
+mod server;
+mod service;
+mod sessions;
+mod settings;
+mod tokens;
+mod upkeep;
+mod validation;
+
+pub use accounts::{Accounts, AccountsError, AccountsLost};
+pub use error::{ApiError, Code, Detail, ErrorBody, ErrorText};
+pub use operator::{Task, TaskAnswer};
+pub use operator_socket::{OperatorSocket, SOCKET, TASK_PATH};
+pub use passwords::{HashingError, Password};
+pub use reconcile::{Reconciled, StartError};
+pub use routes::{document, router};
+pub use server::{Ready, Server};
+pub use service::{Parts, Service};
+pub use settings::{
+    ClientHeader, Connections, Hashing, Lockout, PublicUrl, PublicUrlError, RateLimit,
+    RateLimitError, RateLimits, Settings, TrustedProxy, TrustedProxyError,
+};
+pub use upkeep::Upkeep;

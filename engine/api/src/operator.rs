@@ -1,0 +1,220 @@
+//! The operator's tasks about people: the same whether a service runs or not.
+
+use daybook_schema::{Role, SessionEndReason, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::sessions::Which;
+use crate::accounts::users::{Account, Named, NewUser, normalized_email};
+use crate::error::{ApiError, Code};
+use crate::export::Export;
+use crate::passwords::Password;
+use crate::service::Service;
+use crate::tokens::{Counted, Token};
+
+/// What the operator asks for. A user is named by address or id.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "task", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Task {
+    /// Makes an account.
+    Create {
+        /// The address.
+        email: String,
+        /// What others see.
+        display_name: String,
+        /// What the user may do.
+        role: Role,
+        /// The password.
+        password: String,
+    },
+    /// Shows a user.
+    Show {
+        /// The user.
+        user: String,
+    },
+    /// Sets a role.
+    SetRole {
+        /// The user.
+        user: String,
+        /// What the user may do.
+        role: Role,
+    },
+    /// Makes a link to set a new password.
+    ResetPassword {
+        /// The user.
+        user: String,
+    },
+    /// Sets a password and ends all sessions.
+    SetPassword {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Gives all that is held.
+    Export {
+        /// The user.
+        user: String,
+    },
+    /// Locks the account and ends its sessions.
+    Lock {
+        /// The user.
+        user: String,
+    },
+    /// Lifts the lock.
+    Unlock {
+        /// The user.
+        user: String,
+    },
+    /// Erases the user.
+    Erase {
+        /// The user.
+        user: String,
+    },
+}
+
+/// What became of a task.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskAnswer {
+    /// The user, as he is afterwards; of an erased one the id alone is left.
+    pub id: String,
+    /// The user, unless erased.
+    pub user: Option<serde_json::Value>,
+    /// Whether the account is locked.
+    pub is_locked: bool,
+    /// The link, where one was made.
+    pub link: Option<String>,
+    /// All that is held, where that was asked for.
+    pub export: Option<serde_json::Value>,
+}
+
+/// Who locked an account, where the operator did.
+const OPERATOR: &str = "operator";
+
+fn answer_of(account: &Account) -> TaskAnswer {
+    TaskAnswer {
+        id: account.user.id.to_string(),
+        user: serde_json::to_value(&account.user).ok(),
+        is_locked: account.is_locked,
+        link: None,
+        export: None,
+    }
+}
+
+impl Service {
+    /// Locks an account: nobody logs in to it any more, and whoever was is out.
+    pub(crate) async fn lock(&self, user_id: UserId, locked_by: &str) -> Result<(), ApiError> {
+        self.accounts.set_lock(user_id, Some(locked_by)).await?;
+        self.end_sessions(user_id, Which::All, SessionEndReason::Locked).await.map(drop)
+    }
+
+    async fn named(&self, user: &str) -> Result<Account, ApiError> {
+        let email = normalized_email(user);
+        let named = match user.parse() {
+            Ok(user_id) => Named::Id(user_id),
+            Err(_) => Named::Email(&email),
+        };
+        let unknown = || ApiError::new(Code::NotFound).saying(format!("there is no user `{user}`"));
+        self.accounts.find(named).await?.ok_or_else(unknown)
+    }
+
+    /// Does a task of the operator's.
+    ///
+    /// # Errors
+    /// [`ApiError`], with a message for the operator.
+    pub async fn operate(&self, task: Task) -> Result<TaskAnswer, ApiError> {
+        let (user_id, mut answer) = match task {
+            Task::Create { email, display_name, role, password } => {
+                (self.create(email, display_name, role, password).await?, None)
+            }
+            Task::Show { user } => (self.named(&user).await?.user.id, None),
+            Task::SetRole { user, role } => {
+                let user_id = self.named(&user).await?.user.id;
+                self.accounts.set_role(user_id, role).await?;
+                // Who is logged in has the new role at once.
+                self.forget_sessions(&self.accounts.tokens_of(user_id).await?);
+                (user_id, None)
+            }
+            Task::ResetPassword { user } => {
+                let account = self.named(&user).await?;
+                let mut answer = answer_of(&account);
+                answer.link = Some(self.reset_link(account.user.id).await?);
+                (account.user.id, Some(answer))
+            }
+            Task::SetPassword { user, password } => {
+                let user_id = self.named(&user).await?.user.id;
+                let password = sound(password)?;
+                self.set_password(user_id, &password, None).await?;
+                (user_id, None)
+            }
+            Task::Export { user } => {
+                let account = self.named(&user).await?;
+                let mut answer = answer_of(&account);
+                let export: Export = self.export(account.user.id).await?;
+                answer.export = serde_json::to_value(export).ok();
+                (account.user.id, Some(answer))
+            }
+            Task::Lock { user } => {
+                let user_id = self.named(&user).await?.user.id;
+                self.lock(user_id, OPERATOR).await?;
+                (user_id, None)
+            }
+            Task::Unlock { user } => {
+                let account = self.named(&user).await?;
+                self.accounts.set_lock(account.user.id, None).await?;
+                let key = self.accounts.secret().key_of(Counted::Email(&account.user.email));
+                self.accounts.forget_failures(&key).await?;
+                (account.user.id, None)
+            }
+            Task::Erase { user } => {
+                let account = self.named(&user).await?;
+                self.erase(account.user.id).await?;
+                let answer = TaskAnswer { user: None, is_locked: false, ..answer_of(&account) };
+                (account.user.id, Some(answer))
+            }
+        };
+        match answer.take() {
+            Some(answer) => Ok(answer),
+            None => Ok(answer_of(&self.named(&user_id.to_string()).await?)),
+        }
+    }
+
+    async fn create(
+        &self,
+        email: String,
+        display_name: String,
+        role: Role,
+        password: String,
+    ) -> Result<UserId, ApiError> {
+        crate::routes::check_email(&email)?;
+        let password = sound(password)?;
+        let new = NewUser {
+            id: UserId::random(),
+            email: normalized_email(&email),
+            display_name,
+            avatar_url: None,
+            role,
+            password_hash: self.passwords.hash(&password).await?,
+        };
+        self.register(&new).await?;
+        Ok(new.id)
+    }
+
+    async fn reset_link(&self, user_id: UserId) -> Result<String, ApiError> {
+        let token = Token::random()?;
+        let age = i64::try_from(self.settings.reset_link_age.as_secs()).unwrap_or(i64::MAX);
+        self.accounts.add_reset_link(user_id, &token.hash(), age).await?;
+        // After the `#`: browsers send it to nobody, so no log has it.
+        Ok(format!("{}/reset#{}", self.settings.public_url.as_str(), token.as_str()))
+    }
+}
+
+fn sound(password: String) -> Result<Password, ApiError> {
+    let password = Password::new(password);
+    match password.fault() {
+        None => Ok(password),
+        Some(fault) => {
+            Err(ApiError::new(Code::ValidationError).saying(format!("the password {fault}")))
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The Unix socket by which the operator's commands reach a running service.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use crate::operator::Task;
+use crate::service::{Service, in_full};
+
+/// What it is called in the data directory.
+pub const SOCKET: &str = "operator.sock";
+/// Where tasks are sent to.
+pub const TASK_PATH: &str = "/task";
+
+/// A socket that is listened at.
+#[derive(Debug)]
+pub struct OperatorSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl OperatorSocket {
+    /// Listens in a data directory, whose writer's lock this process has: a socket that lies there
+    /// is that of a process that was killed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn bind(data_dir: &Path) -> std::io::Result<Self> {
+        let path = data_dir.join(SOCKET);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Does what it is asked for until it is told to stop.
+    pub async fn run(self, service: Service, mut stop: watch::Receiver<bool>) {
+        let router = Router::new().route(TASK_PATH, post(operate)).with_state(service);
+        let served = axum::serve(self.listener, router).with_graceful_shutdown(async move {
+            drop(stop.wait_for(|is_stopped| *is_stopped).await);
+        });
+        if let Err(error) = served.await {
+            tracing::warn!(%error, "the operator's socket is closed");
+        }
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+async fn operate(State(service): State<Service>, Json(task): Json<Task>) -> Response {
+    match in_full(async move { service.operate(task).await }).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => error.into_response(),
+    }
+}

@@ -1,0 +1,202 @@
+//! How many requests a client may make: token buckets of four classes, a user's own or a client
+//! address's.
+
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use daybook_schema::UserId;
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use crate::client::Neighbourhood;
+use crate::settings::{RateLimit, RateLimits as Settings};
+
+/// A class of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Most routes.
+    Api,
+    /// Routes that take a password.
+    Auth,
+    /// Telemetry.
+    Telemetry,
+    /// Bets, one each.
+    Bet,
+}
+
+/// Whose requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// A user with a session.
+    User(UserId),
+    /// A client without one.
+    Client(Neighbourhood),
+}
+
+/// What a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// It may go on; so many more may come at once.
+    Yes { remaining: u32 },
+    /// Not before so many seconds.
+    NotBefore { seconds: u64 },
+}
+
+/// How many users, and how many client addresses, have a bucket of their own in each class.
+const KEYS_MAX: usize = 200_000;
+/// Addresses beyond that share so many.
+const SHARED: u8 = 64;
+
+/// A client address, or one of the buckets that many share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ClientKey {
+    Own(Neighbourhood),
+    Shared(u8),
+}
+
+type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
+/// The buckets of a class. Strangers cannot fill what users have.
+struct Limiter {
+    users: Buckets<UserId>,
+    clients: Buckets<ClientKey>,
+}
+
+/// The buckets of all classes.
+pub(crate) struct RateLimits([Limiter; 4]);
+
+impl std::fmt::Debug for RateLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RateLimits").finish_non_exhaustive()
+    }
+}
+
+fn quota(limit: RateLimit) -> Quota {
+    let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
+    // A limit that was read is neither nothing nor endless.
+    let one = Duration::from_secs_f64(1.0 / limit.per_second.clamp(0.000_1, 1e6));
+    Quota::with_period(one).unwrap_or(Quota::per_second(burst)).allow_burst(burst)
+}
+
+fn take<K: Clone + Eq + Hash>(buckets: &Buckets<K>, key: &K, tokens: NonZeroU32) -> Allowed {
+    match buckets.check_key_n(key, tokens) {
+        Ok(Ok(state)) => Allowed::Yes { remaining: state.remaining_burst_capacity() },
+        Ok(Err(not_until)) => {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            // Rounded up: whoever waits that long is let in.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Allowed::NotBefore { seconds: seconds.max(1) }
+        }
+        // More at once than there ever are.
+        Err(_) => Allowed::NotBefore { seconds: u64::from(u32::MAX) },
+    }
+}
+
+impl Limiter {
+    fn new(limit: RateLimit) -> Self {
+        let quota = quota(limit);
+        Self {
+            users: RateLimiter::dashmap(quota).with_middleware(),
+            clients: RateLimiter::dashmap(quota).with_middleware(),
+        }
+    }
+
+    fn take(&self, whose: Whose, tokens: NonZeroU32) -> Allowed {
+        match whose {
+            // As many as are registered and logged in: strangers add none.
+            Whose::User(user_id) => take(&self.users, &user_id, tokens),
+            Whose::Client(client) => take(&self.clients, &self.client_key(client), tokens),
+        }
+    }
+
+    /// Once there are too many, addresses share buckets until the next sweep.
+    fn client_key(&self, client: Neighbourhood) -> ClientKey {
+        if self.clients.len() < KEYS_MAX {
+            return ClientKey::Own(client);
+        }
+        let sum = client.as_bytes().iter().fold(0_u8, |sum, byte| sum.rotate_left(3) ^ byte);
+        ClientKey::Shared(sum % SHARED)
+    }
+
+    fn sweep(&self) {
+        self.users.retain_recent();
+        self.clients.retain_recent();
+        self.users.shrink_to_fit();
+        self.clients.shrink_to_fit();
+    }
+}
+
+impl RateLimits {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let classes = [Class::Api, Class::Auth, Class::Telemetry, Class::Bet];
+        Self(classes.map(|class| {
+            Limiter::new(match class {
+                Class::Api => settings.api,
+                Class::Auth => settings.auth,
+                Class::Telemetry => settings.telemetry,
+                Class::Bet => settings.bet,
+            })
+        }))
+    }
+
+    /// Takes tokens of a class.
+    pub(crate) fn take(&self, class: Class, whose: Whose, tokens: NonZeroU32) -> Allowed {
+        let [api, auth, telemetry, bet] = &self.0;
+        let limiter = match class {
+            Class::Api => api,
+            Class::Auth => auth,
+            Class::Telemetry => telemetry,
+            Class::Bet => bet,
+        };
+        limiter.take(whose, tokens)
+    }
+
+    /// Forgets whose bucket is full again. To be called each minute.
+    pub(crate) fn sweep(&self) {
+        self.0.iter().for_each(Limiter::sweep);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(last: u8) -> Whose {
+        Whose::Client(Neighbourhood::of(std::net::Ipv4Addr::new(192, 0, 2, last).into()))
+    }
+
+    /// Guards: the burst, what is told on a refusal, and that others have their own.
+    #[test]
+    fn a_burst_is_let_in_and_then_the_wait_is_told() {
+        let limits = RateLimits::new(&Settings::default());
+        let one = NonZeroU32::MIN;
+        for left in (0..5).rev() {
+            let allowed = limits.take(Class::Auth, client(1), one);
+            assert_eq!(allowed, Allowed::Yes { remaining: left });
+        }
+        let refused = limits.take(Class::Auth, client(1), one);
+        assert!(matches!(refused, Allowed::NotBefore { seconds: 1..=10 }), "{refused:?}");
+        assert_eq!(limits.take(Class::Auth, client(2), one), Allowed::Yes { remaining: 4 });
+        assert_eq!(limits.take(Class::Api, client(1), one), Allowed::Yes { remaining: 99 });
+        let four = NonZeroU32::new(4).unwrap();
+        assert_eq!(limits.take(Class::Bet, client(1), four), Allowed::Yes { remaining: 6 });
+    }
+
+    /// Guards: a flood of addresses ends in shared buckets, and users keep theirs.
+    #[test]
+    fn buckets_are_bounded_in_number() {
+        let limits = RateLimits::new(&Settings::default());
+        let one = NonZeroU32::MIN;
+        for number in 0..u64::try_from(KEYS_MAX).unwrap() + 10_000 {
+            let network = std::net::Ipv6Addr::from(u128::from(number) << 64);
+            limits.take(Class::Auth, Whose::Client(Neighbourhood::of(network.into())), one);
+        }
+        let [_, auth, ..] = &limits.0;
+        assert!(auth.clients.len() <= KEYS_MAX + usize::from(SHARED));
+        let user = Whose::User(UserId::random());
+        assert_eq!(limits.take(Class::Auth, user, one), Allowed::Yes { remaining: 4 });
+    }
+}

@@ -1,0 +1,105 @@
+//! The routes, and which class of limits each belongs to.
+
+mod auth;
+mod documents;
+mod health;
+mod me;
+mod moderation;
+mod own_sessions;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::error::{ApiError, Code};
+use crate::guards;
+use crate::openapi;
+use crate::rate_limits::Class;
+use crate::service::Service;
+
+/// What the document says of the service as a whole.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Daybook",
+    description = "An event-sourced game ledger over HTTP: accounts and sessions.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Whole;
+
+/// Routes that take a password or a link.
+fn of_passwords() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(auth::register))
+        .routes(routes!(auth::log_in))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(me::erase))
+        .routes(routes!(me::export))
+}
+
+/// Most routes.
+fn most() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(auth::log_out))
+        .routes(routes!(me::show, me::change))
+        .routes(routes!(own_sessions::list, own_sessions::end_all))
+        .routes(routes!(own_sessions::end_one))
+        .routes(routes!(moderation::lock, moderation::unlock))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+}
+
+/// The OpenAPI document, made from the routes.
+#[must_use]
+pub fn document() -> Document {
+    let of_passwords = openapi::complete(of_passwords().into_openapi(), Class::Auth);
+    let most = openapi::complete(most().into_openapi(), Class::Api);
+    let mut whole = Whole::openapi();
+    whole.merge(of_passwords);
+    whole.merge(most);
+    openapi::finish(whole)
+}
+
+/// All routes behind their guards.
+pub fn router(service: &Service) -> Router {
+    let limited = |routes: Router<Service>, class: Class| {
+        let admitting = service.clone();
+        routes
+            .route_layer(middleware::from_fn_with_state(service.clone(), guards::check_origin))
+            .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
+            .layer(middleware::from_fn(move |request: Request, next: Next| {
+                guards::admit(admitting.clone(), class, request, next)
+            }))
+    };
+    let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
+    let all = limited(of_passwords().into(), Class::Auth)
+        .merge(limited(most().into(), Class::Api))
+        .merge(limited(documents::routes(document()), Class::Api))
+        .fallback_service(limited(unknown, Class::Api).with_state(service.clone()));
+    all.layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
+        .with_state(service.clone())
+}
+
+/// Refuses what is no address.
+pub(crate) fn check_email(email: &str) -> Result<(), ApiError> {
+    auth::is_email(email, &()).map_err(|fault| {
+        ApiError::new(Code::ValidationError).saying(format!("the address {}", fault.message()))
+    })
+}
+
+/// A fault of ours ends one request, and nothing else.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = said.unwrap_or("no text"), "a request panicked");
+    ApiError::new(Code::Internal).into_response()
+}

@@ -1,0 +1,194 @@
+//! The listener: connections with limits, a start that answers before it serves, a stop that lets
+//! requests finish.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::{IntoResponse, Response};
+use dashmap::DashMap;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+use crate::client::{Neighbourhood, plain, proxy_at};
+use crate::error::{ApiError, Code};
+use crate::settings::{Connections, TrustedProxy};
+
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// When the system has no descriptor left, the next connection is looked at so much later.
+const ACCEPTED_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// A listener that serves the router once it is there.
+pub struct Server {
+    listener: TcpListener,
+    router: Arc<OnceLock<Router>>,
+    connections: Connections,
+    proxies: Vec<TrustedProxy>,
+}
+
+/// Gives a server its router: what comes before is answered 503.
+#[derive(Clone, Debug)]
+pub struct Ready(Arc<OnceLock<Router>>);
+
+impl Ready {
+    /// From now on the router answers.
+    pub fn serve(&self, router: Router) {
+        // A second one is not needed.
+        drop(self.0.set(router));
+    }
+}
+
+/// How many connections each client has.
+#[derive(Clone, Default)]
+struct Clients(Arc<DashMap<Neighbourhood, usize>>);
+
+/// A connection that is counted as long as it is open.
+struct Counted {
+    clients: Clients,
+    client: Neighbourhood,
+}
+
+impl Clients {
+    fn count(&self, client: Neighbourhood, most: usize) -> Option<Counted> {
+        let mut open = self.0.entry(client).or_insert(0);
+        if *open >= most {
+            return None;
+        }
+        *open += 1;
+        Some(Counted { clients: self.clone(), client })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(mut open) = self.clients.0.get_mut(&self.client) {
+            *open -= 1;
+        }
+        self.clients.0.remove_if(&self.client, |_, open| *open == 0);
+    }
+}
+
+impl Server {
+    /// A server on a listener, and what gives it its router.
+    #[must_use]
+    pub fn new(
+        listener: TcpListener,
+        connections: Connections,
+        proxies: Vec<TrustedProxy>,
+    ) -> (Self, Ready) {
+        let router = Arc::new(OnceLock::new());
+        let ready = Ready(Arc::clone(&router));
+        (Self { listener, router, connections, proxies }, ready)
+    }
+
+    /// Serves until it is told to stop. Then nothing more is accepted, requests that are under way
+    /// are answered, and what takes longer than it may is cut off.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(self.connections.most));
+        let clients = Clients::default();
+        let mut stopped = pin!(async move { drop(stop.wait_for(|is_stopped| *is_stopped).await) });
+        loop {
+            // A place first: the system's queue holds those who come meanwhile.
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = &mut stopped => break,
+            };
+            let Ok(place) = place else { break };
+            let (stream, peer) = tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPTED_AGAIN_AFTER).await;
+                        continue;
+                    }
+                },
+                () = &mut stopped => break,
+            };
+            let Some(most) = self.most_of(peer.ip()) else { continue };
+            let client = Neighbourhood::of(plain(peer.ip()));
+            // One client cannot hold the places of all.
+            let Some(counted) = clients.count(client, most) else { continue };
+            let connection = self.connection(stream, peer);
+            let watched = graceful.watch(connection);
+            tokio::spawn(async move {
+                // How a client ends its connection is its own matter.
+                drop(watched.await);
+                drop((counted, place));
+            });
+        }
+        drop(self.listener);
+        let finished = graceful.shutdown();
+        if tokio::time::timeout(self.connections.stop_timeout, finished).await.is_err() {
+            tracing::warn!("requests that did not end in time were cut off");
+        }
+    }
+
+    /// Connections that a peer may have; a proxy that is trusted has all.
+    fn most_of(&self, peer: IpAddr) -> Option<usize> {
+        match proxy_at(&self.proxies, plain(peer)) {
+            Some(_) => Some(usize::MAX),
+            None => Some(self.connections.per_client_max),
+        }
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> impl hyper_util::server::graceful::GracefulConnection + Send + 'static {
+        // Answers are small: they are sent at once.
+        drop(stream.set_nodelay(true));
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.connections.header_timeout)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .max_headers(HEADERS_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.connections.header_timeout)
+            .keep_alive_timeout(self.connections.header_timeout)
+            .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
+        let router = Arc::clone(&self.router);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            answer(router.get().cloned(), request.map(Body::new), peer)
+        });
+        builder.serve_connection(TokioIo::new(stream), service).into_owned()
+    }
+}
+
+async fn answer(
+    router: Option<Router>,
+    mut request: Request,
+    peer: SocketAddr,
+) -> Result<Response, Infallible> {
+    let Some(router) = router else { return Ok(starting(&request)) };
+    request.extensions_mut().insert(ConnectInfo(peer));
+    router.oneshot(request).await
+}
+
+/// What is answered before the ledger is recovered.
+fn starting(request: &Request) -> Response {
+    match request.uri().path() {
+        "/healthz" => axum::Json(serde_json::json!({ "status": "starting" })).into_response(),
+        _ => ApiError::new(Code::Unavailable).saying("The service is starting").into_response(),
+    }
+}

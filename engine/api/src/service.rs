@@ -1,0 +1,142 @@
+//! What every route has at hand: the ledger, the accounts, the guards.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use dashmap::DashMap;
+use daybook_ledger::{Accepted, Ledger, Submission, SubmitError};
+use daybook_projections::{GameDatabase, Reads};
+use daybook_schema::{Command, UserId};
+use tokio::sync::{Mutex, Notify};
+
+use crate::accounts::Accounts;
+use crate::accounts::sessions::Session;
+use crate::error::{ApiError, Code};
+use crate::passwords::{HashingError, Passwords};
+use crate::rate_limits::RateLimits;
+use crate::settings::Settings;
+use crate::tokens::TokenHash;
+
+/// What a service is made of.
+pub struct Parts {
+    /// The ledger, open for writing.
+    pub ledger: Ledger,
+    /// The people.
+    pub accounts: Accounts,
+    /// The read models' file.
+    pub game_database: GameDatabase,
+    /// The keys directory, which remembers who was erased.
+    pub keys_dir: PathBuf,
+    /// How it is set up.
+    pub settings: Settings,
+}
+
+/// A service: the state of every route.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// What every route has at hand.
+pub struct Inner {
+    pub(crate) ledger: Ledger,
+    pub(crate) accounts: Accounts,
+    pub(crate) game_database: GameDatabase,
+    pub(crate) reads: Reads,
+    pub(crate) keys_dir: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) passwords: Passwords,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) open_sessions: DashMap<TokenHash, Arc<Session>>,
+    /// Counts ends of sessions: what was looked up before one may be out of date.
+    pub(crate) session_ends: AtomicU64,
+    /// Sessions ended whose ends the ledger is to be told.
+    pub(crate) sessions_ended: Notify,
+    /// Erased users who may still stand in `game.db` or in a log.
+    pub(crate) erased: Mutex<Vec<UserId>>,
+    /// One more is among them.
+    pub(crate) erasure_begun: Notify,
+    pub(crate) is_demo: bool,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Service {
+    /// A service of these parts. Before it serves, [`reconcile`](Self::reconcile) it.
+    ///
+    /// # Errors
+    /// [`HashingError`] where Argon2id does not take the parameters.
+    pub fn new(parts: Parts, is_demo: bool) -> Result<Self, HashingError> {
+        let Parts { ledger, accounts, game_database, keys_dir, settings } = parts;
+        let inner = Inner {
+            reads: Reads::new(&game_database),
+            passwords: Passwords::new(settings.hashing)?,
+            rate_limits: RateLimits::new(&settings.rate_limits),
+            open_sessions: DashMap::new(),
+            session_ends: AtomicU64::new(0),
+            sessions_ended: Notify::new(),
+            erased: Mutex::default(),
+            erasure_begun: Notify::new(),
+            ledger,
+            accounts,
+            game_database,
+            keys_dir,
+            settings,
+            is_demo,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Tells the ledger what it was not told yet, and clears the logs of who was erased: for a
+    /// process that does one thing and ends.
+    pub async fn finish(&self) {
+        let finished = async {
+            while self.tell_ended_sessions().await? > 0 {}
+            self.finish_erasures().await?;
+            self.clear_logs().await
+        };
+        if let Err(error) = finished.await {
+            tracing::warn!(error = %error.body().message, "the next start finishes what was begun");
+        }
+    }
+
+    /// Closes what it reads by; the ledger, the accounts and `game.db` are closed by who opened
+    /// them.
+    pub async fn close(&self) {
+        self.reads.clone().close().await;
+    }
+
+    /// Hands a command to the engine, which has so long to come to it.
+    pub(crate) async fn submit(&self, command: Command) -> Result<Accepted, SubmitError> {
+        let deadline = Instant::now() + self.settings.command_wait;
+        self.ledger.submit(Submission::new(command).before(deadline))?.await
+    }
+}
+
+/// Does something to its end, also where the client hangs up midway.
+///
+/// # Errors
+/// What it says; [`Code::Internal`] where it panicked.
+pub(crate) async fn in_full<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request panicked");
+        Err(ApiError::new(Code::Internal))
+    })
+}

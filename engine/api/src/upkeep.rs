@@ -1,0 +1,136 @@
+//! What a service does by itself: it tells the ledger of sessions that ended, sweeps, finishes
+//! erasures, and keeps the engine.
+
+use std::time::Duration;
+
+use daybook_ledger::{Keeper, SubmitError};
+use daybook_schema::UnixMicros;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::error::ApiError;
+use crate::service::Service;
+
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
+/// What could not be done is tried again after so long.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How often a session's end is looked for that nobody told of.
+const ENDS_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
+/// Seasons expire only when players had so long to come back after a start.
+const EXPIRES_AFTER: Duration = Duration::from_secs(3_600);
+
+/// The work that goes on beside the routes.
+pub struct Upkeep {
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+impl Upkeep {
+    /// Begins it.
+    #[must_use]
+    pub fn start(service: &Service) -> Self {
+        let stop = watch::Sender::new(false);
+        let mut running = JoinSet::new();
+        running.spawn(until_stopped(tell_ends(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(sweep(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(erase(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(keep(service.clone()), stop.subscribe()));
+        Self { stop, running }
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+async fn until_stopped(work: impl Future<Output = ()>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|is_stopped| *is_stopped) => {}
+    }
+}
+
+fn log(what: &str, error: &ApiError) {
+    tracing::warn!(error = %error.body().message, "{what}; tried again");
+}
+
+async fn tell_ends(service: Service) {
+    loop {
+        match service.tell_ended_sessions().await {
+            Ok(0) => {
+                let ended = service.sessions_ended.notified();
+                drop(tokio::time::timeout(ENDS_LOOKED_FOR_EVERY, ended).await);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                log("the ledger cannot be told which sessions ended", &error);
+                sleep(TRIED_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn sweep(service: Service) {
+    let mut changes_from = 0;
+    loop {
+        if let Err(error) = sweep_once(&service, &mut changes_from).await {
+            log("accounts.db was not swept", &error);
+        }
+        sleep(SWEPT_EVERY).await;
+    }
+}
+
+async fn sweep_once(service: &Service, changes_from: &mut i64) -> Result<(), ApiError> {
+    service.rate_limits.sweep();
+    let gone = service.accounts.sweep_sessions().await?;
+    service.sessions_are_over(&gone);
+    service.accounts.sweep_attempts(&service.settings.lockout).await?;
+    service.accounts.sweep_links().await?;
+    *changes_from = service.accounts.sweep_changes(*changes_from).await?;
+    Ok(())
+}
+
+/// Erasures that are begun are brought to their end, and what was erased leaves the logs.
+async fn erase(service: Service) {
+    while let Err(error) = service.look_for_erased().await {
+        log("who was erased is not known", &error);
+        sleep(TRIED_AGAIN_AFTER).await;
+    }
+    loop {
+        let is_done = async {
+            let is_done = service.finish_erasures().await?;
+            Ok::<_, ApiError>(service.clear_logs().await? && is_done)
+        };
+        match is_done.await {
+            Ok(true) => service.erasure_begun.notified().await,
+            Ok(false) => sleep(TRIED_AGAIN_AFTER).await,
+            Err(error) => {
+                log("an erasure is not at its end", &error);
+                sleep(TRIED_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+/// Keeps the engine: idle seasons expire, what is no longer good is withdrawn.
+async fn keep(service: Service) {
+    let started = Instant::now();
+    loop {
+        let (ledger, expires) = (service.ledger.clone(), started.elapsed() >= EXPIRES_AFTER);
+        let kept = tokio::task::spawn_blocking(move || -> Result<(), SubmitError> {
+            let mut keeper = Keeper::new(&ledger);
+            keeper.withdraw_outdated()?;
+            if expires {
+                keeper.expire_idle(UnixMicros::new(jiff::Timestamp::now().as_microsecond()))?;
+            }
+            Ok(())
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, "the engine was not kept; tried again");
+        }
+        sleep(SWEPT_EVERY).await;
+    }
+}

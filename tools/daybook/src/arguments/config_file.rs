@@ -1,0 +1,96 @@
+//! The file of `serve`'s configuration: TOML, whose keys are the names of the options. What it says
+//! takes the place of the defaults, so that variables and flags come before it.
+
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Command, Error};
+use toml::{Table, Value};
+
+/// What it is called in the data directory.
+const FILE: &str = "daybook.toml";
+/// What is said on the command line alone.
+const NOT_IN_A_FILE: [&str; 4] = ["config", "check_config", "help", "version"];
+/// How alike two names are that may be meant for one another.
+const ALIKE_MIN: f64 = 0.75;
+
+/// The file that counts: the one that is named, or the data directory's own.
+pub(super) fn of(named: Option<&Path>, data: &Path) -> Option<PathBuf> {
+    let usual = || Some(data.join(FILE)).filter(|path| path.exists());
+    named.map(Path::to_owned).or_else(usual)
+}
+
+fn refused(mut command: Command, path: &Path, what: &str) -> Error {
+    command.error(ErrorKind::InvalidValue, format!("in `{}`: {what}", path.display()))
+}
+
+/// An error that the file caused, for the command line alone had none.
+pub(super) fn blamed(command: Command, error: &Error, path: &Path) -> Error {
+    let text = error.render().to_string();
+    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    refused(command, path, what)
+}
+
+/// The command with the file's values for defaults.
+pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error> {
+    let refused = |what: &str| refused(command.clone(), path, what);
+    let text = std::fs::read_to_string(path).map_err(|error| refused(&error.to_string()))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text.split_at(span.start).0.lines().count());
+        refused(&format!("line {line}: {}", error.message()))
+    })?;
+    let known = known_names(&command);
+    let mut defaults = Vec::new();
+    for (key, value) in table {
+        let id = key.replace('-', "_");
+        if !known.contains(&id) {
+            return Err(refused(&unknown(&key, &known)));
+        }
+        let values = texts(value).ok_or_else(|| {
+            refused(&format!("`{key}` must be a text, a number, true or false, or a list of these"))
+        })?;
+        defaults.push((id, values));
+    }
+    Ok(command.mut_subcommand("serve", |mut serve| {
+        for (id, values) in defaults {
+            serve = serve.mut_arg(id, |argument| argument.default_values(values));
+        }
+        serve
+    }))
+}
+
+fn known_names(command: &Command) -> Vec<String> {
+    let serve = command.find_subcommand("serve");
+    let names = serve.into_iter().flat_map(Command::get_arguments);
+    let names = names.map(|argument| argument.get_id().to_string());
+    names.filter(|name| !NOT_IN_A_FILE.contains(&name.as_str())).collect()
+}
+
+/// Says which name may have been meant.
+fn unknown(key: &str, known: &[String]) -> String {
+    let alike = |name: &String| strsim::jaro_winkler(&key.replace('-', "_"), name);
+    let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    match nearest.filter(|name| alike(name) >= ALIKE_MIN) {
+        Some(name) => format!("there is no setting `{key}`, did you mean `{name}`"),
+        None => format!("there is no setting `{key}`; `daybook serve --help` lists all"),
+    }
+}
+
+fn texts(value: Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => {
+            values.into_iter().map(|value| text(&value)).collect::<Option<Vec<_>>>()
+        }
+        other => text(&other).map(|text| vec![text]),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(value) => Some(value.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! The arguments of `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use daybook_api::{
+    Connections, Hashing, Lockout, PublicUrl, RateLimit, RateLimits, Settings, TrustedProxy,
+};
+use daybook_schema::LedgerId;
+
+use super::opening::OpeningArguments;
+use super::read_models::NatsArguments;
+use super::shared::{DataArguments, KeysDirArgument};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook serve
+  daybook serve --listen 0.0.0.0:8080 --public-url https://farm.example \\
+    --trusted-proxy 127.0.0.1=x-forwarded-for
+  daybook serve --config /etc/daybook.toml --check-config
+
+Each option may stand in the file too, by its name: `public-url = \"https://farm.example\"`. Variables
+count before the file, and flags before both.
+
+Exit status: 0 stopped as it was told, 1 stopped by a failure (a supervisor starts it again), 2 could
+not start.")]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
+    pub(crate) opening: OpeningArguments,
+    /// A file with settings, in TOML [default: daybook.toml in the data directory, if it is there]
+    #[arg(long, env = "DAYBOOK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Look at the configuration, print it, and end
+    #[arg(long, env = "DAYBOOK_CHECK_CONFIG", value_parser = BoolishValueParser::new())]
+    pub(crate) check_config: bool,
+    /// Where to listen
+    #[arg(long, env = "DAYBOOK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where browsers reach the service: requests from other origins change nothing [default:
+    /// http://localhost and the port]
+    #[arg(long, env = "DAYBOOK_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<PublicUrl>,
+    /// A proxy that is believed, and the one header that it sets: cf-connecting-ip or
+    /// x-forwarded-for; may be given more than once
+    #[arg(
+        long,
+        env = "DAYBOOK_TRUSTED_PROXY",
+        value_name = "NETWORK=HEADER",
+        value_delimiter = ','
+    )]
+    pub(crate) trusted_proxy: Vec<TrustedProxy>,
+    /// Serve a demo's ledger, to look around: its draws can be foreseen
+    #[arg(long, env = "DAYBOOK_DEMO", value_parser = BoolishValueParser::new())]
+    pub(crate) demo: bool,
+    /// Make a new accounts.db although the ledger has players: their accounts are given up
+    #[arg(long, env = "DAYBOOK_NEW_ACCOUNTS", value_parser = BoolishValueParser::new())]
+    pub(crate) new_accounts: bool,
+    /// Make a new ledger although this one, which is known of, is gone; may be given more than once
+    #[arg(long, env = "DAYBOOK_INSTEAD_OF", value_name = "LEDGER", value_delimiter = ',')]
+    pub(crate) instead_of: Vec<LedgerId>,
+    /// How the log is written to stderr
+    #[arg(long, env = "DAYBOOK_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Relay the ledger to this NATS server, and keep the read models through it
+    #[arg(long, env = "DAYBOOK_NATS", value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    #[command(flatten)]
+    pub(crate) nats_settings: NatsArguments,
+    #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
+    people: PeopleArguments,
+}
+
+/// How much clients may ask for.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitArguments {
+    /// Most routes: a burst, and requests that come back each second
+    #[arg(long, env = "DAYBOOK_API_LIMIT", value_name = "BURST/RATE", default_value = "100/10")]
+    api_limit: RateLimit,
+    /// Routes that take a password
+    #[arg(long, env = "DAYBOOK_AUTH_LIMIT", value_name = "BURST/RATE", default_value = "5/0.1")]
+    auth_limit: RateLimit,
+    /// Telemetry
+    #[arg(
+        long,
+        env = "DAYBOOK_TELEMETRY_LIMIT",
+        value_name = "BURST/RATE",
+        default_value = "50/20"
+    )]
+    telemetry_limit: RateLimit,
+    /// Bets
+    #[arg(long, env = "DAYBOOK_BET_LIMIT", value_name = "BURST/RATE", default_value = "10/2")]
+    bet_limit: RateLimit,
+    /// Connections at the same time
+    #[arg(long, env = "DAYBOOK_CONNECTIONS", value_name = "N", default_value_t = 10_240,
+          value_parser = at_least_one())]
+    connections: u32,
+    /// Connections of one client address at the same time
+    #[arg(long, env = "DAYBOOK_CONNECTIONS_PER_CLIENT", value_name = "N", default_value_t = 512,
+          value_parser = at_least_one())]
+    connections_per_client: u32,
+    /// How long a client may take for the head of a request, and a connection may idle
+    #[arg(long, env = "DAYBOOK_HEADER_TIMEOUT", value_name = "SECONDS", default_value_t = 10,
+          value_parser = at_least_one())]
+    header_timeout: u32,
+    /// How long a request may take
+    #[arg(long, env = "DAYBOOK_REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 20,
+          value_parser = at_least_one())]
+    request_timeout: u32,
+    /// How long requests that are under way get at the end
+    #[arg(long, env = "DAYBOOK_STOP_TIMEOUT", value_name = "SECONDS", default_value_t = 10,
+          value_parser = at_least_one())]
+    stop_timeout: u32,
+    /// How long a command waits for its turn before it is refused
+    #[arg(long, env = "DAYBOOK_COMMAND_WAIT", value_name = "MS", default_value_t = 200,
+          value_parser = at_least_one())]
+    command_wait: u32,
+}
+
+/// Accounts and sessions.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Accounts")]
+struct PeopleArguments {
+    /// How long a session lasts
+    #[arg(long, env = "DAYBOOK_SESSION_AGE", value_name = "SECONDS", default_value_t = 604_800,
+          value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    session_age: u32,
+    /// How long a link to set a new password can be used
+    #[arg(long, env = "DAYBOOK_RESET_LINK_AGE", value_name = "SECONDS", default_value_t = 3_600,
+          value_parser = at_least_one())]
+    reset_link_age: u32,
+    /// Registrations that one client address may try on a UTC day
+    #[arg(long, env = "DAYBOOK_REGISTRATIONS_PER_DAY", value_name = "N", default_value_t = 20)]
+    registrations_per_day: u32,
+    /// Argon2id's memory for one hash
+    #[arg(long, env = "DAYBOOK_PASSWORD_MEMORY", value_name = "KIB", default_value_t = 19_456,
+          value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    password_memory: u32,
+    /// Argon2id's passes over that memory
+    #[arg(long, env = "DAYBOOK_PASSWORD_PASSES", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    password_passes: u32,
+    /// Passwords that are hashed at the same time [default: half of the cores]
+    #[arg(long, env = "DAYBOOK_PASSWORDS_AT_ONCE", value_name = "N", value_parser = at_least_one())]
+    passwords_at_once: Option<u32>,
+    /// Failed logins for one address within the window, after which it is locked out
+    #[arg(long, env = "DAYBOOK_FAILED_LOGINS", value_name = "N", default_value_t = 10,
+          value_parser = at_least_one())]
+    failed_logins: u32,
+    /// Failed logins from one client address within the window, after which it is locked out
+    #[arg(long, env = "DAYBOOK_FAILED_LOGINS_PER_CLIENT", value_name = "N", default_value_t = 100,
+          value_parser = at_least_one())]
+    failed_logins_per_client: u32,
+    /// How long a failed login counts
+    #[arg(long, env = "DAYBOOK_FAILED_LOGIN_WINDOW", value_name = "SECONDS", default_value_t = 900,
+          value_parser = at_least_one())]
+    failed_login_window: u32,
+    /// The first lock-out; each further one is twice as long
+    #[arg(long, env = "DAYBOOK_LOCKOUT_SHORTEST", value_name = "SECONDS", default_value_t = 60,
+          value_parser = at_least_one())]
+    lockout_shortest: u32,
+    /// The longest lock-out
+    #[arg(long, env = "DAYBOOK_LOCKOUT_LONGEST", value_name = "SECONDS", default_value_t = 900,
+          value_parser = at_least_one())]
+    lockout_longest: u32,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+impl ServeArguments {
+    /// The settings of the service that listens at an address.
+    pub(crate) fn settings(&self, listens_at: SocketAddr) -> Settings {
+        let (limits, people) = (&self.limits, &self.people);
+        let hashing = Hashing::default();
+        let at_once = people.passwords_at_once.map(|most| most as usize);
+        let local = format!("http://localhost:{}", listens_at.port());
+        let defaults = Settings::default();
+        let local = local.parse().unwrap_or(defaults.public_url);
+        Settings {
+            public_url: self.public_url.clone().unwrap_or(local),
+            trusted_proxies: self.trusted_proxy.clone(),
+            rate_limits: RateLimits {
+                api: limits.api_limit,
+                auth: limits.auth_limit,
+                telemetry: limits.telemetry_limit,
+                bet: limits.bet_limit,
+            },
+            hashing: Hashing {
+                memory_kib: people.password_memory,
+                passes: people.password_passes,
+                at_once_max: at_once.unwrap_or(hashing.at_once_max),
+                ..hashing
+            },
+            lockout: Lockout {
+                failures_max: people.failed_logins as usize,
+                client_failures_max: people.failed_logins_per_client as usize,
+                window: seconds(people.failed_login_window),
+                shortest: seconds(people.lockout_shortest),
+                longest: seconds(people.lockout_longest),
+                ..Lockout::default()
+            },
+            connections: self.connections(),
+            session_age: seconds(people.session_age),
+            reset_link_age: seconds(people.reset_link_age),
+            registrations_per_day_max: people.registrations_per_day,
+            command_wait: Duration::from_millis(limits.command_wait.into()),
+        }
+    }
+
+    /// Connections and requests.
+    pub(crate) fn connections(&self) -> Connections {
+        let limits = &self.limits;
+        Connections {
+            most: limits.connections as usize,
+            per_client_max: limits.connections_per_client as usize,
+            header_timeout: seconds(limits.header_timeout),
+            request_timeout: seconds(limits.request_timeout),
+            stop_timeout: seconds(limits.stop_timeout),
+        }
+    }
+}

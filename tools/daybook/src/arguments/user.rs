@@ -1,0 +1,99 @@
+//! The arguments of `user`.
+
+use clap::{Args, Subcommand};
+use daybook_api::PublicUrl;
+use daybook_schema::Role;
+
+use super::shared::{DataArguments, JsonArgument, KeysDirArgument};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  daybook user create ada@farm.example --role admin < password.txt
+  daybook user reset-password ada@farm.example
+  daybook user lock usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b
+
+A user is named by address or id. Where a service runs in the data directory, it does the task.")]
+pub(crate) struct UserArguments {
+    #[command(subcommand)]
+    pub(crate) command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make an account; its password is read from stdin
+    #[command(
+        after_help = "Examples:\n  daybook user create ada@farm.example --role admin < password.txt"
+    )]
+    Create {
+        /// The address
+        #[arg(env = "DAYBOOK_EMAIL")]
+        email: String,
+        /// What others see [default: what stands before the @]
+        #[arg(long, env = "DAYBOOK_DISPLAY_NAME", value_name = "NAME")]
+        display_name: Option<String>,
+        /// player, moderator or admin
+        #[arg(long, env = "DAYBOOK_ROLE", default_value = "player")]
+        role: Role,
+        #[command(flatten)]
+        common: UserCommonArguments,
+    },
+    /// Show an account
+    #[command(after_help = "Examples:\n  daybook user show ada@farm.example")]
+    Show(NamedUserArguments),
+    /// Set what a user may do; whoever is logged in has the new role at once
+    #[command(after_help = "Examples:\n  daybook user role ada@farm.example moderator")]
+    Role {
+        /// The user
+        #[arg(env = "DAYBOOK_USER")]
+        user: String,
+        /// player, moderator or admin
+        #[arg(env = "DAYBOOK_ROLE")]
+        role: Role,
+        #[command(flatten)]
+        common: UserCommonArguments,
+    },
+    /// Print a link to set a new password: for one use, and an hour
+    #[command(after_help = "Examples:\n  daybook user reset-password ada@farm.example")]
+    ResetPassword {
+        #[command(flatten)]
+        named: NamedUserArguments,
+        /// Where browsers reach the service, where none runs that knows it
+        #[arg(long, env = "DAYBOOK_PUBLIC_URL", value_name = "URL")]
+        public_url: Option<PublicUrl>,
+    },
+    /// Set a password, read from stdin, and end all sessions
+    #[command(after_help = "Examples:\n  daybook user passwd ada@farm.example < password.txt")]
+    Passwd(NamedUserArguments),
+    /// Print all that is held on a user, as JSON
+    #[command(after_help = "Examples:\n  daybook user export ada@farm.example > ada.json")]
+    Export(NamedUserArguments),
+    /// Lock an account and end its sessions
+    #[command(after_help = "Examples:\n  daybook user lock ada@farm.example")]
+    Lock(NamedUserArguments),
+    /// Lift a lock, and what failed logins led to
+    #[command(after_help = "Examples:\n  daybook user unlock ada@farm.example")]
+    Unlock(NamedUserArguments),
+    /// Erase a user for ever: the season in play ends, all personal data goes
+    #[command(after_help = "Examples:\n  daybook user erase ada@farm.example")]
+    Erase(NamedUserArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NamedUserArguments {
+    /// The user
+    #[arg(env = "DAYBOOK_USER")]
+    pub(crate) user: String,
+    #[command(flatten)]
+    pub(crate) common: UserCommonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UserCommonArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
+    pub(crate) json: JsonArgument,
+}

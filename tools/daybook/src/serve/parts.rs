@@ -1,0 +1,173 @@
+//! What a service is made of, opened: keys, ledger, accounts, read models. Where there is nothing
+//! all of it is made; where something is missing that was there, nothing is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use daybook_api::{Accounts, AccountsError, Parts, Settings};
+use daybook_ledger::keys::{self, Keys, KeysError};
+use daybook_ledger::{
+    DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Signer, Submission,
+    VerifyingKey, create_directories,
+};
+use daybook_projections::{DatabaseSettings, GameDatabase, SetAside, known_ledgers};
+use daybook_schema::Command;
+use daybook_simulator::Keyring;
+
+use crate::arguments::opening::OpeningArguments;
+use crate::arguments::serve::ServeArguments;
+use crate::keys::of_read_models;
+use crate::output::note;
+
+/// What is looked at before anything is opened.
+pub(crate) struct Opening {
+    pub(crate) is_demo: bool,
+    season_keys: Keyring,
+    signer: Signer,
+    verifying_key: VerifyingKey,
+    keys_dir: PathBuf,
+    game_db: PathBuf,
+    options: Options,
+}
+
+/// What was opened.
+pub(crate) struct OpenedParts {
+    pub(crate) parts: Parts,
+    pub(crate) signer: Signer,
+    pub(crate) verifying_key: VerifyingKey,
+}
+
+impl Opening {
+    /// Looks at what there is, and makes keys where there is nothing.
+    pub(crate) fn prepare(arguments: &ServeArguments) -> Result<Self> {
+        let data = &arguments.data.data;
+        let keys_dir = arguments.keys.directory(data);
+        let is_demo = is_demo(data)?;
+        match (is_demo, arguments.demo) {
+            (Some(true), false) => bail!(
+                "`{}` holds a demo's ledger, whose draws can be foreseen: name another directory with --data, or \
+                 serve it to look around with --demo",
+                data.display()
+            ),
+            (Some(false), true) => {
+                bail!("`{}` holds no demo's ledger; leave --demo out", data.display())
+            }
+            (None, true) => bail!(
+                "there is no demo in `{}`; `daybook demo` makes one, or name it with --data",
+                data.display()
+            ),
+            _ => {}
+        }
+        create_directories(data).with_context(|| {
+            format!("`{}` cannot be made; name another directory with --data", data.display())
+        })?;
+        let Keys { season_keys, verifying_key, signer, newest_head } =
+            load_or_make(&keys_dir, is_demo.is_some(), arguments.keys.keys.is_none())?;
+        let game_db = arguments.opening.database.path(data)?;
+        let options = Options::new(data, season_keys.clone())
+            .newest_head(newest_head)
+            .create(NewLedger::random());
+        let options = match is_demo.is_some() {
+            true => options_of_known(options, &arguments.opening, data, &game_db)?,
+            false => options.known_ledgers(known(&game_db)?),
+        };
+        let instead_of = arguments.instead_of.iter();
+        let options = instead_of.fold(options, |options, ledger| options.instead_of(*ledger));
+        let is_demo = is_demo == Some(true);
+        Ok(Self { is_demo, season_keys, signer, verifying_key, keys_dir, game_db, options })
+    }
+
+    /// Opens all of it.
+    pub(crate) async fn open(
+        self,
+        arguments: &ServeArguments,
+        settings: Settings,
+    ) -> Result<OpenedParts> {
+        let Self { is_demo, season_keys, signer, verifying_key, keys_dir, game_db, options } = self;
+        let data = arguments.data.data.clone();
+        let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
+        if ledger.query(|state| state.current_key())?.await?.is_none() {
+            let key_id = season_keys.key_ids().next().copied();
+            let key_id = key_id.context("the keys directory has no season key")?;
+            let rotate = Command::RotateKey { key_id, compromised: false };
+            ledger.submit(Submission::new(rotate))?.await?;
+        }
+        let accounts = data.join("accounts.db");
+        let users =
+            ledger.query(|state| state.users.values().filter(|user| !user.erased).count())?.await?;
+        let is_there = std::fs::metadata(&accounts).is_ok_and(|found| found.len() > 0);
+        if !is_there && users > 0 && !is_demo && !arguments.new_accounts {
+            return Err(AccountsError::Missing { path: accounts, users }.into());
+        }
+        let opened = Accounts::open(&accounts).await?;
+        let game_database = open_game_database(&game_db, &accounts).await?;
+        let parts = Parts { ledger, accounts: opened, game_database, keys_dir, settings };
+        Ok(OpenedParts { parts, signer, verifying_key })
+    }
+}
+
+/// Whether the ledger of a directory is a demo's, if there is one.
+fn is_demo(data: &Path) -> Result<Option<bool>> {
+    match Reader::open(data) {
+        Ok(reader) => Ok(Some(reader.genesis().is_demo)),
+        Err(DatabaseError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The keys; where there is neither ledger nor keys these are made.
+fn load_or_make(directory: &Path, has_ledger: bool, is_usual_place: bool) -> Result<Keys> {
+    match keys::load(directory) {
+        Err(KeysError::Missing { path }) if has_ledger => bail!(
+            "there are no keys in `{}`, and the ledger needs its own: put them back, or name their directory with \
+             --keys",
+            path.display()
+        ),
+        Err(KeysError::Missing { .. }) => {}
+        other => return Ok(other?),
+    }
+    keys::init(directory, &keys::random_season_key()?)?;
+    let where_to = match is_usual_place {
+        true => "; --keys keeps them elsewhere, off the data's disk and out of its backups",
+        false => "",
+    };
+    note(&format!("made keys in `{}`{where_to}", directory.display()));
+    Ok(keys::load(directory)?)
+}
+
+/// Ledgers that read models tell of, where there is none.
+fn known(game_db: &Path) -> Result<Vec<KnownLedger>> {
+    let known = crate::runtime()?.block_on(known_ledgers(game_db));
+    known.context("the read models' positions cannot be read")
+}
+
+/// Holds a ledger to what is known of it.
+fn options_of_known(
+    options: Options,
+    opening: &OpeningArguments,
+    data: &Path,
+    game_db: &Path,
+) -> Result<Options> {
+    let options = options
+        .known_heads(opening.known_head.clone())
+        .known_heads(of_read_models(opening, data, game_db)?)
+        .accept_loss(opening.accept_loss);
+    Ok(match opening.accept_clock {
+        Some(about) => options.accept_clock(about),
+        None => options,
+    })
+}
+
+async fn open_game_database(game_db: &Path, accounts: &Path) -> Result<GameDatabase> {
+    let accounts = Some(accounts.to_owned());
+    let settings = DatabaseSettings { accounts, ..DatabaseSettings::default() };
+    let database = GameDatabase::open(game_db, settings).await?;
+    if let Some(SetAside { path, reason }) = database.set_aside() {
+        note(&format!(
+            "the file of the read models was set aside as `{}`: {reason}; the tables are made anew. Look at it \
+             before you remove it: its positions may tell of lost events, and tables of your own are in it alone",
+            path.display()
+        ));
+    }
+    Ok(database)
+}

@@ -1,0 +1,180 @@
+//! `daybook user`: by the running service where there is one, else here.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use daybook_api::{
+    Accounts, AccountsError, ErrorText, Parts, SOCKET, Service, Settings, TASK_PATH, Task,
+    TaskAnswer,
+};
+use daybook_ledger::{Ledger, Options, keys};
+use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+
+use crate::Outcome;
+use crate::arguments::shared::game_db_path;
+use crate::arguments::user::{UserArguments, UserCommand, UserCommonArguments};
+use crate::output::{write_json, write_line};
+
+/// The longest password that stdin may hold, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 1_024;
+
+pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
+    let (task, common, settings) = task(&arguments.command)?;
+    let runtime = crate::runtime()?;
+    let answer = runtime.block_on(async {
+        match by_service(&common.data.data, &task).await? {
+            Some(answer) => Ok(answer),
+            None => here(common, settings, task).await,
+        }
+    })?;
+    report(&arguments.command, common, &answer)?;
+    Ok(Outcome::Holds)
+}
+
+/// What is asked for.
+fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)> {
+    let settings = Settings::default();
+    Ok(match command {
+        UserCommand::Create { email, display_name, role, common } => {
+            let name = email.split('@').next().unwrap_or_default();
+            let display_name = display_name.clone().unwrap_or_else(|| name.to_owned());
+            let (email, password) = (email.clone(), password()?);
+            (Task::Create { email, display_name, role: *role, password }, common, settings)
+        }
+        UserCommand::Role { user, role, common } => {
+            (Task::SetRole { user: user.clone(), role: *role }, common, settings)
+        }
+        UserCommand::ResetPassword { named, public_url } => {
+            let public_url = public_url.clone().unwrap_or(settings.public_url);
+            let settings = Settings { public_url, ..Settings::default() };
+            (Task::ResetPassword { user: named.user.clone() }, &named.common, settings)
+        }
+        UserCommand::Show(named) => {
+            (Task::Show { user: named.user.clone() }, &named.common, settings)
+        }
+        UserCommand::Passwd(named) => {
+            let (user, password) = (named.user.clone(), password()?);
+            (Task::SetPassword { user, password }, &named.common, settings)
+        }
+        UserCommand::Export(named) => {
+            (Task::Export { user: named.user.clone() }, &named.common, settings)
+        }
+        UserCommand::Lock(named) => {
+            (Task::Lock { user: named.user.clone() }, &named.common, settings)
+        }
+        UserCommand::Unlock(named) => {
+            (Task::Unlock { user: named.user.clone() }, &named.common, settings)
+        }
+        UserCommand::Erase(named) => {
+            (Task::Erase { user: named.user.clone() }, &named.common, settings)
+        }
+    })
+}
+
+/// The first line of stdin: never an argument, which other users of the machine could see.
+fn password() -> Result<String> {
+    let mut text = String::new();
+    let stdin = std::io::stdin().lock();
+    stdin.take(PASSWORD_BYTES_MAX).read_to_string(&mut text).context("stdin cannot be read")?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        bail!("stdin holds no password; give it as its first line");
+    }
+    Ok(line.to_owned())
+}
+
+/// Lets the running service do it, if one runs.
+async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
+    let socket = data.join(SOCKET);
+    if !socket.exists() {
+        return Ok(None);
+    }
+    let client = reqwest::Client::builder().unix_socket(socket).build()?;
+    let sent = client.post(format!("http://daybook{TASK_PATH}")).json(task).send().await;
+    let answer = match sent {
+        Ok(answer) => answer,
+        // It was left by a service that was killed.
+        Err(error) if error.is_connect() => return Ok(None),
+        Err(error) => return Err(error).context("the running service does not answer"),
+    };
+    if answer.status().is_success() {
+        return Ok(Some(answer.json().await?));
+    }
+    let refusal: ErrorText = answer.json().await.context("the running service refused it")?;
+    bail!("{}", refusal.message)
+}
+
+/// Does it with no service running: the ledger is opened for it.
+async fn here(common: &UserCommonArguments, settings: Settings, task: Task) -> Result<TaskAnswer> {
+    let data = common.data.data.clone();
+    let keys_dir = common.keys.directory(&data);
+    let (accounts, game_db) = (data.join("accounts.db"), game_db_path(&data)?);
+    if !daybook_ledger::ledger_path(&data).exists() {
+        bail!(
+            "there is no ledger in `{}`; `daybook serve` makes one, or name it with --data",
+            data.display()
+        );
+    }
+    let keys = keys::load(&keys_dir)?;
+    let options = Options::new(&data, keys.season_keys).newest_head(keys.newest_head);
+    let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
+    if !std::fs::metadata(&accounts).is_ok_and(|found| found.len() > 0) {
+        let users = ledger.query(|state| state.users.len())?.await?;
+        if users > 0 {
+            return Err(AccountsError::Missing { path: accounts, users }.into());
+        }
+    }
+    let opened = Accounts::open(&accounts).await?;
+    let database_settings =
+        DatabaseSettings { accounts: Some(accounts), ..DatabaseSettings::default() };
+    let game_database = GameDatabase::open(&game_db, database_settings).await?;
+    let parts = Parts {
+        ledger: ledger.clone(),
+        accounts: opened.clone(),
+        game_database: game_database.clone(),
+        keys_dir,
+        settings,
+    };
+    let service = Service::new(parts, false)?;
+    service.reconcile().await?;
+    let answer = service.operate(task).await;
+    // What it did is in the read models too when it ends.
+    Workers::catch_up(&game_database, &all_projections(), &FeedSource::ledger(&ledger)).await?;
+    service.finish().await;
+    service.close().await;
+    opened.close().await;
+    game_database.close().await?;
+    ledger.close().await?;
+    answer.map_err(|error| anyhow::anyhow!("{}", error.body().message))
+}
+
+fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnswer) -> Result<()> {
+    if let Some(export) = &answer.export {
+        return write_json(export);
+    }
+    if common.json.json {
+        return write_json(answer);
+    }
+    if let Some(link) = &answer.link {
+        return write_line(link);
+    }
+    let text = |name: &str| {
+        let user = answer.user.as_ref();
+        user.and_then(|user| user.get(name))
+            .and_then(|value| value.as_str())
+            .unwrap_or("-")
+            .to_owned()
+    };
+    if matches!(command, UserCommand::Erase(_)) {
+        return write_line(&format!("{} is erased", answer.id));
+    }
+    let locked = if answer.is_locked { ", locked" } else { "" };
+    write_line(&format!(
+        "{}  {}  {}  {}{locked}",
+        answer.id,
+        text("email"),
+        text("displayName"),
+        text("role"),
+    ))
+}
