@@ -68,20 +68,24 @@ pub fn document() -> Document {
 
 /// All routes behind their guards.
 pub fn router(service: &Service) -> Router {
-    let limited = |routes: Router<Service>, class: Class| {
+    let admitted = |routes: Router<Service>, class: Class| {
         let admitting = service.clone();
-        routes
-            .route_layer(middleware::from_fn_with_state(service.clone(), guards::check_origin))
-            .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
-            .layer(middleware::from_fn(move |request: Request, next: Next| {
-                guards::admit(admitting.clone(), class, request, next)
-            }))
+        routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+            guards::admit(admitting.clone(), class, request, next)
+        }))
+    };
+    let guarded = |routes: Router<Service>, class: Class| {
+        let own_origin = middleware::from_fn_with_state(service.clone(), guards::check_origin);
+        let routes = routes
+            .route_layer(own_origin)
+            .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed));
+        admitted(routes, class)
     };
     let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
-    let all = limited(of_passwords().into(), Class::Auth)
-        .merge(limited(most().into(), Class::Api))
-        .merge(limited(documents::routes(document()), Class::Api))
-        .fallback_service(limited(unknown, Class::Api).with_state(service.clone()));
+    let all = guarded(of_passwords().into(), Class::Auth)
+        .merge(guarded(most().into(), Class::Api))
+        .merge(guarded(documents::routes(document()), Class::Api))
+        .fallback_service(admitted(unknown, Class::Api).with_state(service.clone()));
     all.layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
         .with_state(service.clone())

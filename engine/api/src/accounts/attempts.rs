@@ -9,6 +9,7 @@ use daybook_projections::sqlx;
 use super::{Accounts, Writing, failed, now_seconds};
 use crate::error::{ApiError, Code};
 use crate::settings::Lockout;
+use crate::tokens::hex;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -119,7 +120,7 @@ impl Accounts {
         }
         for (counter, record) in counters.iter().zip(records) {
             if record.is_none() {
-                make_room(&mut writing, settings.keys_max).await?;
+                make_room(&mut writing, counters, settings.keys_max).await?;
             }
             let mut record = record.unwrap_or_default();
             record.count(now, counter.failures_max, settings);
@@ -225,19 +226,28 @@ async fn forget(writing: &mut Writing, key: &[u8; 32]) -> Result<(), ApiError> {
     forget.execute(&mut **writing).await.map(drop).map_err(failed)
 }
 
-/// Of too many keys the one goes that failed longest ago.
-async fn make_room(writing: &mut Writing, keys_max: usize) -> Result<(), ApiError> {
+/// Of too many keys those go that failed longest ago, but for those of this attempt.
+async fn make_room(
+    writing: &mut Writing,
+    counters: &[Counter],
+    keys_max: usize,
+) -> Result<(), ApiError> {
     let known: i64 = sqlx::query_scalar("SELECT count(*) FROM failed_logins")
         .fetch_one(&mut **writing)
         .await
         .map_err(failed)?;
-    if usize::try_from(known).unwrap_or(usize::MAX) < keys_max {
+    let keys_max = i64::try_from(keys_max).unwrap_or(i64::MAX);
+    if known < keys_max {
         return Ok(());
     }
+    let own: Vec<String> = counters.iter().map(|counter| hex(&counter.key)).collect();
     sqlx::query(
-        "DELETE FROM failed_logins WHERE key IN \
-         (SELECT key FROM failed_logins ORDER BY last_failed_at LIMIT 1)",
+        "DELETE FROM failed_logins WHERE key IN (SELECT key FROM failed_logins \
+         WHERE hex(key) NOT IN (SELECT upper(value) FROM json_each(?1)) \
+         ORDER BY last_failed_at LIMIT ?2)",
     )
+    .bind(serde_json::to_string(&own).unwrap_or_default())
+    .bind(known - keys_max + 1)
     .execute(&mut **writing)
     .await
     .map(drop)

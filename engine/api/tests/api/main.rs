@@ -1,1 +1,13 @@
-//! x
+//! The service as its clients meet it: a real server on a free port, real files, a real client.
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+
+mod accounts;
+mod client;
+mod connections;
+mod documents;
+mod erasure;
+mod files;
+mod guards;
+mod house;
+mod lockout;
+mod reconciling;

@@ -1,0 +1,195 @@
+//! A service in a directory of its own, that can be stopped and started again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daybook_api::{
+    Accounts, Hashing, Parts, RateLimit, RateLimits, Reconciled, Server, Service, Settings, Task,
+    TaskAnswer, Upkeep, router,
+};
+use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, keys};
+use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+use daybook_schema::{Command, Event, Seq};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+
+pub struct House {
+    pub directory: TempDir,
+    pub settings: Settings,
+    running: Option<Running>,
+}
+
+struct Running {
+    base: String,
+    ledger: Ledger,
+    accounts: Accounts,
+    database: GameDatabase,
+    service: Service,
+    reconciled: Reconciled,
+    workers: Workers,
+    upkeep: Upkeep,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+/// Settings under which nothing is limited that a test does not limit itself, and a password is
+/// hashed quickly.
+pub fn settings() -> Settings {
+    let free = RateLimit { burst: 1_000_000, per_second: 1e6 };
+    Settings {
+        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free },
+        hashing: Hashing { memory_kib: 64, passes: 1, at_once_max: 2, ..Hashing::default() },
+        registrations_per_day_max: 1_000_000,
+        command_wait: Duration::from_secs(10),
+        ..Settings::default()
+    }
+}
+
+impl House {
+    pub async fn new() -> Self {
+        Self::with(settings()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        keys::init(&directory.path().join("keys"), &keys::random_season_key().unwrap()).unwrap();
+        let mut house = Self { directory, settings, running: None };
+        house.start().await;
+        house
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    pub fn base(&self) -> &str {
+        &self.running().base
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.base())
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.running().ledger
+    }
+
+    pub fn accounts(&self) -> &Accounts {
+        &self.running().accounts
+    }
+
+    pub fn reconciled(&self) -> Reconciled {
+        self.running().reconciled
+    }
+
+    pub async fn start(&mut self) {
+        self.try_start().await.unwrap();
+    }
+
+    /// Starts the service, or says why it does not start.
+    pub async fn try_start(&mut self) -> Result<(), String> {
+        let data = self.directory.path();
+        let ledger = open_ledger(data).await;
+        let accounts = data.join("accounts.db");
+        let opened = Accounts::open(&accounts).await.map_err(|error| error.to_string())?;
+        let database_settings =
+            DatabaseSettings { accounts: Some(accounts), ..DatabaseSettings::default() };
+        let database = GameDatabase::open(&data.join("game.db"), database_settings).await.unwrap();
+        let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&ledger));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let base = format!("http://{address}");
+        let mut settings = self.settings.clone();
+        settings.public_url = base.parse().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (server, ready) =
+            Server::new(listener, settings.connections, settings.trusted_proxies.clone());
+        let serving = tokio::spawn(server.run(stopped));
+        let parts = Parts {
+            ledger: ledger.clone(),
+            accounts: opened.clone(),
+            game_database: database.clone(),
+            keys_dir: data.join("keys"),
+            settings,
+        };
+        let service = Service::new(parts, false).unwrap();
+        let reconciled = service.reconcile().await.map_err(|error| error.to_string())?;
+        let upkeep = Upkeep::start(&service);
+        ready.serve(router(&service));
+        self.running = Some(Running {
+            base,
+            ledger,
+            accounts: opened,
+            database,
+            service,
+            reconciled,
+            workers,
+            upkeep,
+            stop,
+            serving,
+        });
+        Ok(())
+    }
+
+    /// Stops the service in good order.
+    pub async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.stop.send_replace(true);
+        running.serving.await.unwrap();
+        running.upkeep.stop().await;
+        running.workers.stop().await;
+        running.service.close().await;
+        running.accounts.close().await;
+        drop(running.service);
+        running.database.close().await.unwrap();
+        running.ledger.close().await.unwrap();
+    }
+
+    pub async fn operate(&self, task: Task) -> TaskAnswer {
+        self.running().service.operate(task).await.unwrap()
+    }
+
+    /// The events of the ledger so far.
+    pub fn events(&self) -> Vec<Event> {
+        let reader = Reader::open(self.directory.path()).unwrap();
+        reader.events_from(Seq::MIN).map(|event| event.unwrap().event).collect()
+    }
+
+    /// Waits until something holds that happens soon.
+    pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        for _ in 0..600 {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{what} did not happen within 30 s");
+    }
+
+    /// `accounts.db`, to look into.
+    pub fn accounts_db(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path("accounts.db")).unwrap()
+    }
+}
+
+async fn open_ledger(data: &Path) -> Ledger {
+    let keys = keys::load(&data.join("keys")).unwrap();
+    let key_id = *keys.season_keys.key_ids().next().unwrap();
+    let options = Options::new(data, keys.season_keys)
+        .newest_head(keys.newest_head)
+        .create(NewLedger::random());
+    let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await.unwrap().unwrap();
+    if ledger.head().seq == 0 {
+        let rotate = Command::RotateKey { key_id, compromised: false };
+        ledger.submit(Submission::new(rotate)).unwrap().await.unwrap();
+    }
+    ledger
+}
