@@ -65,7 +65,7 @@ async fn nothing_of_a_person_is_left_in_any_file_and_the_chain_still_verifies() 
     // The read models have it too.
     house
         .until("the copy in game.db", |house| {
-            let names = holding(house.directory.path(), &[NAME]);
+            let names = holding(house.directory(), &[NAME]);
             names.iter().any(|file| file.contains("game.db")).then_some(())
         })
         .await;
@@ -79,7 +79,7 @@ async fn nothing_of_a_person_is_left_in_any_file_and_the_chain_still_verifies() 
     // Within a minute, and while it runs.
     house
         .until("the end of the last trace", |house| {
-            holding(house.directory.path(), &PERSONAL).is_empty().then_some(())
+            holding(house.directory(), &PERSONAL).is_empty().then_some(())
         })
         .await;
     let kinds: Vec<&str> = house.events().iter().map(|event| event.kind().as_str()).collect();
@@ -92,7 +92,7 @@ async fn nothing_of_a_person_is_left_in_any_file_and_the_chain_still_verifies() 
     assert!(remembered.contains(&user_id.to_string()));
     house.stop().await;
     let options = VerifyOptions { full: true, ..VerifyOptions::default() };
-    let report = verify(house.directory.path(), &options, &mut |_, _| {}).unwrap();
+    let report = verify(house.directory(), &options, &mut |_, _| {}).unwrap();
     assert_eq!(report.verdict.as_str(), "intact");
 }
 
@@ -115,7 +115,7 @@ async fn who_was_erased_is_erased_again_where_an_older_copy_was_put_back() {
     client.log_in(EMAIL, PASSWORD).await.expect_error(401, "INVALID_CREDENTIALS");
     house
         .until("the end of the last trace", |house| {
-            holding(house.directory.path(), &PERSONAL).is_empty().then_some(())
+            holding(house.directory(), &PERSONAL).is_empty().then_some(())
         })
         .await;
     let erased =

@@ -9,7 +9,7 @@ use crate::house::House;
 
 /// The addresses in the rescue file beside accounts.db, once there is one.
 fn rescued(house: &House) -> Option<Vec<String>> {
-    let entries = std::fs::read_dir(house.directory.path()).unwrap();
+    let entries = std::fs::read_dir(house.directory()).unwrap();
     let mut names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     let name = names.find(|name| name.contains(".rescued-") && !name.ends_with(".new"))?;
     let database = rusqlite::Connection::open(house.path(&name)).unwrap();

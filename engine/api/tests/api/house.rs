@@ -18,7 +18,9 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 
 pub struct House {
-    pub directory: TempDir,
+    path: PathBuf,
+    /// Removed with the house, where it is its own.
+    _own: Option<TempDir>,
     pub settings: Settings,
     running: Option<Running>,
 }
@@ -56,14 +58,31 @@ impl House {
 
     pub async fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        keys::init(&directory.path().join("keys"), &keys::random_season_key().unwrap()).unwrap();
-        let mut house = Self { directory, settings, running: None };
+        let path = directory.path().to_owned();
+        Self::started(Self { path, _own: Some(directory), settings, running: None }).await
+    }
+
+    /// In a directory that is there, made or not.
+    pub async fn within(directory: &Path) -> Self {
+        let (path, settings) = (directory.to_owned(), settings());
+        Self::started(Self { path, _own: None, settings, running: None }).await
+    }
+
+    async fn started(mut house: Self) -> Self {
+        let keys_dir = house.path("keys");
+        if !keys_dir.join("signing.key").exists() {
+            keys::init(&keys_dir, &keys::random_season_key().unwrap()).unwrap();
+        }
         house.start().await;
         house
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.path
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.path.join(name)
     }
 
     fn running(&self) -> &Running {
@@ -96,7 +115,8 @@ impl House {
 
     /// Starts the service, or says why it does not start.
     pub async fn try_start(&mut self) -> Result<(), String> {
-        let data = self.directory.path();
+        let data = self.path.clone();
+        let data = data.as_path();
         let ledger = open_ledger(data).await;
         let accounts = data.join("accounts.db");
         let opened = Accounts::open(&accounts).await.map_err(|error| error.to_string())?;
@@ -159,7 +179,7 @@ impl House {
 
     /// The events of the ledger so far.
     pub fn events(&self) -> Vec<Event> {
-        let reader = Reader::open(self.directory.path()).unwrap();
+        let reader = Reader::open(self.directory()).unwrap();
         reader.events_from(Seq::MIN).map(|event| event.unwrap().event).collect()
     }
 

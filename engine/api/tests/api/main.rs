@@ -4,10 +4,15 @@
 mod accounts;
 mod client;
 mod connections;
+#[path = "../../../ledger/tests/faults/disk.rs"]
+mod disk;
 mod documents;
 mod erasure;
 mod files;
 mod guards;
 mod house;
 mod lockout;
+mod power_cut;
 mod reconciling;
+#[path = "../../../ledger/tests/faults/shim.rs"]
+mod shim;

@@ -8,6 +8,7 @@
 )]
 
 mod child;
+mod disk;
 mod durability;
 mod full_disk;
 mod injected;

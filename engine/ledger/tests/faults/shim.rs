@@ -8,9 +8,10 @@ use std::sync::OnceLock;
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
         let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shim.so");
         let unfinished = built.with_extension(std::process::id().to_string());
+        let source = unfinished.with_extension("c");
+        std::fs::write(&source, include_str!("shim.c")).unwrap();
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
         let arguments = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"];
         let status = Command::new(compiler)
@@ -20,6 +21,7 @@ pub fn library() -> &'static Path {
             .status()
             .expect("a C compiler");
         assert!(status.success(), "the shim compiles");
+        std::fs::remove_file(&source).unwrap();
         std::fs::rename(&unfinished, &built).unwrap();
         built
     })
