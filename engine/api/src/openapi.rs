@@ -35,7 +35,8 @@ fn complete_operation(operation: &mut Operation, changes: bool, class: Class) {
     let is_of = |code: Code| match code {
         Code::ValidationError | Code::ContentTooLarge => has_body,
         Code::Unauthorized => has_session,
-        Code::CrossSite | Code::UnsupportedMediaType => changes,
+        Code::CrossSite => changes,
+        Code::UnsupportedMediaType => has_body,
         Code::RequestTimeout
         | Code::UriTooLong
         | Code::RateLimited

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -25,8 +26,24 @@ const DETAILS_MAX: usize = 20;
 
 /// What a request's body may be.
 pub(crate) trait RequestBody: DeserializeOwned + ToSchema + Send + 'static {
+    /// Whether no body at all means an empty object.
+    const MAY_BE_ABSENT: bool = false;
+
     /// What is wrong with the values of a body that has the right shape.
     fn faults(&self) -> Vec<Detail>;
+}
+
+/// Nothing: the route says all. It is sent as JSON all the same, which no form of another site can.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+impl RequestBody for Nothing {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn faults(&self) -> Vec<Detail> {
+        Vec::new()
+    }
 }
 
 /// A body that holds.
@@ -74,6 +91,10 @@ impl<T: RequestBody> FromRequest<Service> for Valid<T> {
 
     async fn from_request(request: Request, _: &Service) -> Result<Self, ApiError> {
         let body = read_body(request).await?;
+        let body = match body.is_empty() && T::MAY_BE_ABSENT {
+            true => b"{}".to_vec(),
+            false => body,
+        };
         let value: Value = serde_json::from_slice(&body).map_err(|error| {
             let place = (error.line(), error.column());
             let message = format!("is not JSON, at line {} column {}", place.0, place.1);

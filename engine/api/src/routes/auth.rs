@@ -17,7 +17,7 @@ use crate::logins::{Caller, LoggedIn};
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
 use crate::tokens::{TokenHash, device_cookie, no_session_cookie, session_cookie};
-use crate::validation::{RequestBody, Valid, fault, reported};
+use crate::validation::{Nothing, RequestBody, Valid, fault, reported};
 
 /// A new account.
 #[derive(Deserialize, ToSchema, Validate)]
@@ -230,10 +230,12 @@ pub(crate) async fn log_in(
 /// Ends the session.
 #[utoipa::path(post, path = "/api/auth/logout", tag = "accounts", operation_id = "logOut",
     security(("session" = [])),
+    request_body = Nothing,
     responses((status = 204, description = "The session is over")))]
 pub(crate) async fn log_out(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
+    _: Valid<Nothing>,
 ) -> Result<impl IntoResponse, ApiError> {
     in_full(async move {
         let which = Which::One(session.number);

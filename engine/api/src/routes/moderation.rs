@@ -9,6 +9,7 @@ use crate::accounts::users::Named;
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::guards::LoggedInAs;
 use crate::service::{Service, in_full};
+use crate::validation::{Nothing, Valid};
 
 /// The user whose account is meant, if the caller may lock it.
 async fn lockable(service: &Service, caller: &Session, id: &str) -> Result<UserId, ApiError> {
@@ -29,6 +30,7 @@ async fn lockable(service: &Service, caller: &Session, id: &str) -> Result<UserI
 #[utoipa::path(post, path = "/api/users/{id}/lock", tag = "moderation", operation_id = "lockUser",
     security(("session" = [])),
     params(("id" = String, Path, description = "The user", example = "usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b")),
+    request_body = Nothing,
     responses(
         (status = 204, description = "The account is locked"),
         (status = 404, description = "NOT_FOUND", body = ErrorBody),
@@ -37,6 +39,7 @@ pub(crate) async fn lock(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
     Path(id): Path<String>,
+    _: Valid<Nothing>,
 ) -> Result<StatusCode, ApiError> {
     in_full(async move {
         let user_id = lockable(&service, &session, &id).await?;

@@ -107,7 +107,7 @@ impl Client {
     }
 
     pub async fn delete(&mut self, path: &str) -> Answer {
-        self.send(self.request("DELETE", path).header("content-type", "application/json")).await
+        self.send(self.request("DELETE", path)).await
     }
 
     pub async fn register(&mut self, email: &str) -> Answer {
