@@ -1,6 +1,11 @@
 //! Guards: a service that is killed at any moment leaves no account and no session in the ledger or
 //! in accounts.db alone, and revives none.
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must stop"
+)]
 
 #[path = "../../../engine/api/tests/api/client.rs"]
 #[expect(dead_code, reason = "not every test uses all of it")]
@@ -69,7 +74,7 @@ async fn live(base: String, record: Arc<Mutex<Record>>) {
             return;
         }
         record.lock().unwrap().ended.insert(other);
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             {
                 let mut record = record.lock().unwrap();
                 record.open.remove(&token);
@@ -173,9 +178,9 @@ async fn kills_leave_nothing_half_done() {
     }
     let serving = Serving::start(data, &more);
     expect_agreement(data);
-    expect_record(&serving.base, &record.lock().unwrap()).await;
+    let record = std::mem::take(&mut *record.lock().unwrap());
+    expect_record(&serving.base, &record).await;
     assert_eq!(serving.stop().0.code(), Some(0));
-    let record = record.lock().unwrap();
     println!(
         "{} kills, {} accounts begun, {} sessions answered",
         kills,

@@ -1,5 +1,10 @@
 //! `daybook serve` and `daybook user` as their operator meets them.
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must stop"
+)]
 
 #[path = "../../../engine/api/tests/api/client.rs"]
 #[expect(dead_code, reason = "not every test uses all of it")]
