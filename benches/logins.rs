@@ -59,7 +59,7 @@ async fn serve(data: &Path) -> Result<(String, watch::Sender<bool>, Upkeep)> {
     tokio::spawn(server.run(stopped));
     let service =
         Service::new(Parts { ledger, accounts, game_database, keys_dir, settings }, false)?;
-    service.reconcile().await?;
+    service.reconcile(daybook_api::Lacking::Refuse).await?;
     let upkeep = Upkeep::start(&service);
     ready.serve(router(&service));
     Ok((base, stop, upkeep))

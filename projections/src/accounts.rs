@@ -73,6 +73,11 @@ pub(crate) const INSERT_SESSIONS: &str = "INSERT INTO sessions (id, user_id, exp
 pub(crate) const INSERT_NAMES: &str = "INSERT INTO simulin_names (simulin_id, name) \
     SELECT value->>'simulin_id', value->>'name' FROM json_each(?1) WHERE true ON CONFLICT";
 
+/// The same into accounts, which know whose it is.
+const INSERT_NAMES_OF_USERS: &str = "INSERT INTO simulin_names (simulin_id, name, user_id) \
+    SELECT value->>'simulin_id', value->>'name', value->>'user_id' FROM json_each(?1) \
+    WHERE true ON CONFLICT";
+
 /// One text that a statement gives.
 pub(crate) async fn text(
     database: &mut SqliteConnection,
@@ -104,7 +109,9 @@ async fn unmoved(game_db: &Path) -> Result<Option<Unmoved>, sqlx::Error> {
     let sessions = format!(
         "SELECT {SESSIONS_AS_JSON} FROM sessions WHERE user_id IN (SELECT id FROM users WHERE {own})"
     );
-    let names = format!("SELECT {NAMES_AS_JSON} FROM simulin_names");
+    let names = "SELECT json_group_array(json_object('simulin_id', simulin_id, 'name', named.name, \
+        'user_id', user_id)) FROM simulin_names AS named LEFT JOIN simulins ON simulins.id = simulin_id";
+    let names = names.to_owned();
     let unmoved = [
         text(&mut from, users).await?,
         text(&mut from, sessions).await?,
@@ -130,7 +137,7 @@ impl Unmoved {
         let tables = [
             (INSERT_USERS, unknown("user", "id")),
             (INSERT_SESSIONS, format!("{} {has_user}", unknown("session", "id"))),
-            (INSERT_NAMES, unknown("simulin_name", "simulin_id")),
+            (INSERT_NAMES_OF_USERS, unknown("simulin_name", "simulin_id")),
         ];
         for ((insert, which), rows) in tables.iter().zip(&self.0) {
             let statement = insert.replace("WHERE true", which);

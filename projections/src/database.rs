@@ -161,6 +161,8 @@ impl GameDatabase {
             FileError::Lost(lost) => sqlx::Error::Io(std::io::Error::other(lost)),
         };
         let mut writer = self.connect_writer().await.map_err(lost)?;
+        // Nobody is waited for who reads: workers would wait too.
+        sqlx::query("PRAGMA busy_timeout = 100").execute(&mut *writer).await?;
         let _writing = self.writing.lock().await;
         let (is_busy, _, _): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await?;

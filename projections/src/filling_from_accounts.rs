@@ -147,7 +147,10 @@ async fn changes_after(
         );
         return Err(sqlx::Error::Io(std::io::Error::other(error)));
     }
-    let mark = (of == accounts_id && found == stamp).then_some(after);
+    let swept: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM swept_changes")
+        .fetch_one(&mut *moment)
+        .await?;
+    let mark = (of == accounts_id && found == stamp && after >= swept).then_some(after);
     let after = mark.unwrap_or(0);
     if mark.is_some() && after == newest {
         return Ok(None);

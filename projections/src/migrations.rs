@@ -361,6 +361,8 @@ impl Migrations {
         let copy = directory.join(format!("{}-{at}-before-{}.db", self.database, numbered.number));
         let mut database = self.connect(path, false).await?;
         let file = UnfinishedFile::begin(&copy).map_err(io_failed)?;
+        // It holds what people are called and how they are reached.
+        make_private(file.path()).map_err(io_failed)?;
         sqlx::query("VACUUM INTO ?1")
             .bind(path_in_sql(file.path()))
             .execute(&mut database)
@@ -369,6 +371,12 @@ impl Migrations {
         file.finish().map_err(io_failed)?;
         Ok(copy)
     }
+}
+
+/// Makes an empty file that its owner alone may read.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 /// A migration that was applied.

@@ -53,6 +53,34 @@ pub struct SeasonCounts {
     pub completed: u64,
 }
 
+/// All that is known of a user's play.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Played {
+    /// The seasons, oldest first.
+    pub seasons: Vec<SeasonSummary>,
+    /// Their days.
+    pub days: Vec<DayDetails>,
+    /// Their bets.
+    pub bets: Vec<BetDetails>,
+    /// Their triggers.
+    pub triggers: Vec<TriggerDetails>,
+    /// Their weeks.
+    pub weeks: Vec<WeekDetails>,
+    /// The companions, with their names: the seed's columns.
+    pub simulins: serde_json::Value,
+    /// The places on boards: the seed's columns.
+    pub leaderboard_entries: serde_json::Value,
+}
+
+const SIMULINS_AS_JSON: &str = "SELECT json_group_array(json_object('id', id, 'name', name, \
+    'species', species, 'stage', stage, 'path', path, 'bondLevel', bond_level, 'bondXP', bond_xp, \
+    'personality', json(personality), 'abilities', json(abilities), 'createdAt', created_at, \
+    'retiredAt', retired_at)) FROM simulins WHERE user_id = ?1";
+const ENTRIES_AS_JSON: &str = "SELECT json_group_array(json_object('id', id, 'seasonId', season_id, \
+    'score', score, 'rank', rank, 'period', period, 'calculatedAt', calculated_at)) \
+    FROM leaderboard_entries WHERE user_id = ?1";
+
 /// Reads `game.db`, beside the workers that write it.
 #[derive(Clone, Debug)]
 pub struct Reads {
@@ -220,6 +248,42 @@ impl Reads {
         Ok(known == 0)
     }
 
+    /// All that is known of a user's play, of one moment, in a fixed number of statements.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn all_of(&self, user_id: UserId) -> Result<Played, ReadError> {
+        let mut moment = self.pool()?.begin().await?;
+        macro_rules! rows {
+            ($statement:literal) => {
+                sqlx::query_as($statement).bind(user_id.to_string()).fetch_all(&mut *moment).await?
+            };
+        }
+        let played = Played {
+            seasons: rows!("SELECT * FROM seasons WHERE user_id = ?1 ORDER BY season_number"),
+            days: rows!(
+                "SELECT days.* FROM days JOIN seasons ON seasons.id = season_id WHERE user_id = ?1 \
+                 ORDER BY season_number, day_number"
+            ),
+            bets: rows!(
+                "SELECT bets.* FROM bets JOIN seasons ON seasons.id = season_id WHERE user_id = ?1 \
+                 ORDER BY season_number, day_number, bets.id"
+            ),
+            triggers: rows!(
+                "SELECT daily_triggers.* FROM daily_triggers JOIN seasons ON seasons.id = season_id \
+                 WHERE user_id = ?1 ORDER BY season_number, day_number, daily_triggers.id"
+            ),
+            weeks: rows!(
+                "SELECT week_results.* FROM week_results JOIN seasons ON seasons.id = season_id \
+                 WHERE user_id = ?1 ORDER BY season_number, week_number"
+            ),
+            simulins: json_of(&mut moment, SIMULINS_AS_JSON, user_id).await?,
+            leaderboard_entries: json_of(&mut moment, ENTRIES_AS_JSON, user_id).await?,
+        };
+        moment.commit().await?;
+        Ok(played)
+    }
+
     /// A user's season in play.
     ///
     /// # Errors
@@ -336,4 +400,15 @@ where
     T: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
 {
     sqlx::query_as(statement).bind(season_id.to_string()).fetch_all(&mut **moment).await
+}
+
+/// What a statement about a user gives as one JSON text.
+async fn json_of(
+    moment: &mut Transaction<'_, Sqlite>,
+    statement: &'static str,
+    user_id: UserId,
+) -> Result<serde_json::Value, sqlx::Error> {
+    let text: String =
+        sqlx::query_scalar(statement).bind(user_id.to_string()).fetch_one(&mut **moment).await?;
+    serde_json::from_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

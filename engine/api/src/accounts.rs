@@ -12,7 +12,9 @@ pub(crate) mod sessions;
 pub(crate) mod upkeep;
 pub(crate) mod users;
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,18 @@ use crate::tokens::Secret;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS_MAX: u32 = 4;
+/// How long a transaction waits for those before it.
+const WAITS_AT_MOST: Duration = Duration::from_secs(5);
+/// A reader that stands in the way of emptying the log is waited for so long, in milliseconds:
+/// meanwhile nothing is written.
+const READER_WAITED_FOR_MS: u32 = 100;
+/// How long the end of a process waits for a rescue.
+const RESCUED_WITHIN: Duration = Duration::from_secs(60);
+/// SQLite's primary result codes: another has the lock; a write or sync failed; damage.
+const BUSY: u32 = 5;
+const IO_ERROR: u32 = 10;
+const CORRUPT: u32 = 11;
+const NOT_A_DATABASE: u32 = 26;
 /// How often the files are looked at while nothing is written.
 const WATCHED_EVERY: Duration = Duration::from_millis(500);
 const SECRET_NAME: &str = "hashing";
@@ -51,17 +65,30 @@ pub enum AccountsError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
-    /// The file is gone, and the ledger has people.
+    /// The ledger has people whom the file lacks: it is gone, an older copy, or lost its log.
     #[error(
-        "there is no `{}`, and the ledger has {users} players: without it nobody can log in; put it back, or \
-         start with --new-accounts to give their accounts up",
-        path.display()
+        "`{}` lacks the accounts of {users} players that the ledger has: put the right file in place{}, or give \
+         these accounts up: `daybook serve --new-accounts`",
+        path.display(),
+        beside(path)
     )]
     Missing {
         /// The file.
         path: PathBuf,
-        /// How many players there are.
+        /// How many players it lacks.
         users: usize,
+    },
+    /// It is no database, or a damaged one.
+    #[error("`{}` is damaged or no database: put the right file in place{}", path.display(), beside(path))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program keeps it locked.
+    #[error("another program keeps `{}` locked: end it, and start again", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
     },
     /// The people in it play in another ledger.
     #[error(
@@ -85,6 +112,16 @@ pub enum AccountsError {
         /// The database.
         path: PathBuf,
     },
+}
+
+/// The newest file that a process saved when it lost its accounts, if there is one.
+fn beside(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = path.parent().and_then(|parent| std::fs::read_dir(parent).ok());
+    let names = entries.into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let rescued = names.filter(|found| found.starts_with(&format!("{name}.rescued-"))).max();
+    rescued.map_or_else(String::new, |rescued| format!(" (`{rescued}` lies beside it)"))
 }
 
 /// `accounts.db` is lost to this process: nothing more is written, and nobody is answered.
@@ -201,8 +238,20 @@ impl Accounts {
         }
         let failed = |source| AccountsError::Sqlite { path: path.to_owned(), source };
         // Nobody else may read what people are called and what their passwords hash to.
-        make_private(path).map_err(|error| failed(sqlx::Error::Io(error)))?;
-        Migrations::accounts().up(path, None).await?;
+        let io_failed = |error| failed(sqlx::Error::Io(error));
+        make_private(path).map_err(io_failed)?;
+        keep_private(path).map_err(io_failed)?;
+        match Migrations::accounts().up(path, None).await {
+            Err(error)
+                if error.is_malformed() || matches!(error, MigrationError::NotADatabase { .. }) =>
+            {
+                return Err(AccountsError::Damaged { path: path.to_owned() });
+            }
+            Err(MigrationError::Sqlite { source, .. }) if result_code(&source) == Some(BUSY) => {
+                return Err(AccountsError::Locked { path: path.to_owned() });
+            }
+            other => other?,
+        };
         // Where it really lies: SQLite keeps the log there.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let options =
@@ -220,9 +269,39 @@ impl Accounts {
         Ok(Self { inner: Arc::new(Inner { path, files, writer, readers, secret, lost }) })
     }
 
+    /// The ledger that the people of a file play in, if one ever served them. The file is looked at
+    /// and not changed.
+    ///
+    /// # Errors
+    /// [`AccountsError::Sqlite`] when it cannot be read.
+    pub async fn served_by(path: &Path) -> Result<Option<LedgerId>, AccountsError> {
+        if !std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+            return Ok(None);
+        }
+        let failed = |source| AccountsError::Sqlite { path: path.to_owned(), source };
+        let mut connection =
+            connect_options(path).read_only(true).connect().await.map_err(failed)?;
+        let has = "SELECT count(*) FROM sqlite_schema WHERE name = 'served_ledger'";
+        let has: i64 = sqlx::query_scalar(has).fetch_one(&mut connection).await.map_err(failed)?;
+        let served: Option<String> = match has {
+            0 => None,
+            _ => sqlx::query_scalar("SELECT ledger_id FROM served_ledger")
+                .fetch_optional(&mut connection)
+                .await
+                .map_err(failed)?,
+        };
+        sqlx::Connection::close(connection).await.map_err(failed)?;
+        Ok(served.and_then(|ledger_id| ledger_id.parse().ok()))
+    }
+
     /// The service's own key.
     pub(crate) fn secret(&self) -> &Secret {
         &self.inner.secret
+    }
+
+    /// Whether it is lost to this process.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.inner.lost.borrow().is_some()
     }
 
     /// Where it is.
@@ -240,7 +319,10 @@ impl Accounts {
     /// # Errors
     /// [`Code::Unavailable`] where the file is lost or SQLite cannot do it.
     pub(crate) async fn begin(&self) -> Result<Writing, ApiError> {
-        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+        let waited = Arc::clone(&self.inner.writer).lock_owned();
+        let Ok(mut guard) = tokio::time::timeout(WAITS_AT_MOST, waited).await else {
+            return Err(ApiError::new(Code::Overloaded));
+        };
         self.check(&mut guard).await?;
         let Some(writer) = guard.as_mut() else {
             return Err(ApiError::new(Code::Unavailable));
@@ -248,7 +330,12 @@ impl Accounts {
         writer.roll_back().await;
         writer.is_left_open = true;
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await;
-        begun.map_err(failed)?;
+        if let Err(error) = begun {
+            if is_lost(&error) {
+                self.give_up(&mut guard, error.to_string()).await;
+            }
+            return Err(failed(error));
+        }
         Ok(Writing { guard: Some(guard), accounts: self.clone() })
     }
 
@@ -263,42 +350,27 @@ impl Accounts {
         let Some(reason) = self.inner.files.difference(&now, &self.inner.path) else {
             return Ok(());
         };
-        let rescued = match writer.take() {
-            Some(writer) => self.rescue(writer).await,
-            None => "it was closed before".to_owned(),
-        };
-        // Neither is ever closed: SQLite would fold a log into what is no longer ours.
-        std::mem::forget(self.inner.readers.clone());
-        std::mem::forget(Arc::clone(&self.inner));
-        let lost = AccountsLost { path: self.inner.path.clone(), reason, rescued };
-        tracing::error!(error = %lost, "accounts.db is lost to this process");
-        self.inner.lost.send_replace(Some(lost));
+        self.give_up(writer, reason).await;
         Err(unavailable())
     }
 
-    /// Saves what the connection sees beside the file.
-    async fn rescue(&self, mut writer: Writer) -> String {
-        writer.roll_back().await;
-        let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
-        let mut name = self.inner.path.as_os_str().to_owned();
-        name.push(format!(".rescued-{at}"));
-        let rescue = PathBuf::from(name);
-        let saved = async {
-            let file = UnfinishedFile::begin(&rescue)?;
-            make_private(file.path())?;
-            sqlx::query("VACUUM INTO ?1")
-                .bind(path_in_sql(file.path()))
-                .execute(&mut writer.connection)
-                .await
-                .map_err(std::io::Error::other)?;
-            file.finish()
-        };
-        let saved = saved.await;
-        std::mem::forget(writer);
-        match saved {
-            Ok(()) => format!("all accounts that this process saw are in `{}`", rescue.display()),
-            Err(error) => format!("`{}` could not be written: {error}", rescue.display()),
-        }
+    /// Saves what this process saw, and tells it to end. Whoever waits for it may go away meanwhile:
+    /// it is carried out to its end.
+    async fn give_up(&self, writer: &mut Option<Writer>, reason: String) {
+        let (accounts, writer) = (self.clone(), writer.take());
+        // Neither is ever closed: SQLite would fold a log into what is no longer ours.
+        std::mem::forget(self.inner.readers.clone());
+        std::mem::forget(Arc::clone(&self.inner));
+        let rescuing = tokio::spawn(async move {
+            let rescued = match writer {
+                Some(writer) => rescue(&accounts.inner.path, ManuallyDrop::new(writer)).await,
+                None => "it was closed before".to_owned(),
+            };
+            let lost = AccountsLost { path: accounts.inner.path.clone(), reason, rescued };
+            tracing::error!(error = %lost, "accounts.db is lost to this process");
+            accounts.inner.lost.send_replace(Some(lost));
+        });
+        drop(rescuing.await);
     }
 
     /// Looks at the files now and then, and waits until they are lost.
@@ -323,21 +395,31 @@ impl Accounts {
 
     /// Folds the log into the file and empties it; tells whether nobody stood in the way.
     pub(crate) async fn empty_log(&self) -> Result<bool, ApiError> {
-        let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
+        let waited = Arc::clone(&self.inner.writer).lock_owned();
+        let Ok(mut guard) = tokio::time::timeout(WAITS_AT_MOST, waited).await else {
+            return Err(ApiError::new(Code::Overloaded));
+        };
         self.check(&mut guard).await?;
         let Some(writer) = guard.as_mut() else { return Err(ApiError::new(Code::Unavailable)) };
         writer.roll_back().await;
-        let (is_busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&mut writer.connection)
-            .await
-            .map_err(failed)?;
+        let connection = &mut writer.connection;
+        set_busy_timeout(connection, READER_WAITED_FOR_MS).await.map_err(failed)?;
+        let emptied: Result<(i64, i64, i64), sqlx::Error> =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+        let usual = u32::try_from(BUSY_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+        set_busy_timeout(connection, usual).await.map_err(failed)?;
+        let (is_busy, _, _) = emptied.map_err(failed)?;
         Ok(is_busy == 0)
     }
 
     /// Closes the file: its log is folded in before this returns. For the end of a process.
     pub async fn close(&self) {
         let mut guard = Arc::clone(&self.inner.writer).lock_owned().await;
-        if self.check(&mut guard).await.is_err() {
+        if self.check(&mut guard).await.is_err() || guard.is_none() {
+            // A rescue that is under way is waited for.
+            let mut lost = self.inner.lost.subscribe();
+            let rescued = lost.wait_for(Option::is_some);
+            drop(tokio::time::timeout(RESCUED_WITHIN, rescued).await);
             return;
         }
         self.inner.readers.close().await;
@@ -354,13 +436,76 @@ impl Accounts {
 impl Writing {
     /// Commits, synced; then the files are looked at once more.
     pub(crate) async fn commit(mut self) -> Result<(), ApiError> {
-        sqlx::query("COMMIT").execute(&mut *self).await.map_err(failed)?;
+        let committed = sqlx::query("COMMIT").execute(&mut *self).await;
+        if let Err(error) = committed {
+            // Whether it is on the disk is not known: nobody may build on it.
+            if is_lost(&error)
+                && let Some(mut guard) = self.guard.take()
+            {
+                let reason = format!("a commit failed: {error}");
+                self.accounts.give_up(&mut guard, reason).await;
+            }
+            return Err(failed(error));
+        }
         let Some(mut guard) = self.guard.take() else { return Ok(()) };
         if let Some(writer) = guard.as_mut() {
             writer.is_left_open = false;
         }
         self.accounts.check(&mut guard).await
     }
+}
+
+/// Saves what a connection sees beside the file; tells where. The connection is never closed.
+async fn rescue(path: &Path, mut writer: ManuallyDrop<Writer>) -> String {
+    writer.roll_back().await;
+    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".rescued-{at}"));
+    let rescue = PathBuf::from(name);
+    let saved = async {
+        let file = UnfinishedFile::begin(&rescue)?;
+        make_private(file.path())?;
+        sqlx::query("VACUUM INTO ?1")
+            .bind(path_in_sql(file.path()))
+            .execute(&mut writer.connection)
+            .await
+            .map_err(std::io::Error::other)?;
+        file.finish()
+    };
+    match saved.await {
+        Ok(()) => format!("all accounts that this process saw are in `{}`", rescue.display()),
+        Err(error) => format!("`{}` could not be written: {error}", rescue.display()),
+    }
+}
+
+async fn set_busy_timeout(connection: &mut SqliteConnection, ms: u32) -> Result<(), sqlx::Error> {
+    let set = format!("PRAGMA busy_timeout = {ms}");
+    sqlx::query(sqlx::AssertSqlSafe(set)).execute(connection).await.map(drop)
+}
+
+fn result_code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+/// Whether the file, or what is known of it, is of no use any more.
+fn is_lost(error: &sqlx::Error) -> bool {
+    let is_database = matches!(error, sqlx::Error::Database(_));
+    !is_database || matches!(result_code(error), Some(IO_ERROR | CORRUPT | NOT_A_DATABASE))
+}
+
+/// Takes everybody else's right to read files that are there.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes an empty file that its owner alone may read, where there is none.
@@ -391,4 +536,12 @@ async fn secret(connection: &mut SqliteConnection) -> Result<Option<Secret>, sql
 /// Now, in seconds since 1970.
 pub(crate) fn now_seconds() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+/// A column that holds what this version does not know.
+pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error| {
+        tracing::error!(%error, "accounts.db holds what this version does not know");
+        ApiError::new(Code::Internal)
+    })
 }

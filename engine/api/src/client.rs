@@ -33,6 +33,17 @@ impl Neighbourhood {
         }
     }
 
+    /// Whether it is an IPv4 address.
+    pub(crate) fn is_v4(&self) -> bool {
+        Ipv6Addr::from(self.0).to_ipv4_mapped().is_some()
+    }
+
+    /// The network of so many bits that it lies in.
+    pub(crate) fn network(&self, bits: u8) -> Self {
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits.clamp(1, 128))).unwrap_or(u128::MAX);
+        Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
+    }
+
     pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -90,12 +101,13 @@ fn country(text: &str) -> Option<String> {
 /// The last hop that is no trusted proxy: whatever stands before it, its client wrote.
 fn last_stranger(peer: IpAddr, headers: &HeaderMap, proxies: &[TrustedProxy]) -> IpAddr {
     let values = headers.get_all(ClientHeader::XForwardedFor.as_str()).iter();
-    let text: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-    let text = text.join(",");
+    // Whatever bytes a client wrote before, the last hops are the proxies' own.
+    let hops: Vec<&[u8]> =
+        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     let mut nearest = peer;
-    for hop in text.rsplit(',').take(FORWARDED_HOPS_MAX) {
+    for hop in hops.iter().rev().take(FORWARDED_HOPS_MAX) {
         // Some proxies write a port too.
-        let hop = hop.trim();
+        let hop = std::str::from_utf8(hop.trim_ascii()).unwrap_or_default();
         let address = hop
             .parse::<IpAddr>()
             .ok()
@@ -122,7 +134,7 @@ mod tests {
         let proxies: Vec<TrustedProxy> = proxies.iter().map(|text| text.parse().unwrap()).collect();
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
+            map.append(*name, axum::http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         Client::of(peer.parse().unwrap(), &map, &proxies).address.to_string()
     }
@@ -139,6 +151,7 @@ mod tests {
             "1.2.3.4"
         );
         assert_eq!(address(&[(forwarded, "9.9.9.9, nonsense")], "127.0.0.1"), "127.0.0.1");
+        assert_eq!(address(&[(forwarded, "9.9.9.9\u{ff}, 1.2.3.4")], "127.0.0.1"), "1.2.3.4");
         assert_eq!(address(&[], "127.0.0.1"), "127.0.0.1");
         assert_eq!(address(&[("cf-connecting-ip", "1.2.3.4")], "127.0.0.1"), "127.0.0.1");
         assert_eq!(address(&[("cf-connecting-ip", "1.2.3.4")], "192.0.2.7"), "1.2.3.4");

@@ -1,5 +1,7 @@
 //! Erasing a user: recorded first, then the season in play ends, then the data goes.
 
+use std::collections::BTreeSet;
+
 use daybook_ledger::SubmitError;
 use daybook_ledger::keys::{erased_users, remember_erased};
 use daybook_schema::{Command, UserId};
@@ -20,52 +22,60 @@ impl Service {
     pub(crate) async fn erase(&self, user_id: UserId) -> Result<(), ApiError> {
         let gone = self.accounts.begin_erasure(user_id).await?;
         self.forget_sessions(&gone);
-        self.remember_erased(user_id).await?;
-        let told = self.erase_in_ledger(user_id).await;
-        self.accounts.erase_data(user_id).await?;
-        match told {
-            Ok(()) => self.accounts.confirm_erasure(user_id).await?,
-            Err(error) => {
-                tracing::warn!(%user_id, %error, "the ledger will be told of an erasure later");
-            }
-        }
-        self.erased.lock().await.push(user_id);
+        // Whatever fails from here on, the upkeep goes on with it.
         self.erasure_begun.notify_one();
-        Ok(())
+        self.finish_erasure(user_id).await.map(drop)
     }
 
-    /// Goes on with erasures that were begun, and tells whether all are at their end.
+    /// Goes on with erasures that were begun, each for itself, and tells whether all are at their
+    /// end.
     pub(crate) async fn finish_erasures(&self) -> Result<bool, ApiError> {
         let mut is_done = true;
         for user_id in self.accounts.erasures().await? {
-            self.remember_erased(user_id).await?;
-            let told = self.erase_in_ledger(user_id).await;
-            self.accounts.erase_data(user_id).await?;
-            self.erased.lock().await.push(user_id);
-            match told {
-                Ok(()) => self.accounts.confirm_erasure(user_id).await?,
-                Err(_) => is_done = false,
+            match self.finish_erasure(user_id).await {
+                Ok(is_told) => is_done &= is_told,
+                Err(error) => {
+                    tracing::warn!(error = %error.body().message, "an erasure is not at its end");
+                    is_done = false;
+                }
             }
         }
         Ok(is_done)
     }
 
-    /// Begins to erase those again whom the keys directory remembers: a copy that was put back may
-    /// have brought them with it.
+    /// Goes on with one that was begun: the data is gone then. Tells whether the ledger has it too.
+    async fn finish_erasure(&self, user_id: UserId) -> Result<bool, ApiError> {
+        self.remember_erased(user_id).await?;
+        let told = self.erase_in_ledger(user_id).await;
+        self.accounts.erase_data(user_id).await?;
+        self.erased.lock().await.push(user_id);
+        match told {
+            Ok(()) => self.accounts.confirm_erasure(user_id).await?,
+            Err(ref error) => {
+                tracing::warn!(%error, "the ledger will be told of an erasure later");
+            }
+        }
+        Ok(told.is_ok())
+    }
+
+    /// Begins to erase those again whom the keys directory remembers, or the ledger: a copy that was
+    /// put back may have brought them with it.
     pub(crate) async fn erase_again(&self) -> Result<usize, ApiError> {
         let remembered = self.remembered_erased().await?;
-        if remembered.is_empty() {
+        let in_ledger = self.ledger.query(|state| -> Vec<UserId> {
+            let erased = state.users.iter().filter(|(_, user)| user.erased);
+            erased.map(|(user_id, _)| *user_id).collect()
+        });
+        let erased: Vec<UserId> = remembered.iter().copied().chain(in_ledger?.await?).collect();
+        if erased.is_empty() {
             return Ok(0);
         }
-        let of_ledger = remembered.clone();
-        let alive = self.ledger.query(move |state| -> Vec<UserId> {
+        let here = self.accounts.among(&erased).await?;
+        let alive = self.ledger.query(move |state| -> BTreeSet<UserId> {
             let is_alive = |id: &UserId| state.users.get(id).is_some_and(|user| !user.erased);
-            of_ledger.into_iter().filter(is_alive).collect()
+            remembered.into_iter().filter(is_alive).chain(here).collect()
         });
-        let alive = alive?.await?;
-        let here = self.accounts.all_users().await?;
-        let is_back = |id: &UserId| alive.contains(id) || here.contains(id);
-        let back: Vec<UserId> = remembered.into_iter().filter(is_back).collect();
+        let back = alive?.await?;
         for user_id in &back {
             self.accounts.begin_erasure(*user_id).await?;
         }
@@ -94,7 +104,7 @@ impl Service {
     /// Ends the season in play and erases the user; what is done already stays so.
     async fn erase_in_ledger(&self, user_id: UserId) -> Result<(), SubmitError> {
         for _ in 0..ABANDONED_MAX {
-            let rejections = match self.submit(Command::EraseUser { user_id }).await {
+            let rejections = match self.submit_patiently(Command::EraseUser { user_id }).await {
                 Err(SubmitError::Rejected(rejections)) => rejections,
                 other => return other.map(drop),
             };
@@ -103,19 +113,19 @@ impl Service {
                 Rejection::UserErased { .. } | Rejection::UserNotFound { .. } => return Ok(()),
                 _ => return Err(SubmitError::Rejected(rejections)),
             };
-            match self.submit(Command::AbandonSeason { user_id, season_id }).await {
+            match self.submit_patiently(Command::AbandonSeason { user_id, season_id }).await {
                 // Its key or epoch is no longer good, so that the player cannot end it.
                 Err(SubmitError::Rejected(rejections))
                     if matches!(rejections.first(), Rejection::SeasonWithdrawn) =>
                 {
-                    self.submit(Command::ExpireSeason { user_id, season_id }).await?;
+                    self.submit_patiently(Command::ExpireSeason { user_id, season_id }).await?;
                 }
                 // It may have ended meanwhile.
                 Ok(_) | Err(SubmitError::Rejected(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        self.submit(Command::EraseUser { user_id }).await.map(drop)
+        self.submit_patiently(Command::EraseUser { user_id }).await.map(drop)
     }
 
     /// Takes those whom the keys directory remembered last for those who may still stand somewhere:
@@ -131,6 +141,9 @@ impl Service {
     /// that is so.
     pub(crate) async fn clear_logs(&self) -> Result<bool, ApiError> {
         let erased = self.erased.lock().await.clone();
+        if erased.is_empty() {
+            return Ok(true);
+        }
         let unread = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, "game.db cannot be cleared of erased users for now");
             ApiError::new(Code::Unavailable)
@@ -143,9 +156,6 @@ impl Service {
         }
         let accounts = self.accounts.empty_log().await?;
         let game = self.game_database.empty_log().await.map_err(|error| unread(&error))?;
-        if accounts && game {
-            self.erased.lock().await.retain(|user_id| !erased.contains(user_id));
-        }
         Ok(accounts && game)
     }
 }

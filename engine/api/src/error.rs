@@ -80,8 +80,6 @@ codes! {
     RateLimited 429 "RATE_LIMITED" "Rate limit exceeded",
     /// Too many registrations from one address.
     RegistrationLimit 429 "REGISTRATION_LIMIT" "Too many registrations from here today",
-    /// The headers are too large.
-    HeadersTooLarge 431 "HEADERS_TOO_LARGE" "The headers are too large",
     /// A fault of the service's; the log has more under the id.
     Internal 500 "INTERNAL" "Something went wrong here",
     /// More is asked than can be done.
@@ -205,8 +203,9 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let code = match &error {
             SubmitError::Rejected(rejections) => {
+                let status = status_of(rejections.first().class());
                 return Self {
-                    status: status_of(rejections.first().class()),
+                    status,
                     code: Cow::Borrowed(error.code()),
                     message: Cow::Owned(rejections.first().to_string()),
                     details: rejections
@@ -217,7 +216,7 @@ impl From<SubmitError> for ApiError {
                             message: rejection.to_string(),
                         })
                         .collect(),
-                    retry_after_seconds: None,
+                    retry_after_seconds: (status == 503).then_some(RETRY_AFTER_SECONDS),
                 };
             }
             SubmitError::Overloaded | SubmitError::TooLate => Code::Overloaded,

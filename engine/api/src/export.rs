@@ -1,18 +1,15 @@
 //! All that is held on a user.
 
+use daybook_projections::Played;
 use daybook_schema::{SessionNumber, UserId};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::accounts::sessions::ListedSession;
 use crate::accounts::users::{Named, User};
 use crate::error::{ApiError, Code};
 use crate::service::Service;
-use crate::tokens::Counted;
-
-/// Seasons that are read at a time.
-const SEASONS_PER_PAGE: u32 = 100;
+use crate::tokens::Kept;
 
 /// All that is held on a user.
 #[derive(Serialize, ToSchema)]
@@ -26,9 +23,10 @@ pub struct Export {
     sessions: Vec<ShownSession>,
     /// Failed logins to the address that still count, in seconds since 1970.
     failed_logins: Vec<i64>,
-    /// Every season with its days, bets, triggers and weeks, newest first.
-    #[schema(value_type = Vec<Object>)]
-    seasons: Vec<Value>,
+    /// What was played: seasons with their days, bets, triggers and weeks; companions; places on
+    /// boards.
+    #[schema(value_type = Object)]
+    play: Played,
 }
 
 /// One of a user's sessions.
@@ -66,34 +64,20 @@ impl ShownSession {
 impl Service {
     /// All that is held on a user: in the accounts, and of play in the read models.
     pub(crate) async fn export(&self, user_id: UserId) -> Result<Export, ApiError> {
-        let account = self.accounts.find(Named::Id(user_id)).await?.ok_or(Code::NotFound)?;
+        let account = self.accounts.find(Named::Id(user_id)).await?.ok_or(Code::SessionExpired)?;
         let sessions = self.accounts.list_sessions(user_id).await?;
-        let key = self.accounts.secret().key_of(Counted::Email(&account.user.email));
+        let key = self.accounts.secret().key_of(Kept::Email(&account.user.email));
         let (failed_logins, _) = self.accounts.failures(&key).await?;
-        Ok(Export {
-            user: account.user,
-            is_locked: account.is_locked,
-            sessions: sessions.into_iter().map(|listed| ShownSession::of(listed, None)).collect(),
-            failed_logins,
-            seasons: self.seasons_of(user_id).await?,
-        })
-    }
-
-    async fn seasons_of(&self, user_id: UserId) -> Result<Vec<Value>, ApiError> {
-        let unread = |error: daybook_projections::ReadError| {
+        let play = self.reads.all_of(user_id).await.map_err(|error| {
             tracing::error!(%error, "the read models cannot be read");
             ApiError::new(Code::Unavailable)
-        };
-        let (mut seasons, mut before) = (Vec::new(), None);
-        loop {
-            let page =
-                self.reads.seasons_of(user_id, before, SEASONS_PER_PAGE).await.map_err(unread)?;
-            for summary in &page {
-                let details = self.reads.season_with_details(summary.id).await.map_err(unread)?;
-                seasons.extend(details.and_then(|details| serde_json::to_value(details).ok()));
-            }
-            let Some(last) = page.last() else { return Ok(seasons) };
-            before = u32::try_from(last.season_number).ok();
-        }
+        })?;
+        Ok(Export {
+            user: account.user,
+            is_locked: account.locked_by.is_some(),
+            sessions: sessions.into_iter().map(|listed| ShownSession::of(listed, None)).collect(),
+            failed_logins,
+            play,
+        })
     }
 }

@@ -11,12 +11,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::accounts::sessions::Session;
+use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
-use crate::logins::Caller;
 use crate::rate_limits::{Allowed, Class, Whose};
 use crate::service::Service;
 use crate::tokens::{Carried, device_of, session_of};
@@ -104,6 +105,7 @@ pub(crate) async fn outermost(
     next: Next,
 ) -> Response {
     let (id, started) = (Uuid::now_v7().to_string(), Instant::now());
+    let span = tracing::info_span!("request", id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let timeout = service.settings.connections.request_timeout;
@@ -111,26 +113,35 @@ pub(crate) async fn outermost(
         request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > URI_BYTES_MAX);
     let mut response = match too_long {
         true => ApiError::new(Code::UriTooLong).into_response(),
-        false => match tokio::time::timeout(timeout, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => ApiError::new(Code::RequestTimeout).into_response(),
-        },
+        false => {
+            match tokio::time::timeout(timeout, next.run(request).instrument(span.clone())).await {
+                Ok(response) => response,
+                Err(_) => ApiError::new(Code::RequestTimeout).into_response(),
+            }
+        }
     };
     if response.status().as_u16() == Code::Internal.status() {
         let message = format!("Something went wrong here; the log has more under {id}");
+        let remaining = response.headers_mut().remove(REMAINING);
         response = ApiError::new(Code::Internal).saying(message).into_response();
+        response.headers_mut().extend(remaining.map(|remaining| (REMAINING, remaining)));
     }
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
     // The route, not the path: ids of people stay out of the log.
     let route = route.as_deref().unwrap_or("none");
-    tracing::info!(target: "access", id, %method, route, status, micros, "answered");
+    // A flood that is turned away does not fill the log.
+    if status == Code::RateLimited.status() {
+        tracing::debug!(target: "access", parent: &span, %method, route, status, micros, "answered");
+    } else {
+        tracing::info!(target: "access", parent: &span, %method, route, status, micros, "answered");
+    }
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if service.settings.public_url.is_https() {
-        let day = HeaderValue::from_static("max-age=31536000");
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, day);
+        let for_a_year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, for_a_year);
     }
     if service.is_demo {
         headers.insert(DEMO, HeaderValue::from_static("true"));
@@ -161,37 +172,40 @@ pub(crate) async fn admit(
     response
 }
 
-/// How many tokens are left. A session that is at hand is counted by its user; before another one
-/// is looked up its client is counted, so that wrong tokens cost whoever sends them.
+/// How many tokens are left. A user is counted by himself. Before a session is looked up that is not
+/// at hand, its client is counted in a class of its own, so that wrong tokens cost whoever sends
+/// them.
 async fn admitted(
     service: &Service,
     class: Class,
     request: &mut Request,
 ) -> Result<u32, (u32, ApiError)> {
     let refused = |error| (0, error);
-    let client = client_of(request.extensions(), request.headers(), service).map_err(refused)?;
-    let whose = Whose::Client(Neighbourhood::of(client.address));
-    let carried = session_of(request.headers());
-    let at_hand = match &carried {
-        Carried::Token(token) => service.session_at_hand(token),
-        _ => None,
-    };
-    let whose = at_hand.as_ref().map_or(whose, |session| Whose::User(session.user_id));
-    let remaining = match service.rate_limits.take(class, whose, NonZeroU32::MIN) {
-        Allowed::Yes { remaining } => remaining,
+    let take = |class, whose| match service.rate_limits.take(class, whose, NonZeroU32::MIN) {
+        Allowed::Yes { remaining } => Ok(remaining),
         Allowed::NotBefore { seconds } => {
-            return Err((0, ApiError::new(Code::RateLimited).retry_after(seconds)));
+            Err((0, ApiError::new(Code::RateLimited).retry_after(seconds)))
         }
     };
-    let standing = match (at_hand, carried) {
-        (Some(session), _) => Standing::Open(session),
-        (None, Carried::None) => Standing::None,
-        (None, Carried::Unusable) => Standing::Expired,
-        (None, Carried::Token(token)) => {
-            let found = service.find_session(&token).await.map_err(|error| (remaining, error))?;
-            found.map_or(Standing::Expired, Standing::Open)
-        }
+    let client = client_of(request.extensions(), request.headers(), service).map_err(refused)?;
+    let client = Whose::Client(Neighbourhood::of(client.address));
+    let standing = match session_of(request.headers()) {
+        Carried::None => Standing::None,
+        Carried::Unusable => Standing::Expired,
+        Carried::Token(token) => match service.session_at_hand(&token) {
+            Some(session) => Standing::Open(session),
+            None => {
+                take(Class::LookUp, client)?;
+                let found = service.find_session(&token).await.map_err(refused)?;
+                found.map_or(Standing::Expired, Standing::Open)
+            }
+        },
     };
+    let whose = match &standing {
+        Standing::Open(session) => Whose::User(session.user_id),
+        _ => client,
+    };
+    let remaining = take(class, whose)?;
     request.extensions_mut().insert(standing);
     Ok(remaining)
 }

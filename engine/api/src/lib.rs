@@ -5,6 +5,7 @@
 //! asks for.
 
 mod accounts;
+mod caller;
 mod client;
 mod erasure;
 mod error;
@@ -25,13 +26,14 @@ mod settings;
 mod tokens;
 mod upkeep;
 mod validation;
+mod watched;
 
 pub use accounts::{Accounts, AccountsError, AccountsLost};
 pub use error::{ApiError, Code, Detail, ErrorBody, ErrorText};
 pub use operator::{Task, TaskAnswer};
-pub use operator_socket::{OperatorSocket, SOCKET, TASK_PATH};
+pub use operator_socket::{OperatorSocket, SocketPath, TASK_PATH};
 pub use passwords::{HashingError, Password};
-pub use reconcile::{Reconciled, StartError};
+pub use reconcile::{Lacking, Reconciled, StartError};
 pub use routes::{document, router};
 pub use server::{Ready, Server};
 pub use service::{Parts, Service};

@@ -1,25 +1,19 @@
 //! Who one is: registering, logging in, new passwords.
 
 use daybook_ledger::SubmitError;
-use daybook_schema::{Command, UserId};
+use daybook_schema::{Command, SessionEndReason, UserId};
 use daybook_simulator::Rejection;
 
 use crate::accounts::attempts::Counter;
+use crate::accounts::now_seconds;
+use crate::accounts::sessions::{EndedSession, Session, Which};
 use crate::accounts::users::{Account, Named, NewUser, User};
+use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
 use crate::passwords::Password;
 use crate::service::Service;
-use crate::tokens::{Counted, Token, TokenHash};
-
-/// Where a request that has a password comes from.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) client: Client,
-    /// The device cookie that it carries.
-    pub(crate) device: Option<String>,
-    pub(crate) user_agent: Option<String>,
-}
+use crate::tokens::{Kept, Token, TokenHash};
 
 /// Who is logged in, and the cookies that say so.
 pub(crate) struct LoggedIn {
@@ -51,7 +45,7 @@ impl Service {
 
     /// The ledger knows a user, or knew it before.
     pub(crate) async fn register_in_ledger(&self, user_id: UserId) -> Result<(), SubmitError> {
-        match self.submit(Command::RegisterUser { user_id }).await {
+        match self.submit_patiently(Command::RegisterUser { user_id }).await {
             Err(SubmitError::Rejected(rejections))
                 if matches!(rejections.first(), Rejection::UserAlreadyRegistered { .. }) =>
             {
@@ -61,30 +55,37 @@ impl Service {
         }
     }
 
-    /// Counts a registration from a client's address.
-    pub(crate) async fn count_registration(&self, client: &Client) -> Result<(), ApiError> {
+    /// What registrations from a client's address are counted by.
+    pub(crate) fn registrations_key(&self, client: &Client) -> [u8; 32] {
         let neighbourhood = Neighbourhood::of(client.address);
-        let counted = Counted::Registrations(neighbourhood.as_bytes());
-        let key = self.accounts.secret().key_of(counted);
-        self.accounts.count_registration(&key, self.settings.registrations_per_day_max).await
+        self.accounts.secret().key_of(Kept::Registrations(neighbourhood.as_bytes()))
     }
 
-    /// What an attempt is counted by: the address, or the device where it is known; and the
-    /// client's address.
-    fn counters(&self, email: &str, account: Option<&Account>, caller: &Caller) -> [Counter; 2] {
+    /// What an attempt is counted by: a known device alone, so that no neighbour can lock it out;
+    /// else the address, and the client's address.
+    fn counters(&self, email: &str, account: Option<&Account>, caller: &Caller) -> Vec<Counter> {
         let (secret, settings) = (self.accounts.secret(), &self.settings.lockout);
         let device = account.zip(caller.device.as_deref()).and_then(|(account, carried)| {
             let user_id = account.user.id;
-            secret.known_device(user_id, carried).map(|device| Counted::Device(user_id, device))
+            Some((user_id, secret.known_device(user_id, carried)?))
         });
+        if let Some((user_id, device)) = device {
+            return vec![Counter {
+                key: secret.key_of(Kept::Device(user_id, device)),
+                owner: Some(secret.key_of(Kept::Owner(user_id))),
+                failures_max: settings.failures_max,
+            }];
+        }
         let neighbourhood = Neighbourhood::of(caller.client.address);
-        [
+        vec![
             Counter {
-                key: secret.key_of(device.unwrap_or(Counted::Email(email))),
+                key: secret.key_of(Kept::Email(email)),
+                owner: None,
                 failures_max: settings.failures_max,
             },
             Counter {
-                key: secret.key_of(Counted::Client(neighbourhood.as_bytes())),
+                key: secret.key_of(Kept::Client(neighbourhood.as_bytes())),
+                owner: None,
                 failures_max: settings.client_failures_max,
             },
         ]
@@ -101,18 +102,13 @@ impl Service {
         password: &Password,
         caller: &Caller,
     ) -> Result<Account, ApiError> {
+        // A flood is turned away here, before it costs a write.
+        let turn = self.passwords.turn().await?;
         let account = self.accounts.find(Named::Email(email)).await?;
         let counters = self.counters(email, account.as_ref(), caller);
         self.accounts.begin_attempt(&counters, &self.settings.lockout).await?;
         let stored = account.as_ref().and_then(|account| account.password_hash.as_deref());
-        let is_right = match self.passwords.is_right(password, stored).await {
-            Ok(is_right) => is_right,
-            Err(error) => {
-                // Nothing was looked at: that is no failure.
-                self.accounts.forgive_one(&counters).await?;
-                return Err(error);
-            }
-        };
+        let is_right = self.passwords.is_right(turn, password, stored).await?;
         match account.filter(|_| is_right) {
             None => Err(ApiError::new(Code::InvalidCredentials)),
             Some(account) => {
@@ -133,7 +129,7 @@ impl Service {
         self.check_password(&account.user.email, password, caller).await
     }
 
-    /// Logs in.
+    /// Logs in: the session that the request came with is over.
     ///
     /// # Errors
     /// As [`Self::check_password`]; [`Code::AccountLocked`] after the right password alone.
@@ -142,53 +138,70 @@ impl Service {
         email: &str,
         password: &Password,
         caller: &Caller,
+        old: Option<&Session>,
     ) -> Result<LoggedIn, ApiError> {
-        let account = self.check_password(email, password, caller).await?;
-        if account.is_locked {
+        let mut account = self.check_password(email, password, caller).await?;
+        if account.locked_by.is_some() {
             return Err(ApiError::new(Code::AccountLocked));
         }
-        let user_id = account.user.id;
-        let outdated = account.password_hash.as_deref();
-        if outdated.is_some_and(|stored| self.passwords.is_outdated(stored))
-            && let Ok(fresh) = self.passwords.hash(password).await
+        let outdated = account.password_hash.clone().filter(|it| self.passwords.is_outdated(it));
+        if let Some(old_hash) = outdated
+            && let Ok(turn) = self.passwords.turn().await
         {
-            self.accounts.refresh_hash(user_id, &fresh).await?;
+            let fresh = self.passwords.hash(turn, password).await?;
+            self.accounts.refresh_hash(account.user.id, &old_hash, &fresh).await?;
+            account.password_hash = Some(fresh);
         }
-        self.logged_in(user_id, caller).await
+        self.logged_in(account, caller, old).await
     }
 
-    /// Begins a session of a user who has shown who he is.
+    /// Begins a session of a user who has shown who he is; the one that the request came with is
+    /// over.
     pub(crate) async fn logged_in(
         &self,
-        user_id: UserId,
+        account: Account,
         caller: &Caller,
+        old: Option<&Session>,
     ) -> Result<LoggedIn, ApiError> {
-        let user_agent = caller.user_agent.as_deref();
-        let token = self.begin_session(user_id, &caller.client, user_agent).await?;
-        let account = self.accounts.find(Named::Id(user_id)).await?;
-        let user = account.ok_or(Code::InvalidCredentials)?.user;
+        let Account { mut user, password_hash, .. } = account;
         let secret = self.accounts.secret();
         let known =
-            caller.device.as_deref().and_then(|device| secret.known_device(user_id, device));
-        let device = known.is_none().then(|| secret.new_device(user_id)).transpose()?;
+            caller.device.as_deref().and_then(|device| secret.known_device(user.id, device));
+        let device = known.is_none().then(|| secret.new_device(user.id)).transpose()?;
+        if let Some(old) = old {
+            let (which, reason) = (Which::One(old.number), SessionEndReason::Revoked);
+            self.end_sessions(old.user_id, which, reason).await?;
+            // The ledger has it before the next one begins: else that could take another's place.
+            let ended = EndedSession { user_id: old.user_id, number: old.number, reason };
+            self.tell_ended(ended).await?;
+        }
+        let token = self.begin_session(user.id, password_hash.unwrap_or_default(), caller).await?;
+        user.last_login_at = Some(now_seconds());
         Ok(LoggedIn { user, token, device })
     }
 
     /// Sets a new password and ends all sessions; with a link it uses the link up. What failed
-    /// logins led to is lifted.
+    /// logins led to is lifted. Gives the account as it is then.
     pub(crate) async fn set_password(
         &self,
         user_id: UserId,
         password: &Password,
         link: Option<&TokenHash>,
-    ) -> Result<(), ApiError> {
-        let hash = self.passwords.hash(password).await?;
+    ) -> Result<Account, ApiError> {
+        let turn = self.passwords.turn().await?;
+        let hash = self.passwords.hash(turn, password).await?;
         let gone = self.accounts.set_password(user_id, &hash, link).await?;
         self.sessions_are_over(&gone);
-        if let Some(account) = self.accounts.find(Named::Id(user_id)).await? {
-            let key = self.accounts.secret().key_of(Counted::Email(&account.user.email));
-            self.accounts.forget_failures(&key).await?;
-        }
-        Ok(())
+        let account = self.accounts.find(Named::Id(user_id)).await?.ok_or(Code::SessionExpired)?;
+        self.forget_failures(&account).await?;
+        Ok(Account { password_hash: Some(hash), ..account })
+    }
+
+    /// Lifts what failed logins to an account led to, from its own devices too.
+    pub(crate) async fn forget_failures(&self, account: &Account) -> Result<(), ApiError> {
+        let secret = self.accounts.secret();
+        let email = secret.key_of(Kept::Email(&account.user.email));
+        let owner = secret.key_of(Kept::Owner(account.user.id));
+        self.accounts.forget_failures(&email, &owner).await
     }
 }

@@ -61,6 +61,7 @@ fn complete_operation(operation: &mut Operation, changes: bool, class: Class) {
         Class::Auth => "auth",
         Class::Telemetry => "telemetry",
         Class::Bet => "bet",
+        Class::LookUp => "look-up",
     };
     if !description.is_empty() {
         description.push_str("\n\n");

@@ -1,18 +1,17 @@
 //! The operator's tasks about people: the same whether a service runs or not.
 
-use daybook_schema::{Role, SessionEndReason, UserId};
+use daybook_schema::{Role, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::sessions::Which;
-use crate::accounts::users::{Account, Named, NewUser, normalized_email};
+use crate::accounts::users::{Account, LockedBy, Named, NewUser, normalized_email};
 use crate::error::{ApiError, Code};
 use crate::export::Export;
 use crate::passwords::Password;
 use crate::service::Service;
-use crate::tokens::{Counted, Token};
+use crate::tokens::Token;
 
 /// What the operator asks for. A user is named by address or id.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "task", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Task {
     /// Makes an account.
@@ -73,7 +72,7 @@ pub enum Task {
 }
 
 /// What became of a task.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskAnswer {
     /// The user, as he is afterwards; of an erased one the id alone is left.
@@ -88,14 +87,11 @@ pub struct TaskAnswer {
     pub export: Option<serde_json::Value>,
 }
 
-/// Who locked an account, where the operator did.
-const OPERATOR: &str = "operator";
-
 fn answer_of(account: &Account) -> TaskAnswer {
     TaskAnswer {
         id: account.user.id.to_string(),
         user: serde_json::to_value(&account.user).ok(),
-        is_locked: account.is_locked,
+        is_locked: account.locked_by.is_some(),
         link: None,
         export: None,
     }
@@ -103,9 +99,10 @@ fn answer_of(account: &Account) -> TaskAnswer {
 
 impl Service {
     /// Locks an account: nobody logs in to it any more, and whoever was is out.
-    pub(crate) async fn lock(&self, user_id: UserId, locked_by: &str) -> Result<(), ApiError> {
-        self.accounts.set_lock(user_id, Some(locked_by)).await?;
-        self.end_sessions(user_id, Which::All, SessionEndReason::Locked).await.map(drop)
+    pub(crate) async fn lock(&self, user_id: UserId, locked_by: LockedBy) -> Result<(), ApiError> {
+        let gone = self.accounts.lock(user_id, locked_by).await?;
+        self.sessions_are_over(&gone);
+        Ok(())
     }
 
     async fn named(&self, user: &str) -> Result<Account, ApiError> {
@@ -156,14 +153,13 @@ impl Service {
             }
             Task::Lock { user } => {
                 let user_id = self.named(&user).await?.user.id;
-                self.lock(user_id, OPERATOR).await?;
+                self.lock(user_id, LockedBy::Operator).await?;
                 (user_id, None)
             }
             Task::Unlock { user } => {
                 let account = self.named(&user).await?;
-                self.accounts.set_lock(account.user.id, None).await?;
-                let key = self.accounts.secret().key_of(Counted::Email(&account.user.email));
-                self.accounts.forget_failures(&key).await?;
+                self.accounts.unlock(account.user.id).await?;
+                self.forget_failures(&account).await?;
                 (account.user.id, None)
             }
             Task::Erase { user } => {
@@ -186,15 +182,16 @@ impl Service {
         role: Role,
         password: String,
     ) -> Result<UserId, ApiError> {
-        crate::routes::check_email(&email)?;
+        crate::routes::check_profile(&email, &display_name)?;
         let password = sound(password)?;
+        let turn = self.passwords.turn().await?;
         let new = NewUser {
             id: UserId::random(),
             email: normalized_email(&email),
             display_name,
             avatar_url: None,
             role,
-            password_hash: self.passwords.hash(&password).await?,
+            password_hash: self.passwords.hash(turn, &password).await?,
         };
         self.register(&new).await?;
         Ok(new.id)

@@ -1,5 +1,6 @@
 //! The Unix socket by which the operator's commands reach a running service.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +15,42 @@ use crate::operator::Task;
 use crate::service::{Service, in_full};
 
 /// What it is called in the data directory.
-pub const SOCKET: &str = "operator.sock";
+const SOCKET: &str = "operator.sock";
 /// Where tasks are sent to.
 pub const TASK_PATH: &str = "/task";
+
+/// The longest path that the system takes for a socket, less some room.
+const PATH_BYTES_MAX: usize = 100;
+
+/// The path of a data directory's socket, short enough for the system.
+#[derive(Debug)]
+pub struct SocketPath {
+    path: PathBuf,
+    /// Through this the path leads, where it would be too long.
+    _directory: Option<std::fs::File>,
+}
+
+impl SocketPath {
+    /// Of a data directory.
+    #[must_use]
+    pub fn of(data_dir: &Path) -> Self {
+        let path = data_dir.join(SOCKET);
+        let is_long = path.as_os_str().len() > PATH_BYTES_MAX;
+        match is_long.then(|| std::fs::File::open(data_dir)) {
+            Some(Ok(directory)) => {
+                let through = format!("/proc/self/fd/{}", directory.as_raw_fd());
+                Self { path: Path::new(&through).join(SOCKET), _directory: Some(directory) }
+            }
+            _ => Self { path, _directory: None },
+        }
+    }
+
+    /// As the system takes it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// A socket that is listened at.
 #[derive(Debug)]
@@ -33,11 +67,12 @@ impl OperatorSocket {
     /// What the file system says.
     pub fn bind(data_dir: &Path) -> std::io::Result<Self> {
         let path = data_dir.join(SOCKET);
+        let reached = SocketPath::of(data_dir);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = UnixListener::bind(reached.path())?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })
     }

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
@@ -80,6 +81,8 @@ pub(crate) struct Passwords {
     params: Params,
     /// What an unknown address's password is compared with: it takes as long.
     decoy: Arc<str>,
+    /// A wrong password is not answered sooner: a hash of other parameters takes another time.
+    answered_after: Duration,
 }
 
 /// Argon2id does not take these parameters.
@@ -106,42 +109,66 @@ impl Passwords {
             settings,
             params,
             decoy: Arc::from(""),
+            answered_after: Duration::ZERO,
         };
+        let began = Instant::now();
         let decoy = hash(passwords.params.clone(), &Zeroizing::new("decoy".to_owned()));
         passwords.decoy = Arc::from(decoy.ok_or(HashingError(argon2::Error::OutputTooShort))?);
+        passwords.answered_after = began.elapsed() * 3 / 2;
         Ok(passwords)
+    }
+
+    /// Waits for a turn to hash: before anything is written for who asks.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where too many wait.
+    pub(crate) async fn turn(&self) -> Result<Turn, ApiError> {
+        let overloaded = || ApiError::new(Code::Overloaded);
+        let waits = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if waits >= self.settings.waiting_max {
+            return Err(overloaded());
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(self.settings.wait, turn).await {
+            Ok(Ok(turn)) => Ok(Turn(turn)),
+            _ => Err(overloaded()),
+        }
     }
 
     /// The hash of a new password, in PHC's form.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] where too many wait.
-    pub(crate) async fn hash(&self, password: &Password) -> Result<String, ApiError> {
+    /// [`Code::Internal`] where Argon2id fails.
+    pub(crate) async fn hash(&self, turn: Turn, password: &Password) -> Result<String, ApiError> {
         let (params, text) = (self.params.clone(), password.normalized());
-        let hashed = self.in_turn(move || hash(params, &text)).await?;
+        let hashed = turn.take(move || hash(params, &text)).await?;
         hashed.ok_or_else(|| ApiError::new(Code::Internal))
     }
 
     /// Whether a password is the one that was hashed. Without a hash it is not, and that takes as
-    /// long.
+    /// long. The turn is given back.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] where too many wait.
+    /// [`Code::Internal`] where the thread fails.
     pub(crate) async fn is_right(
         &self,
+        turn: Turn,
         password: &Password,
         stored: Option<&str>,
     ) -> Result<bool, ApiError> {
         let compared: Arc<str> = stored.map_or_else(|| Arc::clone(&self.decoy), Arc::from);
         let (text, is_known) = (password.normalized(), stored.is_some());
-        let is_right = self
-            .in_turn(move || {
-                PasswordHash::new(&compared).is_ok_and(|hash| {
-                    Argon2::default().verify_password(text.as_bytes(), &hash).is_ok()
-                })
-            })
-            .await?;
-        Ok(is_right && is_known)
+        let until = Instant::now() + self.answered_after;
+        let is_right = turn.take(move || {
+            PasswordHash::new(&compared)
+                .is_ok_and(|hash| Argon2::default().verify_password(text.as_bytes(), &hash).is_ok())
+        });
+        let is_right = is_right.await? && is_known;
+        if !is_right {
+            tokio::time::sleep_until(until.into()).await;
+        }
+        Ok(is_right)
     }
 
     /// Whether a hash was made with other parameters than today's.
@@ -153,28 +180,23 @@ impl Passwords {
                 != (self.params.m_cost(), self.params.t_cost(), self.params.p_cost())
         })
     }
+}
 
-    async fn in_turn<T: Send + 'static>(
-        &self,
+/// One of the few that may hash now; dropped, it is another's turn.
+pub(crate) struct Turn(OwnedSemaphorePermit);
+
+impl Turn {
+    /// Does the work on a thread of its own; the turn lasts as long.
+    async fn take<T: Send + 'static>(
+        self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let overloaded = || ApiError::new(Code::Overloaded);
-        let waits = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        if waits >= self.settings.waiting_max + self.settings.at_once_max {
-            return Err(overloaded());
-        }
-        let turn =
-            tokio::time::timeout(self.settings.wait, Arc::clone(&self.turns).acquire_owned());
-        let Ok(Ok(turn)) = turn.await else { return Err(overloaded()) };
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop(self.0);
             done
         });
-        let done = done.await.map_err(|_| ApiError::new(Code::Internal));
-        drop(waiting);
-        done
+        done.await.map_err(|_| ApiError::new(Code::Internal))
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Class {
     Telemetry,
     /// Bets, one each.
     Bet,
+    /// Looking up sessions that are not at hand; no route has it.
+    LookUp,
 }
 
 /// Whose requests are counted.
@@ -45,28 +47,30 @@ pub(crate) enum Allowed {
     NotBefore { seconds: u64 },
 }
 
-/// How many users, and how many client addresses, have a bucket of their own in each class.
+/// How many client addresses of each kind have a bucket of their own in each class.
 const KEYS_MAX: usize = 200_000;
-/// Addresses beyond that share so many.
-const SHARED: u8 = 64;
+/// Bits of an address whose owners share a bucket once there are too many: an IPv4 address is
+/// mapped into IPv6, so that its /16 has 112 bits.
+const WIDER_BITS: [u8; 2] = [112, 48];
+/// And once there are too many of these.
+const WIDEST_BITS: [u8; 2] = [104, 32];
 
-/// A client address, or one of the buckets that many share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ClientKey {
-    Own(Neighbourhood),
-    Shared(u8),
-}
+/// Sessions that one client may have looked up.
+const LOOK_UPS: RateLimit = RateLimit { burst: 2_000, per_second: 200.0 };
 
 type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 /// The buckets of a class. Strangers cannot fill what users have.
 struct Limiter {
     users: Buckets<UserId>,
-    clients: Buckets<ClientKey>,
+    /// Of IPv4 addresses, and of IPv6: a flood from one leaves the other alone.
+    clients: [Buckets<Neighbourhood>; 2],
+    /// Of networks that share.
+    networks: [Buckets<Neighbourhood>; 2],
 }
 
 /// The buckets of all classes.
-pub(crate) struct RateLimits([Limiter; 4]);
+pub(crate) struct RateLimits([Limiter; 5]);
 
 impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -77,7 +81,7 @@ impl std::fmt::Debug for RateLimits {
 fn quota(limit: RateLimit) -> Quota {
     let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
     // A limit that was read is neither nothing nor endless.
-    let one = Duration::from_secs_f64(1.0 / limit.per_second.clamp(0.000_1, 1e6));
+    let one = Duration::from_secs_f64(1.0 / limit.per_second.clamp(0.001, 1e6));
     Quota::with_period(one).unwrap_or(Quota::per_second(burst)).allow_burst(burst)
 }
 
@@ -98,58 +102,71 @@ fn take<K: Clone + Eq + Hash>(buckets: &Buckets<K>, key: &K, tokens: NonZeroU32)
 impl Limiter {
     fn new(limit: RateLimit) -> Self {
         let quota = quota(limit);
-        Self {
-            users: RateLimiter::dashmap(quota).with_middleware(),
-            clients: RateLimiter::dashmap(quota).with_middleware(),
-        }
+        let two = || {
+            let new = || RateLimiter::dashmap(quota).with_middleware();
+            [new(), new()]
+        };
+        let users = RateLimiter::dashmap(quota).with_middleware();
+        Self { users, clients: two(), networks: two() }
     }
 
     fn take(&self, whose: Whose, tokens: NonZeroU32) -> Allowed {
         match whose {
             // As many as are registered and logged in: strangers add none.
             Whose::User(user_id) => take(&self.users, &user_id, tokens),
-            Whose::Client(client) => take(&self.clients, &self.client_key(client), tokens),
+            Whose::Client(client) => self.take_of_client(client, tokens),
         }
     }
 
-    /// Once there are too many, addresses share buckets until the next sweep.
-    fn client_key(&self, client: Neighbourhood) -> ClientKey {
-        if self.clients.len() < KEYS_MAX {
-            return ClientKey::Own(client);
+    /// Once there are too many, addresses share buckets with their neighbours until the next sweep.
+    fn take_of_client(&self, client: Neighbourhood, tokens: NonZeroU32) -> Allowed {
+        let [v4, v6] = &self.clients;
+        let [v4_networks, v6_networks] = &self.networks;
+        let ([v4_wider, v6_wider], [v4_widest, v6_widest]) = (WIDER_BITS, WIDEST_BITS);
+        let (own, networks, wider, widest) = match client.is_v4() {
+            true => (v4, v4_networks, v4_wider, v4_widest),
+            false => (v6, v6_networks, v6_wider, v6_widest),
+        };
+        if own.len() < KEYS_MAX {
+            return take(own, &client, tokens);
         }
-        let sum = client.as_bytes().iter().fold(0_u8, |sum, byte| sum.rotate_left(3) ^ byte);
-        ClientKey::Shared(sum % SHARED)
+        let bits = if networks.len() < KEYS_MAX { wider } else { widest };
+        take(networks, &client.network(bits), tokens)
     }
 
     fn sweep(&self) {
         self.users.retain_recent();
-        self.clients.retain_recent();
         self.users.shrink_to_fit();
-        self.clients.shrink_to_fit();
+        for buckets in self.clients.iter().chain(&self.networks) {
+            buckets.retain_recent();
+            buckets.shrink_to_fit();
+        }
     }
 }
 
 impl RateLimits {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let classes = [Class::Api, Class::Auth, Class::Telemetry, Class::Bet];
+        let classes = [Class::Api, Class::Auth, Class::Telemetry, Class::Bet, Class::LookUp];
         Self(classes.map(|class| {
             Limiter::new(match class {
                 Class::Api => settings.api,
                 Class::Auth => settings.auth,
                 Class::Telemetry => settings.telemetry,
                 Class::Bet => settings.bet,
+                Class::LookUp => LOOK_UPS,
             })
         }))
     }
 
     /// Takes tokens of a class.
     pub(crate) fn take(&self, class: Class, whose: Whose, tokens: NonZeroU32) -> Allowed {
-        let [api, auth, telemetry, bet] = &self.0;
+        let [api, auth, telemetry, bet, look_up] = &self.0;
         let limiter = match class {
             Class::Api => api,
             Class::Auth => auth,
             Class::Telemetry => telemetry,
             Class::Bet => bet,
+            Class::LookUp => look_up,
         };
         limiter.take(whose, tokens)
     }
@@ -185,7 +202,7 @@ mod tests {
         assert_eq!(limits.take(Class::Bet, client(1), four), Allowed::Yes { remaining: 6 });
     }
 
-    /// Guards: a flood of addresses ends in shared buckets, and users keep theirs.
+    /// Guards: a flood of addresses ends in shared buckets, and others keep theirs.
     #[test]
     fn buckets_are_bounded_in_number() {
         let limits = RateLimits::new(&Settings::default());
@@ -195,7 +212,10 @@ mod tests {
             limits.take(Class::Auth, Whose::Client(Neighbourhood::of(network.into())), one);
         }
         let [_, auth, ..] = &limits.0;
-        assert!(auth.clients.len() <= KEYS_MAX + usize::from(SHARED));
+        let [_, v6] = &auth.clients;
+        let [_, networks] = &auth.networks;
+        assert!(v6.len() <= KEYS_MAX && networks.len() < 10);
+        assert_eq!(limits.take(Class::Auth, client(1), one), Allowed::Yes { remaining: 4 });
         let user = Whose::User(UserId::random());
         assert_eq!(limits.take(Class::Auth, user, one), Allowed::Yes { remaining: 4 });
     }

@@ -91,11 +91,21 @@ pub fn router(service: &Service) -> Router {
         .with_state(service.clone())
 }
 
-/// Refuses what is no address.
-pub(crate) fn check_email(email: &str) -> Result<(), ApiError> {
-    auth::is_email(email, &()).map_err(|fault| {
-        ApiError::new(Code::ValidationError).saying(format!("the address {}", fault.message()))
-    })
+/// Refuses an address and a name that no request may have either.
+pub(crate) fn check_profile(email: &str, display_name: &str) -> Result<(), ApiError> {
+    let refused = |what: &str, fault: &str| {
+        Err(ApiError::new(Code::ValidationError).saying(format!("the {what} {fault}")))
+    };
+    if let Err(fault) = auth::is_email(email, &()) {
+        return refused("address", fault.message());
+    }
+    if let Err(fault) = auth::is_name(display_name, &()) {
+        return refused("name", fault.message());
+    }
+    if email.chars().count() > 254 || display_name.chars().count() > 64 {
+        return refused("address or name", "must have at most 254 and 64 characters");
+    }
+    Ok(())
 }
 
 /// A fault of ours ends one request, and nothing else.

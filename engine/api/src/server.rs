@@ -17,13 +17,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::client::{Neighbourhood, plain, proxy_at};
 use crate::error::{ApiError, Code};
 use crate::settings::{Connections, TrustedProxy};
+use crate::watched::Watched;
 
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
@@ -56,23 +58,23 @@ impl Ready {
 struct Clients(Arc<DashMap<Neighbourhood, usize>>);
 
 /// A connection that is counted as long as it is open.
-struct Counted {
+struct Place {
     clients: Clients,
     client: Neighbourhood,
 }
 
 impl Clients {
-    fn count(&self, client: Neighbourhood, most: usize) -> Option<Counted> {
+    fn count(&self, client: Neighbourhood, most: usize) -> Option<Place> {
         let mut open = self.0.entry(client).or_insert(0);
         if *open >= most {
             return None;
         }
         *open += 1;
-        Some(Counted { clients: self.clone(), client })
+        Some(Place { clients: self.clone(), client })
     }
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(mut open) = self.clients.0.get_mut(&self.client) {
             *open -= 1;
@@ -99,7 +101,7 @@ impl Server {
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.connections.most));
-        let clients = Clients::default();
+        let (clients, mut open) = (Clients::default(), JoinSet::new());
         let mut stopped = pin!(async move { drop(stop.wait_for(|is_stopped| *is_stopped).await) });
         loop {
             // A place first: the system's queue holds those who come meanwhile.
@@ -119,40 +121,44 @@ impl Server {
                 },
                 () = &mut stopped => break,
             };
-            let Some(most) = self.most_of(peer.ip()) else { continue };
             let client = Neighbourhood::of(plain(peer.ip()));
             // One client cannot hold the places of all.
-            let Some(counted) = clients.count(client, most) else { continue };
-            let connection = self.connection(stream, peer);
-            let watched = graceful.watch(connection);
-            tokio::spawn(async move {
+            let Some(counted) = clients.count(client, self.most_of(peer.ip())) else { continue };
+            let (watched, activity) = Watched::new(stream);
+            let connection = graceful.watch(self.connection(watched, peer));
+            let idle_for = self.connections.request_timeout + self.connections.header_timeout;
+            open.spawn(async move {
                 // How a client ends its connection is its own matter.
-                drop(watched.await);
+                tokio::select! {
+                    _ = connection => {}
+                    () = activity.idle(idle_for) => {}
+                }
                 drop((counted, place));
             });
+            // Those that ended leave nothing behind.
+            while open.try_join_next().is_some() {}
         }
         drop(self.listener);
         let finished = graceful.shutdown();
         if tokio::time::timeout(self.connections.stop_timeout, finished).await.is_err() {
-            tracing::warn!("requests that did not end in time were cut off");
+            tracing::warn!("requests that did not end in time are cut off");
+            open.shutdown().await;
         }
     }
 
     /// Connections that a peer may have; a proxy that is trusted has all.
-    fn most_of(&self, peer: IpAddr) -> Option<usize> {
+    fn most_of(&self, peer: IpAddr) -> usize {
         match proxy_at(&self.proxies, plain(peer)) {
-            Some(_) => Some(usize::MAX),
-            None => Some(self.connections.per_client_max),
+            Some(_) => usize::MAX,
+            None => self.connections.per_client_max,
         }
     }
 
     fn connection(
         &self,
-        stream: TcpStream,
+        stream: Watched,
         peer: SocketAddr,
     ) -> impl hyper_util::server::graceful::GracefulConnection + Send + 'static {
-        // Answers are small: they are sent at once.
-        drop(stream.set_nodelay(true));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -163,8 +169,6 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(self.connections.header_timeout)
-            .keep_alive_timeout(self.connections.header_timeout)
             .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
         let router = Arc::clone(&self.router);

@@ -4,13 +4,14 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use daybook_ledger::{Accepted, Ledger, Submission, SubmitError};
 use daybook_projections::{GameDatabase, Reads};
 use daybook_schema::{Command, UserId};
 use tokio::sync::{Mutex, Notify};
+use tracing::Instrument;
 
 use crate::accounts::Accounts;
 use crate::accounts::sessions::Session;
@@ -19,6 +20,12 @@ use crate::passwords::{HashingError, Passwords};
 use crate::rate_limits::RateLimits;
 use crate::settings::Settings;
 use crate::tokens::TokenHash;
+
+/// How long what a start puts right waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(15);
+const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Users' logins are kept apart in so many groups.
+const LOGIN_GROUPS: usize = 64;
 
 /// What a service is made of.
 pub struct Parts {
@@ -53,6 +60,8 @@ pub struct Inner {
     pub(crate) open_sessions: DashMap<TokenHash, Arc<Session>>,
     /// Counts ends of sessions: what was looked up before one may be out of date.
     pub(crate) session_ends: AtomicU64,
+    /// One login at a time of each user: the ledger's order is that of the accounts.
+    pub(crate) logins: [Mutex<()>; LOGIN_GROUPS],
     /// Sessions ended whose ends the ledger is to be told.
     pub(crate) sessions_ended: Notify,
     /// Erased users who may still stand in `game.db` or in a log.
@@ -89,6 +98,7 @@ impl Service {
             rate_limits: RateLimits::new(&settings.rate_limits),
             open_sessions: DashMap::new(),
             session_ends: AtomicU64::new(0),
+            logins: std::array::from_fn(|_| Mutex::new(())),
             sessions_ended: Notify::new(),
             erased: Mutex::default(),
             erasure_begun: Notify::new(),
@@ -121,6 +131,38 @@ impl Service {
         self.reads.clone().close().await;
     }
 
+    /// Hands a command to the engine that waits for its turn, however long others fill the queue or
+    /// keep the file locked: up to a limit that no client waits for.
+    pub(crate) async fn submit_patiently(&self, command: Command) -> Result<Accepted, SubmitError> {
+        let tried_until = Instant::now() + PATIENCE;
+        loop {
+            let submitted = self.ledger.submit(Submission::new(command.clone()));
+            let refused = match submitted {
+                Ok(pending) => pending.await,
+                Err(error) => Err(error),
+            };
+            match refused {
+                Err(SubmitError::Overloaded | SubmitError::Locked { .. })
+                    if Instant::now() < tried_until =>
+                {
+                    tokio::time::sleep(TRIED_AGAIN_AFTER).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Refuses what would be half done where the ledger takes nothing.
+    pub(crate) fn require_writable(&self) -> Result<(), ApiError> {
+        let health = self.ledger.health();
+        match (health.read_only_free_bytes.is_some(), health.locked_for.is_some()) {
+            (true, _) => Err(ApiError::new(Code::ReadOnly)),
+            (_, true) => Err(ApiError::new(Code::Unavailable)),
+            _ if health.stopped.is_some() => Err(ApiError::new(Code::Unavailable)),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands a command to the engine, which has so long to come to it.
     pub(crate) async fn submit(&self, command: Command) -> Result<Accepted, SubmitError> {
         let deadline = Instant::now() + self.settings.command_wait;
@@ -135,7 +177,7 @@ impl Service {
 pub(crate) async fn in_full<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
+    tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request panicked");
         Err(ApiError::new(Code::Internal))
     })

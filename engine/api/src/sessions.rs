@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use daybook_ledger::SubmitError;
-use daybook_schema::{Command, Event, SessionEndReason, SessionNumber, UserId};
+use daybook_schema::{Command, Event, SessionEndReason, UserId};
 use daybook_simulator::Rejection;
+use futures_util::future::join_all;
 
 use crate::accounts::now_seconds;
 use crate::accounts::sessions::{EndedSession, NewSession, Session, Which};
-use crate::client::Client;
+use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::service::Service;
 use crate::tokens::{Token, TokenHash};
@@ -37,8 +38,12 @@ impl Service {
         let Some(session) = self.accounts.find_session(token).await? else { return Ok(None) };
         let session = Arc::new(session);
         if self.open_sessions.len() >= KEPT_MAX {
-            // They are looked up again.
-            self.open_sessions.clear();
+            // Every eighth goes: it is looked up again.
+            let mut number = 0_u32;
+            self.open_sessions.retain(|_, kept| {
+                number = number.wrapping_add(1);
+                !number.is_multiple_of(8) && kept.expires_at > now_seconds()
+            });
         }
         self.open_sessions.insert(token.clone(), Arc::clone(&session));
         if self.session_ends.load(Ordering::SeqCst) != ends {
@@ -56,15 +61,23 @@ impl Service {
         }
     }
 
-    /// Begins a session: in the ledger, then here. Of nine the oldest ends.
+    /// Begins a session: in the ledger, then here. Of nine the oldest ends. If the password is
+    /// another by now, there is none.
     pub(crate) async fn begin_session(
         &self,
         user_id: UserId,
-        client: &Client,
-        user_agent: Option<&str>,
+        password_hash: String,
+        caller: &Caller,
     ) -> Result<Token, ApiError> {
         let token = Token::random()?;
-        let accepted = self.submit(Command::StartSession { user_id }).await?;
+        let group = user_id.as_bytes().iter().fold(0_usize, |sum, byte| sum + usize::from(*byte));
+        let own = self.logins.get(group % self.logins.len()).ok_or(Code::Internal)?;
+        let _in_order = own.lock().await;
+        let accepted = match self.submit(Command::StartSession { user_id }).await {
+            // The user is being erased.
+            Err(SubmitError::Rejected(_)) => return Err(ApiError::new(Code::InvalidCredentials)),
+            other => other?,
+        };
         let mut replaced = Vec::new();
         let mut started = None;
         for event in &accepted.events {
@@ -74,17 +87,18 @@ impl Service {
                 _ => {}
             }
         }
-        let number = started.ok_or(Code::Internal)?;
         let age = i64::try_from(self.settings.session_age.as_secs()).unwrap_or(i64::MAX);
+        let user_agent = caller.user_agent.as_deref();
         let new = NewSession {
             id: token.hash(),
             user_id,
-            number,
+            number: started.ok_or(Code::Internal)?,
             replaced,
+            password_hash,
             expires_at: now_seconds().saturating_add(age),
             user_agent: user_agent
                 .map(|text| text.chars().take(USER_AGENT_CHARACTERS_MAX).collect()),
-            ip_address: client.address.to_string(),
+            ip_address: caller.client.address.to_string(),
         };
         match self.accounts.add_session(&new).await {
             Ok(gone) => {
@@ -92,12 +106,10 @@ impl Service {
                 Ok(token)
             }
             Err(error) => {
-                // Nobody has its token. What is not told the ledger now, the next start tells it.
-                let reason = SessionEndReason::Revoked;
-                drop(
-                    self.submit(Command::EndSession { user_id, session_number: number, reason })
-                        .await,
-                );
+                // Nobody has its token. What cannot be put down now the next start finds.
+                if let Ok(gone) = self.accounts.drop_new_session(&new).await {
+                    self.sessions_are_over(&gone);
+                }
                 Err(error)
             }
         }
@@ -125,45 +137,25 @@ impl Service {
     /// Tells the ledger which sessions ended; tells how many were told.
     pub(crate) async fn tell_ended_sessions(&self) -> Result<usize, ApiError> {
         let ended = self.accounts.ended_sessions().await?;
-        let mut told = Vec::with_capacity(ended.len());
-        for session in ended {
-            match self.tell_ended(session).await {
-                Ok(()) => told.push(session),
-                Err(error) => {
-                    if !told.is_empty() {
-                        self.accounts.confirm_ended(&told).await?;
-                    }
-                    return Err(error.into());
-                }
-            }
+        let told = join_all(ended.iter().map(|session| self.tell_ended(*session))).await;
+        let known = ended.iter().zip(&told).filter(|(_, told)| told.is_ok());
+        let known: Vec<EndedSession> = known.map(|(session, _)| *session).collect();
+        if !known.is_empty() {
+            self.accounts.confirm_ended(&known).await?;
         }
-        if !told.is_empty() {
-            self.accounts.confirm_ended(&told).await?;
+        match told.into_iter().find_map(Result::err) {
+            Some(error) => Err(error.into()),
+            None => Ok(known.len()),
         }
-        Ok(told.len())
     }
 
     /// The ledger has the end of a session, or has it already.
     pub(crate) async fn tell_ended(&self, ended: EndedSession) -> Result<(), SubmitError> {
         let EndedSession { user_id, number: session_number, reason } = ended;
-        match self.submit(Command::EndSession { user_id, session_number, reason }).await {
+        match self.submit_patiently(Command::EndSession { user_id, session_number, reason }).await {
             Err(SubmitError::Rejected(rejections)) if is_over(rejections.first()) => Ok(()),
             other => other.map(drop),
         }
-    }
-
-    /// The open sessions of a user, as the ledger has them.
-    pub(crate) async fn sessions_in_ledger(
-        &self,
-    ) -> Result<Vec<(UserId, SessionNumber)>, SubmitError> {
-        let open = self.ledger.query(|state| {
-            let users = state.users.iter();
-            let all = users.flat_map(|(user_id, user)| {
-                user.open_sessions.iter().map(|number| (*user_id, *number))
-            });
-            all.collect()
-        })?;
-        open.await
     }
 }
 

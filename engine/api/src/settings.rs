@@ -61,7 +61,10 @@ pub struct RateLimit {
 
 /// A text is no rate limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a rate limit is a burst and requests a second, such as 100/10 or 5/0.1, got `{0}`")]
+#[error(
+    "a rate limit is a burst of 1 to 1000000 and 0.001 to 1000000 requests a second, such as 100/10 or 5/0.1, \
+     got `{0}`"
+)]
 pub struct RateLimitError(String);
 
 impl FromStr for RateLimit {
@@ -73,7 +76,9 @@ impl FromStr for RateLimit {
             Some(Self { burst: burst.parse().ok()?, per_second: per_second.parse().ok()? })
         });
         parsed
-            .filter(|limit| limit.burst > 0 && (0.000_1..=1e6).contains(&limit.per_second))
+            .filter(|limit| {
+                (1..=1_000_000).contains(&limit.burst) && (0.001..=1e6).contains(&limit.per_second)
+            })
             .ok_or_else(|| RateLimitError(text.to_owned()))
     }
 }

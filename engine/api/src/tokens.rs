@@ -82,9 +82,9 @@ impl TokenHash {
     }
 }
 
-/// What failed logins are counted by.
+/// What is kept of people by keyed hashes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted<'a> {
+pub(crate) enum Kept<'a> {
     /// An address, whether there is an account or not.
     Email(&'a str),
     /// A device from which this user logged in before.
@@ -93,6 +93,8 @@ pub(crate) enum Counted<'a> {
     Client(&'a [u8; 16]),
     /// Registrations from the address of a client.
     Registrations(&'a [u8; 16]),
+    /// A user whose devices these are.
+    Owner(UserId),
 }
 
 impl Secret {
@@ -109,15 +111,16 @@ impl Secret {
     }
 
     /// A key that tells nobody the address, and that nobody without this secret can make.
-    pub(crate) fn key_of(&self, counted: Counted<'_>) -> [u8; 32] {
+    pub(crate) fn key_of(&self, counted: Kept<'_>) -> [u8; 32] {
         let mut hasher = self.hasher(ADDRESS_CONTEXT);
         match counted {
-            Counted::Email(email) => hasher.update(b"e").update(email.as_bytes()),
-            Counted::Device(user_id, device) => {
+            Kept::Email(email) => hasher.update(b"e").update(email.as_bytes()),
+            Kept::Device(user_id, device) => {
                 hasher.update(b"d").update(user_id.as_bytes()).update(device.as_bytes())
             }
-            Counted::Client(client) => hasher.update(b"c").update(client),
-            Counted::Registrations(client) => hasher.update(b"r").update(client),
+            Kept::Client(client) => hasher.update(b"c").update(client),
+            Kept::Registrations(client) => hasher.update(b"r").update(client),
+            Kept::Owner(user_id) => hasher.update(b"o").update(user_id.as_bytes()),
         };
         *hasher.finalize().as_bytes()
     }
@@ -149,11 +152,14 @@ impl Secret {
     }
 }
 
-/// The values that cookies of one name have, in all headers; two where there are more.
+/// The values that cookies of one name have, in all headers; two where there are more. Other cookies
+/// may hold any bytes.
 fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let all = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    all.filter(|(found, _)| *found == name).map(|(_, value)| value).take(2).collect()
+    let all = headers.get_all(header::COOKIE).iter().flat_map(|value| {
+        value.as_bytes().split(|byte| *byte == b';').map(|pair| pair.trim_ascii())
+    });
+    let named = all.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    named.map(|value| std::str::from_utf8(value).unwrap_or_default()).take(2).collect()
 }
 
 /// What a request says of its session.
@@ -225,7 +231,7 @@ mod tests {
         assert_eq!(TokenHash::of("short"), None);
         let secret = Secret::from_stored(&[9; 32]).unwrap();
         assert_eq!(
-            hex(&secret.key_of(Counted::Email("a@b.example"))),
+            hex(&secret.key_of(Kept::Email("a@b.example"))),
             "fc410907fef836381afab0f12915345290baed8e59c3e74ff1b4f4ec2e86ceb8"
         );
     }

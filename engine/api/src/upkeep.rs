@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::accounts::now_seconds;
+use crate::accounts::sessions::SWEPT_MAX;
 use crate::error::ApiError;
 use crate::service::Service;
 
@@ -17,6 +19,8 @@ const SWEPT_EVERY: Duration = Duration::from_secs(60);
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often a session's end is looked for that nobody told of.
 const ENDS_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
+/// How often an erasure is looked for that nobody told of.
+const ERASURES_LOOKED_FOR_EVERY: Duration = Duration::from_secs(30);
 /// Seasons expire only when players had so long to come back after a start.
 const EXPIRES_AFTER: Duration = Duration::from_secs(3_600);
 
@@ -85,12 +89,19 @@ async fn sweep(service: Service) {
 
 async fn sweep_once(service: &Service, changes_from: &mut i64) -> Result<(), ApiError> {
     service.rate_limits.sweep();
-    let gone = service.accounts.sweep_sessions().await?;
-    service.sessions_are_over(&gone);
+    loop {
+        let gone = service.accounts.sweep_sessions().await?;
+        service.sessions_are_over(&gone);
+        if gone.len() < SWEPT_MAX {
+            break;
+        }
+    }
     service.accounts.sweep_attempts(&service.settings.lockout).await?;
     service.accounts.sweep_links().await?;
     *changes_from = service.accounts.sweep_changes(*changes_from).await?;
-    Ok(())
+    // Whoever registers now has not been told yet.
+    let before = now_seconds() - i64::try_from(SWEPT_EVERY.as_secs()).unwrap_or(0);
+    service.finish_registrations(false, before).await.map(drop)
 }
 
 /// Erasures that are begun are brought to their end, and what was erased leaves the logs.
@@ -99,19 +110,28 @@ async fn erase(service: Service) {
         log("who was erased is not known", &error);
         sleep(TRIED_AGAIN_AFTER).await;
     }
+    let (mut passes, mut erased) = (0, Vec::new());
     loop {
+        if passes == 0 {
+            erased = service.erased.lock().await.clone();
+        }
         let is_done = async {
             let is_done = service.finish_erasures().await?;
             Ok::<_, ApiError>(service.clear_logs().await? && is_done)
         };
         match is_done.await {
-            Ok(true) => service.erasure_begun.notified().await,
-            Ok(false) => sleep(TRIED_AGAIN_AFTER).await,
-            Err(error) => {
-                log("an erasure is not at its end", &error);
-                sleep(TRIED_AGAIN_AFTER).await;
+            // Once more: the workers may have been copying what they read before.
+            Ok(true) if passes < 1 => passes += 1,
+            Ok(true) => {
+                passes = 0;
+                service.erased.lock().await.retain(|user_id| !erased.contains(user_id));
+                let begun = service.erasure_begun.notified();
+                drop(tokio::time::timeout(ERASURES_LOOKED_FOR_EVERY, begun).await);
             }
+            Ok(false) => {}
+            Err(error) => log("an erasure is not at its end", &error),
         }
+        sleep(TRIED_AGAIN_AFTER).await;
     }
 }
 

@@ -41,15 +41,17 @@ CREATE TABLE reset_links (
 CREATE INDEX idx_reset_links_user ON reset_links (user_id);
 
 -- Failed logins by keyed hashes: of an address, of a device, of a client's address. `recent` holds the times of
--- those that count, in seconds, as a JSON array.
+-- those that count, in seconds, as a JSON array. `owner` is a keyed hash of the user whose device it is.
 CREATE TABLE failed_logins (
   key BLOB PRIMARY KEY NOT NULL,
+  owner BLOB,
   recent TEXT NOT NULL,
   lockouts INTEGER NOT NULL,
   locked_until INTEGER NOT NULL,
   last_failed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_failed_logins_last ON failed_logins (last_failed_at);
+CREATE INDEX idx_failed_logins_owner ON failed_logins (owner) WHERE owner IS NOT NULL;
 
 -- Registrations of a client's address on a UTC day (days since 1970), by keyed hashes.
 CREATE TABLE registrations (
@@ -78,5 +80,34 @@ CREATE TABLE served_ledger (
   epoch INTEGER NOT NULL
 ) STRICT;
 
+-- Users of the ledger whose accounts were given up.
+CREATE TABLE given_up_users (
+  user_id TEXT PRIMARY KEY NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Whose simulin it is: its name goes with the person.
 ALTER TABLE simulin_names ADD COLUMN user_id TEXT;
+
+-- Changes up to this number may have been taken out because later ones say more: whoever was filled less far is
+-- filled anew.
+CREATE TABLE swept_changes (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  number INTEGER NOT NULL
+) STRICT;
+
+-- A change is one row, but where an id changes.
+DROP TRIGGER users_updated;
+CREATE TRIGGER users_updated AFTER UPDATE ON users BEGIN
+  INSERT INTO changes (kind, id) SELECT 'user', OLD.id WHERE OLD.id <> NEW.id;
+  INSERT INTO changes (kind, id) VALUES ('user', NEW.id);
+END;
+DROP TRIGGER sessions_updated;
+CREATE TRIGGER sessions_updated AFTER UPDATE ON sessions BEGIN
+  INSERT INTO changes (kind, id) SELECT 'session', OLD.id WHERE OLD.id <> NEW.id;
+  INSERT INTO changes (kind, id) VALUES ('session', NEW.id);
+END;
+DROP TRIGGER simulin_names_updated;
+CREATE TRIGGER simulin_names_updated AFTER UPDATE ON simulin_names BEGIN
+  INSERT INTO changes (kind, id) SELECT 'simulin_name', OLD.simulin_id WHERE OLD.simulin_id <> NEW.simulin_id;
+  INSERT INTO changes (kind, id) VALUES ('simulin_name', NEW.simulin_id);
+END;

@@ -173,7 +173,7 @@ impl MigrationError {
     }
 
     /// Whether SQLite finds the file malformed.
-    pub(crate) fn is_malformed(&self) -> bool {
+    pub fn is_malformed(&self) -> bool {
         let source = match self {
             Self::Sqlite { source, .. } => source,
             Self::Failed { source: MigrateError::Execute(source), .. } => source,

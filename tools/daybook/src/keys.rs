@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::opening::OpeningArguments;
+use crate::arguments::read_models::GameDatabaseArgument;
 use crate::arguments::{KeysArguments, KeysCommand, KeysCommonArguments};
 use crate::output::{grouped, note, table, write_json, write_line};
 
@@ -125,11 +126,11 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
 
 /// The heads that the read models stand for.
 pub(crate) fn of_read_models(
-    opening: &OpeningArguments,
+    database: &GameDatabaseArgument,
     data: &Path,
     game_db: &Path,
 ) -> Result<Vec<KnownHead>> {
-    if opening.database.database_url.is_some() && !game_db.exists() {
+    if database.database_url.is_some() && !game_db.exists() {
         // What was named and is not there tells nothing, and must not be taken for telling that
         // nothing is lost.
         return Err(MigrationError::Missing { path: game_db.to_owned() }.into());
@@ -181,7 +182,7 @@ fn rotate(
     keyring.insert(fresh.clone());
     let data = &common.data.data;
     let game_db = opening.database.path(data)?;
-    let of_read_models = of_read_models(opening, data, &game_db)?;
+    let of_read_models = of_read_models(&opening.database, data, &game_db)?;
     let options = Options::new(data, keyring.clone())
         .newest_head(keys.newest_head)
         .known_heads(opening.known_head.clone())

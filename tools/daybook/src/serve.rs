@@ -5,9 +5,9 @@ pub(crate) mod parts;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use daybook_api::{Accounts, OperatorSocket, Server, Service, Upkeep, router};
-use daybook_ledger::Ledger;
+use anyhow::{Context, Result};
+use daybook_api::{Accounts, Lacking, OperatorSocket, Server, Service, Settings, Upkeep, router};
+use daybook_ledger::{Ledger, WriterLock};
 use daybook_projections::{FeedSource, GameDatabase, Relay, RelayError, Workers, all_projections};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ use parts::{OpenedParts, Opening};
 
 /// Files that may be open at once, beside the connections.
 const FILES_BESIDE: u64 = 512;
+/// How long each part may take to end that was told to.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
 /// How long the ledger may take to close: it makes a snapshot.
 const CLOSES_WITHIN: Duration = Duration::from_secs(60);
 
@@ -29,12 +31,14 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<Outcome> {
         return check(&arguments);
     }
     allow_open_files(&arguments);
-    // Refused before anything is made.
+    // Refused before anything is made: first by who serves the directory already.
+    let lock = arguments.data.data.join("ledger.lock").exists();
+    let lock = lock.then(|| WriterLock::take(&arguments.data.data)).transpose()?;
     let listener = std::net::TcpListener::bind(arguments.listen).with_context(|| {
         format!("cannot listen at {}; name another address with --listen", arguments.listen)
     })?;
     listener.set_nonblocking(true)?;
-    let opening = Opening::prepare(&arguments)?;
+    let opening = Opening::prepare(&arguments, lock)?;
     let runtime = crate::runtime()?;
     let outcome = runtime.block_on(serve(arguments, listener, opening));
     // What hashes a password or waits for a disk is not waited for.
@@ -94,12 +98,6 @@ fn allow_open_files(arguments: &ServeArguments) {
     }
 }
 
-/// Why a service ends.
-enum End {
-    Told,
-    Failed(String),
-}
-
 async fn serve(
     arguments: ServeArguments,
     listener: std::net::TcpListener,
@@ -108,58 +106,181 @@ async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let settings = arguments.settings(address);
-    let signal = stop_on_signal()?;
+    let mut signal = stop_on_signal()?;
     let (stop, stopped) = watch::channel(false);
     // It answers from here on: that it lives, and that it is starting.
     let (server, ready) =
         Server::new(listener, settings.connections, settings.trusted_proxies.clone());
     let serving = tokio::spawn(server.run(stopped.clone()));
-    let is_demo = opening.is_demo;
-    let relaying = arguments.nats.as_deref();
-    let relaying = relaying.map(|url| arguments.nats_settings.settings(url)).transpose()?;
-    let OpenedParts { parts, signer, verifying_key } = opening.open(&arguments, settings).await?;
-    let (ledger, accounts) = (parts.ledger.clone(), parts.accounts.clone());
-    let database = parts.game_database.clone();
-    let public_url = parts.settings.public_url.clone();
-
-    let (source, relay) = match relaying {
-        None => (FeedSource::ledger(&ledger), None),
-        Some(nats) => {
-            let relay = Relay::new(&ledger, signer, verifying_key, nats.clone());
-            let data_dir = Some(arguments.data.data.clone());
-            let settings = Box::new(nats);
-            let source = FeedSource::JetStream { settings, key: verifying_key, data_dir };
-            (source, Some(tokio::spawn(relay.run(stopped.clone()))))
-        }
+    let starting = Running::start(&arguments, opening, settings, stopped);
+    let mut running = tokio::select! {
+        started = starting => started?,
+        // What was opened is recovered by the next start.
+        _ = signal.wait_for(|is_told| *is_told) => return Ok(Outcome::Holds),
     };
-    let mut workers = Workers::start(&database, &all_projections(), &source);
-    let service = Service::new(parts, is_demo)?;
-    let reconciled = service.reconcile().await?;
-    tracing::info!(?reconciled, head = %ledger.head(), "accounts and ledger are of one mind");
-    let upkeep = Upkeep::start(&service);
-    let socket = OperatorSocket::bind(&arguments.data.data)
-        .context("the operator's socket cannot be made in the data directory")?;
-    let operating = tokio::spawn(socket.run(service.clone(), stopped.clone()));
-    ready.serve(router(&service));
-    greet(address, public_url.as_str(), is_demo)?;
-
-    let mut signal = signal;
-    let end = tokio::select! {
-        _ = signal.wait_for(|is_told| *is_told) => End::Told,
-        why = ledger.stopped() => End::Failed(why.to_string()),
-        lost = accounts.lost() => End::Failed(lost.to_string()),
-        lost = workers.file_lost() => End::Failed(lost.to_string()),
-    };
-    // Nothing more is accepted; what is under way is answered.
+    ready.serve(router(&running.service));
+    greet(address, &running.public_url, running.is_demo)?;
+    let end = running.until_end(&mut signal).await;
+    // Nothing more is accepted; what is under way is answered. Whoever asks again wants it at once.
     stop.send_replace(true);
-    drop((serving.await, operating.await));
-    upkeep.stop().await;
-    workers.stop().await;
-    end_relay(relay).await;
-    close_files(&service, &accounts, database).await;
+    let stopping = async {
+        within("the requests", serving).await;
+        running.stop().await
+    };
     let outcome = end.told();
-    close_ledger(&ledger).await?;
-    Ok(outcome)
+    match tokio::select! {
+        is_closed = stopping => is_closed,
+        () = signalled_again() => false,
+    } {
+        true => Ok(outcome),
+        false => Ok(Outcome::DoesNotHold),
+    }
+}
+
+/// Waits for a second signal.
+async fn signalled_again() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    note("daybook: stopped at once; the next start recovers");
+}
+
+/// Waits for a task that was told to end, but not for ever.
+async fn within<T>(what: &str, task: JoinHandle<T>) -> Option<T> {
+    let abort = task.abort_handle();
+    match tokio::time::timeout(ENDS_WITHIN, task).await {
+        Ok(ended) => ended.ok(),
+        Err(_) => {
+            tracing::warn!(what, "did not end in time, and is left");
+            abort.abort();
+            None
+        }
+    }
+}
+
+/// All that runs.
+struct Running {
+    service: Service,
+    ledger: Ledger,
+    accounts: Accounts,
+    database: GameDatabase,
+    public_url: String,
+    is_demo: bool,
+    workers: Workers,
+    upkeep: Upkeep,
+    operating: Option<JoinHandle<()>>,
+    relay: Option<JoinHandle<Result<(), RelayError>>>,
+}
+
+impl Running {
+    async fn start(
+        arguments: &ServeArguments,
+        opening: Opening,
+        settings: Settings,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        let is_demo = opening.is_demo;
+        let relaying = arguments.nats.as_deref();
+        let relaying = relaying.map(|url| arguments.nats_settings.settings(url)).transpose()?;
+        let OpenedParts { parts, signer, verifying_key } =
+            opening.open(arguments, settings).await?;
+        let (ledger, accounts) = (parts.ledger.clone(), parts.accounts.clone());
+        let database = parts.game_database.clone();
+        let public_url = parts.settings.public_url.as_str().to_owned();
+        let (source, relay) = match relaying {
+            None => (FeedSource::ledger(&ledger), None),
+            Some(nats) => {
+                let relay = Relay::new(&ledger, signer, verifying_key, nats.clone());
+                let data_dir = Some(arguments.data.data.clone());
+                let settings = Box::new(nats);
+                let source = FeedSource::JetStream { settings, key: verifying_key, data_dir };
+                (source, Some(tokio::spawn(relay.run(stopped.clone()))))
+            }
+        };
+        let workers = Workers::start(&database, &all_projections(), &source);
+        let service = Service::new(parts, is_demo)?;
+        let lacking = match arguments.new_accounts || is_demo {
+            true => Lacking::GiveUp,
+            false => Lacking::Refuse,
+        };
+        let reconciled = service.reconcile(lacking).await?;
+        tracing::info!(?reconciled, head = %ledger.head(), "accounts and ledger are of one mind");
+        let upkeep = Upkeep::start(&service);
+        // Without it all goes on, but for the operator's tasks.
+        let operating = match OperatorSocket::bind(&arguments.data.data) {
+            Ok(socket) => Some(tokio::spawn(socket.run(service.clone(), stopped))),
+            Err(error) => {
+                tracing::warn!(%error, "operator.sock cannot be made: `daybook user` cannot reach the service");
+                None
+            }
+        };
+        Ok(Self {
+            service,
+            ledger,
+            accounts,
+            database,
+            public_url,
+            is_demo,
+            workers,
+            upkeep,
+            operating,
+            relay,
+        })
+    }
+
+    /// Waits until something ends it.
+    async fn until_end(&mut self, signal: &mut watch::Receiver<bool>) -> End {
+        let relay = &mut self.relay;
+        let relay_ended = async {
+            match relay {
+                Some(running) => running.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = signal.wait_for(|is_told| *is_told) => End::Told,
+            why = self.ledger.stopped() => End::Failed(why.to_string()),
+            lost = self.accounts.lost() => End::Failed(lost.to_string()),
+            lost = self.workers.file_lost() => End::Failed(lost.to_string()),
+            ended = relay_ended => {
+                self.relay = None;
+                let why = ended.map_or_else(|error| error.to_string(), |ended| match ended {
+                    Ok(()) => "it ended".to_owned(),
+                    Err(error) => error.to_string(),
+                });
+                End::Failed(format!("the relay: {why}"))
+            }
+        }
+    }
+
+    /// Ends all of it; tells whether the ledger is closed.
+    async fn stop(self) -> bool {
+        if let Some(operating) = self.operating {
+            within("the operator's tasks", operating).await;
+        }
+        self.upkeep.stop().await;
+        self.workers.stop().await;
+        if let Some(relay) = self.relay
+            && let Some(Err(error)) = within("the relay", relay).await
+        {
+            tracing::warn!(%error, "the relay ended");
+        }
+        close_files(&self.service, &self.accounts, self.database).await;
+        close_ledger(&self.ledger).await
+    }
+}
+
+/// Why a service ends.
+enum End {
+    Told,
+    Failed(String),
 }
 
 impl End {
@@ -183,29 +304,28 @@ async fn close_files(service: &Service, accounts: &Accounts, database: GameDatab
     }
 }
 
-async fn end_relay(relay: Option<JoinHandle<Result<(), RelayError>>>) {
-    if let Some(relay) = relay
-        && let Ok(Err(error)) = relay.await
-    {
-        tracing::warn!(%error, "the relay ended");
-    }
-}
-
-async fn close_ledger(ledger: &Ledger) -> Result<()> {
+/// Closes the ledger, in time or not.
+async fn close_ledger(ledger: &Ledger) -> bool {
     match tokio::time::timeout(CLOSES_WITHIN, ledger.close()).await {
         Ok(Ok(head)) => {
             tracing::info!(%head, "closed");
-            Ok(())
+            true
         }
         // Why it stopped is told already.
-        Ok(Err(_)) => Ok(()),
-        Err(_) => bail!("the ledger did not close within {} s", CLOSES_WITHIN.as_secs()),
+        Ok(Err(_)) => true,
+        Err(_) => {
+            note("daybook: the ledger did not close in time; the next start recovers");
+            false
+        }
     }
 }
 
 /// Prints the address, and what can be tried first.
 fn greet(address: SocketAddr, public_url: &str, is_demo: bool) -> Result<()> {
-    let local = format!("http://localhost:{}", address.port());
+    let local = match address.ip().is_loopback() || address.ip().is_unspecified() {
+        true => format!("http://localhost:{}", address.port()),
+        false => format!("http://{address}"),
+    };
     let warning = match is_demo {
         true => "This is a demo's ledger: its draws can be foreseen.\n",
         false => "",

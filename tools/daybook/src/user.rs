@@ -5,27 +5,33 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use daybook_api::{
-    Accounts, AccountsError, ErrorText, Parts, SOCKET, Service, Settings, TASK_PATH, Task,
+    Accounts, ErrorText, Lacking, Parts, PublicUrl, Service, Settings, SocketPath, TASK_PATH, Task,
     TaskAnswer,
 };
-use daybook_ledger::{Ledger, Options, keys};
-use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+use daybook_ledger::{KnownHead, Ledger, Options, keys};
+use daybook_projections::{FeedSource, Workers, all_projections};
 
 use crate::Outcome;
-use crate::arguments::shared::game_db_path;
 use crate::arguments::user::{UserArguments, UserCommand, UserCommonArguments};
-use crate::output::{write_json, write_line};
+use crate::keys::of_read_models;
+use crate::output::{note, write_json, write_line};
+use crate::serve::parts::{open_game_database, require_accounts};
 
 /// The longest password that stdin may hold, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
     let (task, common, settings) = task(&arguments.command)?;
+    let data = &common.data.data;
+    let known_heads = match daybook_ledger::ledger_path(data).exists() {
+        true => of_read_models(&common.database, data, &common.database.path(data)?)?,
+        false => Vec::new(),
+    };
     let runtime = crate::runtime()?;
     let answer = runtime.block_on(async {
         match by_service(&common.data.data, &task).await? {
             Some(answer) => Ok(answer),
-            None => here(common, settings, task).await,
+            None => here(common, known_heads, settings, task).await,
         }
     })?;
     report(&arguments.command, common, &answer)?;
@@ -46,7 +52,8 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (Task::SetRole { user: user.clone(), role: *role }, common, settings)
         }
         UserCommand::ResetPassword { named, public_url } => {
-            let public_url = public_url.clone().unwrap_or(settings.public_url);
+            let configured = configured_url(&named.common.data.data)?;
+            let public_url = public_url.clone().or(configured).unwrap_or(settings.public_url);
             let settings = Settings { public_url, ..Settings::default() };
             (Task::ResetPassword { user: named.user.clone() }, &named.common, settings)
         }
@@ -72,6 +79,16 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
     })
 }
 
+/// The public URL of the data directory's own configuration, if it says one.
+fn configured_url(data: &Path) -> Result<Option<PublicUrl>> {
+    let path = data.join("daybook.toml");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+    let table: toml::Table =
+        text.parse().with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let url = ["public-url", "public_url"].iter().find_map(|key| table.get(*key)?.as_str());
+    Ok(url.map(str::parse).transpose()?)
+}
+
 /// The first line of stdin: never an argument, which other users of the machine could see.
 fn password() -> Result<String> {
     let mut text = String::new();
@@ -86,7 +103,9 @@ fn password() -> Result<String> {
 
 /// Lets the running service do it, if one runs.
 async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
-    let socket = data.join(SOCKET);
+    // Sockets have short names: a long one is reached through an open directory.
+    let reached = SocketPath::of(data);
+    let socket = reached.path();
     if !socket.exists() {
         return Ok(None);
     }
@@ -106,10 +125,15 @@ async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
 }
 
 /// Does it with no service running: the ledger is opened for it.
-async fn here(common: &UserCommonArguments, settings: Settings, task: Task) -> Result<TaskAnswer> {
+async fn here(
+    common: &UserCommonArguments,
+    known_heads: Vec<KnownHead>,
+    settings: Settings,
+    task: Task,
+) -> Result<TaskAnswer> {
     let data = common.data.data.clone();
     let keys_dir = common.keys.directory(&data);
-    let (accounts, game_db) = (data.join("accounts.db"), game_db_path(&data)?);
+    let (accounts, game_db) = (data.join("accounts.db"), common.database.path(&data)?);
     if !daybook_ledger::ledger_path(&data).exists() {
         bail!(
             "there is no ledger in `{}`; `daybook serve` makes one, or name it with --data",
@@ -117,18 +141,13 @@ async fn here(common: &UserCommonArguments, settings: Settings, task: Task) -> R
         );
     }
     let keys = keys::load(&keys_dir)?;
-    let options = Options::new(&data, keys.season_keys).newest_head(keys.newest_head);
+    let options = Options::new(&data, keys.season_keys)
+        .newest_head(keys.newest_head)
+        .known_heads(known_heads);
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
-    if !std::fs::metadata(&accounts).is_ok_and(|found| found.len() > 0) {
-        let users = ledger.query(|state| state.users.len())?.await?;
-        if users > 0 {
-            return Err(AccountsError::Missing { path: accounts, users }.into());
-        }
-    }
+    require_accounts(&ledger, &accounts, false).await?;
     let opened = Accounts::open(&accounts).await?;
-    let database_settings =
-        DatabaseSettings { accounts: Some(accounts), ..DatabaseSettings::default() };
-    let game_database = GameDatabase::open(&game_db, database_settings).await?;
+    let game_database = open_game_database(&game_db, &accounts).await?;
     let parts = Parts {
         ledger: ledger.clone(),
         accounts: opened.clone(),
@@ -137,7 +156,7 @@ async fn here(common: &UserCommonArguments, settings: Settings, task: Task) -> R
         settings,
     };
     let service = Service::new(parts, false)?;
-    service.reconcile().await?;
+    service.reconcile(Lacking::Refuse).await?;
     let answer = service.operate(task).await;
     // What it did is in the read models too when it ends.
     Workers::catch_up(&game_database, &all_projections(), &FeedSource::ledger(&ledger)).await?;
@@ -167,6 +186,7 @@ fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnsw
             .to_owned()
     };
     if matches!(command, UserCommand::Erase(_)) {
+        tell_copies(&common.data.data);
         return write_line(&format!("{} is erased", answer.id));
     }
     let locked = if answer.is_locked { ", locked" } else { "" };
@@ -177,4 +197,22 @@ fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnsw
         text("displayName"),
         text("role"),
     ))
+}
+
+/// Copies that were made before may still hold what was erased: they are their owner's to remove.
+fn tell_copies(data: &Path) {
+    let holds = |name: &str| {
+        ["accounts.db.rescued-", "game.db.damaged-", "game.db.given-over-", "accounts-", "game-"]
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
+    };
+    for directory in [data.to_owned(), data.join("backups")] {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if holds(&name) {
+                note(&format!("`{}` may still hold what was erased", path.display()));
+            }
+        }
+    }
 }

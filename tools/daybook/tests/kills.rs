@@ -155,7 +155,7 @@ async fn kills_leave_nothing_half_done() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
     let more =
-        [&UNLIMITED[..], &["--failed-logins", "1000", "--failed-logins-per-client", "100000"]]
+        [&UNLIMITED[..], &["--failed-logins", "1000", "--failed-logins-per-client", "10000"]]
             .concat();
     let record = Arc::new(Mutex::new(Record::default()));
     let kills = std::env::var("DAYBOOK_LONG").map_or(KILLS, |text| text.parse().unwrap());

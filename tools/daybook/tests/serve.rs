@@ -124,11 +124,16 @@ fn what_cannot_be_served_is_refused_in_one_line() {
     let second = run(&["serve", "--data", data.join("other").to_str().unwrap(), "--listen", taken]);
     expect_refusal(&second, "name another address with --listen");
     assert!(!data.join("other").exists(), "nothing is made");
-    expect_refusal(&serve(&own, &["--demo"]), "holds no demo's ledger");
     assert_eq!(serving.stop().0.code(), Some(0));
+    expect_refusal(&serve(&own, &["--demo"]), "holds no demo's ledger");
     // Keys, accounts or ledger that are gone.
     std::fs::rename(own.join("keys"), data.join("keys")).unwrap();
     expect_refusal(&serve(&own, &[]), "put them back");
+    // Another ledger's keys.
+    let foreign = data.join("foreign");
+    assert_eq!(Serving::start(&foreign, &[]).stop().0.code(), Some(0));
+    let others = foreign.join("keys");
+    expect_refusal(&serve(&own, &["--keys", others.to_str().unwrap()]), "is not in");
     std::fs::rename(data.join("keys"), own.join("keys")).unwrap();
     std::fs::rename(own.join("ledger.db"), data.join("ledger.db")).unwrap();
     expect_refusal(&serve(&own, &[]), "there is no ledger");
@@ -200,13 +205,19 @@ fn the_configuration_comes_from_file_environment_and_flags() {
     let shown = stdout(&check(file, &variables, &["--api-limit", "9/3"]));
     assert!(shown.contains("api 9/3"), "{shown}");
 
-    expect_refusal(&check("publik-url = \"x\"", &[], &[]), "did you mean `public_url`");
+    expect_refusal(&check("publik-url = \"x\"", &[], &[]), "did you mean `public-url`");
     expect_refusal(&check("zzz = 1", &[], &[]), "there is no setting `zzz`");
     expect_refusal(
         &check("connections = \"many\"", &[], &[]),
         "daybook.toml`: invalid value 'many'",
     );
     expect_refusal(&check("connections = 0", &[], &[]), "daybook.toml`");
+    expect_refusal(&check("listen = [\"127.0.0.1:1\"]", &[], &[]), "takes one value");
+    expect_refusal(
+        &check("api-limit = \"1/1\"\napi_limit = \"2/1\"", &[], &[]),
+        "stands there twice",
+    );
+    expect_refusal(&check("api-limit = \"4294967295/0.0001\"", &[], &[]), "a rate limit is");
     expect_refusal(&check("connections = {}", &[], &[]), "must be a text, a number");
     expect_refusal(&check("connections", &[], &[]), "line 1");
     expect_refusal(&check("", &[], &["--config", "/nowhere.toml"]), "/nowhere.toml");

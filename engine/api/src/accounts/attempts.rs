@@ -17,6 +17,8 @@ const SECONDS_PER_DAY: i64 = 86_400;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counter {
     pub(crate) key: [u8; 32],
+    /// Whose device it is, where it is one.
+    pub(crate) owner: Option<[u8; 32]>,
     pub(crate) failures_max: usize,
 }
 
@@ -80,16 +82,17 @@ async fn read(writing: &mut Writing, key: &[u8; 32]) -> Result<Option<Record>, A
     }))
 }
 
-async fn write(writing: &mut Writing, key: &[u8; 32], record: &Record) -> Result<(), ApiError> {
+async fn write(writing: &mut Writing, counter: &Counter, record: &Record) -> Result<(), ApiError> {
     sqlx::query(
-        "INSERT OR REPLACE INTO failed_logins (key, recent, lockouts, locked_until, last_failed_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO failed_logins \
+         (key, recent, lockouts, locked_until, last_failed_at, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
-    .bind(key.as_slice())
+    .bind(counter.key.as_slice())
     .bind(serde_json::to_string(&record.recent).unwrap_or_default())
     .bind(record.lockouts)
     .bind(record.locked_until)
     .bind(record.last_failed_at)
+    .bind(counter.owner.map(|owner| owner.to_vec()))
     .execute(&mut **writing)
     .await
     .map(drop)
@@ -112,11 +115,12 @@ impl Accounts {
         for counter in counters {
             records.push(read(&mut writing, &counter.key).await?);
         }
-        let locked_until = records.iter().flatten().map(|record| record.locked_until).max();
-        if let Some(until) = locked_until.filter(|until| *until > now) {
-            // A clock that was set back locks nobody out for longer than a lock-out lasts.
-            let wait = (until - now).min(seconds(settings.longest));
-            return Err(ApiError::new(Code::LockedOut).retry_after(wait.unsigned_abs()));
+        // What lies further ahead was written by a clock that was set back since.
+        let lasts = now..=now.saturating_add(seconds(settings.longest));
+        let ends = records.iter().flatten().map(|record| record.locked_until);
+        if let Some(until) = ends.filter(|until| lasts.contains(until) && *until > now).max() {
+            let wait = (until - now).unsigned_abs();
+            return Err(ApiError::new(Code::LockedOut).retry_after(wait));
         }
         for (counter, record) in counters.iter().zip(records) {
             if record.is_none() {
@@ -124,7 +128,7 @@ impl Accounts {
             }
             let mut record = record.unwrap_or_default();
             record.count(now, counter.failures_max, settings);
-            write(&mut writing, &counter.key, &record).await?;
+            write(&mut writing, counter, &record).await?;
         }
         writing.commit().await
     }
@@ -138,28 +142,20 @@ impl Accounts {
             record.take_back(counter.failures_max);
             match index == 0 || record.recent.is_empty() && record.lockouts == 0 {
                 true => forget(&mut writing, &counter.key).await?,
-                false => write(&mut writing, &counter.key, &record).await?,
+                false => write(&mut writing, counter, &record).await?,
             }
         }
         writing.commit().await
     }
 
-    /// The password was not looked at: each counter loses this failure.
-    pub(crate) async fn forgive_one(&self, counters: &[Counter]) -> Result<(), ApiError> {
+    /// Takes away what failed logins to an address, or from a user's devices, led to.
+    pub(crate) async fn forget_failures(
+        &self,
+        email: &[u8; 32],
+        owner: &[u8; 32],
+    ) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
-        for counter in counters {
-            if let Some(mut record) = read(&mut writing, &counter.key).await? {
-                record.take_back(counter.failures_max);
-                write(&mut writing, &counter.key, &record).await?;
-            }
-        }
-        writing.commit().await
-    }
-
-    /// Takes away what failed logins led to.
-    pub(crate) async fn forget_failures(&self, key: &[u8; 32]) -> Result<(), ApiError> {
-        let mut writing = self.begin().await?;
-        forget(&mut writing, key).await?;
+        forget_all(&mut writing, email, owner).await?;
         writing.commit().await
     }
 
@@ -203,6 +199,20 @@ impl Accounts {
         writing.commit().await
     }
 
+    /// A registration was not decided: it does not count.
+    pub(crate) async fn uncount_registration(&self, client: &[u8; 32]) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query(
+            "UPDATE registrations SET attempts = attempts - 1 WHERE client = ?1 AND day = ?2 AND attempts > 0",
+        )
+        .bind(client.as_slice())
+        .bind(now_seconds().div_euclid(SECONDS_PER_DAY))
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        writing.commit().await
+    }
+
     /// Forgets failures after their time, and registrations of earlier days.
     pub(crate) async fn sweep_attempts(&self, settings: &Lockout) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
@@ -221,12 +231,28 @@ impl Accounts {
     }
 }
 
+/// Takes out what is kept of an address and of a user's devices.
+pub(crate) async fn forget_all(
+    writing: &mut Writing,
+    email: &[u8; 32],
+    owner: &[u8; 32],
+) -> Result<(), ApiError> {
+    sqlx::query("DELETE FROM failed_logins WHERE key = ?1 OR owner = ?2")
+        .bind(email.as_slice())
+        .bind(owner.as_slice())
+        .execute(&mut **writing)
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
 async fn forget(writing: &mut Writing, key: &[u8; 32]) -> Result<(), ApiError> {
     let forget = sqlx::query("DELETE FROM failed_logins WHERE key = ?1").bind(key.as_slice());
     forget.execute(&mut **writing).await.map(drop).map_err(failed)
 }
 
-/// Of too many keys those go that failed longest ago, but for those of this attempt.
+/// Of too many keys those go that failed longest ago, those that are locked out last; but for those
+/// of this attempt.
 async fn make_room(
     writing: &mut Writing,
     counters: &[Counter],
@@ -244,10 +270,11 @@ async fn make_room(
     sqlx::query(
         "DELETE FROM failed_logins WHERE key IN (SELECT key FROM failed_logins \
          WHERE hex(key) NOT IN (SELECT upper(value) FROM json_each(?1)) \
-         ORDER BY last_failed_at LIMIT ?2)",
+         ORDER BY locked_until > ?3, last_failed_at LIMIT ?2)",
     )
     .bind(serde_json::to_string(&own).unwrap_or_default())
     .bind(known - keys_max + 1)
+    .bind(now_seconds())
     .execute(&mut **writing)
     .await
     .map(drop)

@@ -3,10 +3,11 @@
 use daybook_projections::sqlx;
 use daybook_schema::{SessionEndReason, UserId};
 
+use super::attempts::forget_all;
 use super::sessions::{Which, end_sessions};
 use super::{Accounts, failed, now_seconds};
 use crate::error::ApiError;
-use crate::tokens::TokenHash;
+use crate::tokens::{Kept, TokenHash};
 
 impl Accounts {
     /// Records that a user is to be erased, and ends his sessions. From here on he is not there.
@@ -35,14 +36,9 @@ impl Accounts {
             .fetch_optional(&mut *writing)
             .await
             .map_err(failed)?;
-        if let Some(email) = email {
-            let key = self.secret().key_of(crate::tokens::Counted::Email(&email));
-            sqlx::query("DELETE FROM failed_logins WHERE key = ?1")
-                .bind(key.as_slice())
-                .execute(&mut *writing)
-                .await
-                .map_err(failed)?;
-        }
+        let email = self.secret().key_of(Kept::Email(email.as_deref().unwrap_or_default()));
+        let owner = self.secret().key_of(Kept::Owner(user_id));
+        forget_all(&mut writing, &email, &owner).await?;
         for sql in [
             "DELETE FROM simulin_names WHERE user_id = ?1",
             "DELETE FROM ended_sessions WHERE user_id = ?1",

@@ -4,8 +4,8 @@ use daybook_projections::sqlx;
 use daybook_schema::{SessionEndReason, UserId};
 
 use super::sessions::{Which, end_sessions};
-use super::users::{parsed, set_credentials};
-use super::{Accounts, failed, now_seconds};
+use super::users::set_credentials;
+use super::{Accounts, failed, now_seconds, parsed};
 use crate::error::{ApiError, Code};
 use crate::tokens::TokenHash;
 
@@ -62,6 +62,17 @@ impl Accounts {
     ) -> Result<Vec<TokenHash>, ApiError> {
         let mut writing = self.begin().await?;
         let id = user_id.to_string();
+        let is_here: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM users WHERE id = ?1 AND id NOT IN (SELECT user_id FROM erasures)",
+        )
+        .bind(&id)
+        .fetch_optional(&mut *writing)
+        .await
+        .map_err(failed)?;
+        if is_here.is_none() {
+            // He was erased meanwhile.
+            return Err(ApiError::new(Code::SessionExpired));
+        }
         if let Some(link) = link {
             let used =
                 sqlx::query("DELETE FROM reset_links WHERE token_hash = ?1 AND expires_at > ?2")

@@ -3,15 +3,14 @@
 use daybook_projections::sqlx;
 use daybook_schema::{Role, SessionEndReason, SessionNumber, UserId};
 
-use super::users::parsed;
-use super::{Accounts, Writing, failed, now_seconds};
+use super::{Accounts, Writing, failed, now_seconds, parsed};
 use crate::error::{ApiError, Code};
 use crate::tokens::TokenHash;
 
-/// Sessions that one sweep ends; the next takes the others.
-const SWEPT_MAX: i64 = 1_000;
+/// Sessions that are swept at a time.
+pub(crate) const SWEPT_MAX: usize = 1_000;
 /// Ends that the ledger is told at a time.
-pub(crate) const ENDED_AT_ONCE_MAX: i64 = 1_000;
+pub(crate) const ENDED_AT_ONCE_MAX: usize = 1_000;
 
 /// A session that is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +36,15 @@ pub(crate) struct ListedSession {
 type ListedRow = (i64, i64, i64, Option<String>, Option<String>);
 
 /// A session that the ledger has begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct NewSession {
     pub(crate) id: TokenHash,
     pub(crate) user_id: UserId,
     pub(crate) number: SessionNumber,
     /// Those that it took the place of.
     pub(crate) replaced: Vec<SessionNumber>,
+    /// The hash of the password that was shown: if it is another by now, there is no session.
+    pub(crate) password_hash: String,
     pub(crate) expires_at: i64,
     pub(crate) user_agent: Option<String>,
     pub(crate) ip_address: String,
@@ -79,7 +80,9 @@ impl Accounts {
             "SELECT sessions.user_id, session_number, role, expires_at FROM sessions \
              JOIN session_numbers ON session_numbers.session_id = sessions.id \
              JOIN users ON users.id = sessions.user_id \
-             WHERE sessions.id = ?1 AND expires_at > ?2",
+             WHERE sessions.id = ?1 AND expires_at > ?2 \
+             AND users.id NOT IN (SELECT user_id FROM locked_users) \
+             AND users.id NOT IN (SELECT user_id FROM erasures)",
         )
         .bind(id.as_str())
         .bind(now_seconds())
@@ -116,7 +119,8 @@ impl Accounts {
             "INSERT INTO sessions (id, user_id, expires_at, created_at, user_agent, ip_address) \
              SELECT ?1, id, ?3, ?4, ?5, ?6 FROM users WHERE id = ?2 \
              AND id NOT IN (SELECT user_id FROM locked_users) \
-             AND id NOT IN (SELECT user_id FROM erasures)",
+             AND id NOT IN (SELECT user_id FROM erasures) \
+             AND id IN (SELECT user_id FROM credentials WHERE password_hash = ?7)",
         )
         .bind(new.id.as_str())
         .bind(&user_id)
@@ -124,6 +128,7 @@ impl Accounts {
         .bind(now)
         .bind(&new.user_agent)
         .bind(&new.ip_address)
+        .bind(&new.password_hash)
         .execute(&mut *writing)
         .await
         .map_err(failed)?;
@@ -147,6 +152,38 @@ impl Accounts {
             .map_err(failed)?;
         writing.commit().await?;
         Ok(gone.into_iter().map(TokenHash::from_stored).collect())
+    }
+
+    /// A session that the ledger has begun came to nothing: those that it took the place of are over
+    /// all the same, and its own end waits for the ledger.
+    pub(crate) async fn drop_new_session(
+        &self,
+        new: &NewSession,
+    ) -> Result<Vec<TokenHash>, ApiError> {
+        let mut writing = self.begin().await?;
+        let user_id = new.user_id.to_string();
+        let mut gone = Vec::new();
+        for number in &new.replaced {
+            let deleted: Vec<String> = sqlx::query_scalar(
+                "DELETE FROM sessions WHERE id IN (SELECT session_id FROM session_numbers \
+                 WHERE user_id = ?1 AND session_number = ?2) RETURNING id",
+            )
+            .bind(&user_id)
+            .bind(number.get())
+            .fetch_all(&mut *writing)
+            .await
+            .map_err(failed)?;
+            gone.extend(deleted.into_iter().map(TokenHash::from_stored));
+        }
+        sqlx::query("INSERT OR IGNORE INTO ended_sessions (user_id, session_number, reason) VALUES (?1, ?2, ?3)")
+            .bind(&user_id)
+            .bind(new.number.get())
+            .bind(SessionEndReason::Revoked.as_str())
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await?;
+        Ok(gone)
     }
 
     /// Ends sessions of a user, and tells which tokens are gone. Their ends wait for the ledger.
@@ -175,13 +212,13 @@ impl Accounts {
         let now = now_seconds();
         sqlx::query(sqlx::AssertSqlSafe(ended))
             .bind(now)
-            .bind(SWEPT_MAX)
+            .bind(i64::try_from(SWEPT_MAX).unwrap_or(i64::MAX))
             .execute(&mut *writing)
             .await
             .map_err(failed)?;
         let gone: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(gone))
             .bind(now)
-            .bind(SWEPT_MAX)
+            .bind(i64::try_from(SWEPT_MAX).unwrap_or(i64::MAX))
             .fetch_all(&mut *writing)
             .await
             .map_err(failed)?;
@@ -232,7 +269,7 @@ impl Accounts {
     pub(crate) async fn ended_sessions(&self) -> Result<Vec<EndedSession>, ApiError> {
         let rows: Vec<(String, i64, String)> =
             sqlx::query_as("SELECT user_id, session_number, reason FROM ended_sessions LIMIT ?1")
-                .bind(ENDED_AT_ONCE_MAX)
+                .bind(i64::try_from(ENDED_AT_ONCE_MAX).unwrap_or(i64::MAX))
                 .fetch_all(self.readers())
                 .await
                 .map_err(failed)?;

@@ -1,10 +1,9 @@
 //! What is kept small, and which ledger these people play in.
 
 use daybook_projections::sqlx;
-use daybook_schema::{LedgerId, LedgerIdentity};
+use daybook_schema::{LedgerId, LedgerIdentity, UserId};
 
-use super::users::parsed;
-use super::{Accounts, failed, now_seconds};
+use super::{Accounts, failed, now_seconds, parsed};
 use crate::error::ApiError;
 
 /// Changes that are kept whatever became of them since: read models are rarely further behind.
@@ -38,6 +37,39 @@ impl Accounts {
         writing.commit().await
     }
 
+    /// How many users are known here: with an account, being erased, or given up.
+    pub(crate) async fn known_count(&self) -> Result<usize, ApiError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM given_up_users) \
+             + (SELECT count(*) FROM erasures WHERE user_id NOT IN (SELECT id FROM users)) \
+             - (SELECT count(*) FROM pending_users)",
+        )
+        .fetch_one(self.readers())
+        .await
+        .map_err(failed)?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Those who are known here.
+    pub(crate) async fn known_users(&self) -> Result<Vec<UserId>, ApiError> {
+        self.ids(
+            "SELECT id FROM users UNION SELECT user_id FROM given_up_users \
+             UNION SELECT user_id FROM erasures",
+        )
+        .await
+    }
+
+    /// Gives the accounts of users up whom the ledger has.
+    pub(crate) async fn give_up_users(&self, users: &[UserId]) -> Result<(), ApiError> {
+        let mut writing = self.begin().await?;
+        sqlx::query("INSERT OR IGNORE INTO given_up_users SELECT value FROM json_each(?1)")
+            .bind(serde_json::to_string(users).unwrap_or_default())
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await
+    }
+
     /// Takes out links whose time is over.
     pub(crate) async fn sweep_links(&self) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
@@ -63,11 +95,20 @@ impl Accounts {
         }
         sqlx::query(
             "DELETE FROM changes WHERE number IN (SELECT number FROM changes AS old \
-             WHERE number > ?1 AND number <= ?2 AND (kind = 'session' OR EXISTS \
+             WHERE number > ?1 AND number <= ?2 AND (EXISTS \
              (SELECT 1 FROM changes AS newer WHERE newer.kind = old.kind AND newer.id = old.id \
-             AND newer.number > old.number)))",
+             AND newer.number > old.number) \
+             OR kind = 'session' AND id NOT IN (SELECT id FROM sessions)))",
         )
         .bind(from)
+        .bind(until)
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO swept_changes (id, number) VALUES (1, ?1) \
+             ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+        )
         .bind(until)
         .execute(&mut *writing)
         .await

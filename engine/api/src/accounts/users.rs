@@ -1,14 +1,14 @@
 //! People: the seed's columns, their credentials, and what keeps them out.
 
-use std::str::FromStr;
-
 use daybook_projections::sqlx::{self, SqliteConnection};
-use daybook_schema::{Role, UserId};
+use daybook_schema::{Role, SessionEndReason, UserId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Accounts, Writing, failed, now_seconds};
+use super::sessions::{Which, end_sessions};
+use super::{Accounts, Writing, failed, now_seconds, parsed};
 use crate::error::{ApiError, Code};
+use crate::tokens::TokenHash;
 
 /// A user: the seed's columns, and nothing of credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -34,13 +34,31 @@ pub struct User {
     pub last_login_at: Option<i64>,
 }
 
+/// Who locked an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockedBy {
+    /// The operator, or an admin.
+    Operator,
+    /// A moderator.
+    Moderator,
+}
+
+impl LockedBy {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Moderator => "moderator",
+        }
+    }
+}
+
 /// A user with what logging in needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) user: User,
     /// None where an operator has set none yet.
     pub(crate) password_hash: Option<String>,
-    pub(crate) is_locked: bool,
+    pub(crate) locked_by: Option<LockedBy>,
 }
 
 /// What a user may change of himself: what is given is set.
@@ -52,7 +70,7 @@ pub(crate) struct ProfileChange {
 }
 
 /// A user that is about to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct NewUser {
     pub(crate) id: UserId,
     pub(crate) email: String,
@@ -62,11 +80,20 @@ pub(crate) struct NewUser {
     pub(crate) password_hash: String,
 }
 
-type Row =
-    (String, String, String, Option<String>, String, i64, Option<i64>, Option<String>, Option<i64>);
+type Row = (
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+);
 
 const COLUMNS: &str = "users.id, email, display_name, avatar_url, role, created_at, last_login_at, \
-    password_hash, locked_at FROM users \
+    password_hash, locked_by FROM users \
     LEFT JOIN credentials ON credentials.user_id = users.id \
     LEFT JOIN locked_users ON locked_users.user_id = users.id";
 
@@ -75,16 +102,8 @@ pub(crate) fn normalized_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-/// A column that holds what this version does not know.
-pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
-    text.parse().map_err(|error| {
-        tracing::error!(%error, "accounts.db holds what this version does not know");
-        ApiError::new(Code::Internal)
-    })
-}
-
 fn account(row: Row) -> Result<Account, ApiError> {
-    let (id, email, display_name, avatar_url, role, created_at, last_login_at, hash, locked_at) =
+    let (id, email, display_name, avatar_url, role, created_at, last_login_at, hash, locked_by) =
         row;
     let user = User {
         id: parsed(&id)?,
@@ -95,7 +114,11 @@ fn account(row: Row) -> Result<Account, ApiError> {
         created_at,
         last_login_at,
     };
-    Ok(Account { user, password_hash: hash, is_locked: locked_at.is_some() })
+    let locked_by = locked_by.map(|by| match by == LockedBy::Moderator.as_str() {
+        true => LockedBy::Moderator,
+        false => LockedBy::Operator,
+    });
+    Ok(Account { user, password_hash: hash, locked_by })
 }
 
 /// How a user is named.
@@ -183,9 +206,28 @@ impl Accounts {
         self.run(sql, &user_id.to_string()).await
     }
 
-    /// Users whom the ledger is not known to know.
-    pub(crate) async fn pending_users(&self) -> Result<Vec<UserId>, ApiError> {
-        self.ids("SELECT user_id FROM pending_users").await
+    /// Users whom the ledger is not known to know, and who were put down before a time.
+    pub(crate) async fn pending_users(&self, before: i64) -> Result<Vec<UserId>, ApiError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT user_id FROM pending_users JOIN users ON users.id = user_id WHERE created_at < ?1",
+        )
+        .bind(before)
+        .fetch_all(self.readers())
+        .await
+        .map_err(failed)?;
+        ids.iter().map(|id| parsed(id)).collect()
+    }
+
+    /// Those of some users who are here.
+    pub(crate) async fn among(&self, users: &[UserId]) -> Result<Vec<UserId>, ApiError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM users WHERE id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(serde_json::to_string(users).unwrap_or_default())
+        .fetch_all(self.readers())
+        .await
+        .map_err(failed)?;
+        ids.iter().map(|id| parsed(id)).collect()
     }
 
     /// All users there are.
@@ -241,31 +283,49 @@ impl Accounts {
         writing.commit().await
     }
 
-    /// Locks an account, or lifts the lock.
-    pub(crate) async fn set_lock(
+    /// Locks an account and ends its sessions; tells which tokens are gone.
+    pub(crate) async fn lock(
         &self,
         user_id: UserId,
-        locked_by: Option<&str>,
-    ) -> Result<(), ApiError> {
-        let Some(locked_by) = locked_by else {
-            let unlock = "DELETE FROM locked_users WHERE user_id = ?1";
-            return self.run(unlock, &user_id.to_string()).await;
-        };
+        locked_by: LockedBy,
+    ) -> Result<Vec<TokenHash>, ApiError> {
         let mut writing = self.begin().await?;
+        // What an operator locked a moderator does not take over.
         sqlx::query("INSERT OR IGNORE INTO locked_users (user_id, locked_at, locked_by) VALUES (?1, ?2, ?3)")
             .bind(user_id.to_string())
             .bind(now_seconds())
-            .bind(locked_by)
+            .bind(locked_by.as_str())
             .execute(&mut *writing)
             .await
             .map_err(failed)?;
-        writing.commit().await
+        let locked = SessionEndReason::Locked;
+        let gone = end_sessions(&mut writing, user_id, Which::All, locked).await?;
+        writing.commit().await?;
+        Ok(gone)
     }
 
-    /// Stores a hash that was made anew of the same password.
-    pub(crate) async fn refresh_hash(&self, user_id: UserId, hash: &str) -> Result<(), ApiError> {
+    /// Lifts the lock of an account.
+    pub(crate) async fn unlock(&self, user_id: UserId) -> Result<(), ApiError> {
+        self.run("DELETE FROM locked_users WHERE user_id = ?1", &user_id.to_string()).await
+    }
+
+    /// Stores a hash that was made anew of the same password, if it is still the password.
+    pub(crate) async fn refresh_hash(
+        &self,
+        user_id: UserId,
+        old: &str,
+        fresh: &str,
+    ) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
-        set_credentials(&mut writing, &user_id.to_string(), hash).await?;
+        sqlx::query(
+            "UPDATE credentials SET password_hash = ?3 WHERE user_id = ?1 AND password_hash = ?2",
+        )
+        .bind(user_id.to_string())
+        .bind(old)
+        .bind(fresh)
+        .execute(&mut *writing)
+        .await
+        .map_err(failed)?;
         writing.commit().await
     }
 }

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::accounts::sessions::Which;
-use crate::accounts::users::{NewUser, User, normalized_email};
+use crate::accounts::users::{Named, NewUser, User, normalized_email};
+use crate::caller::Caller;
 use crate::error::{ApiError, Code, Detail, ErrorBody};
 use crate::guards::{LoggedInAs, PerhapsLoggedIn};
-use crate::logins::{Caller, LoggedIn};
+use crate::logins::LoggedIn;
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
 use crate::tokens::{TokenHash, device_cookie, no_session_cookie, session_cookie};
@@ -42,17 +43,31 @@ pub(crate) struct Registration {
     avatar_url: Option<String>,
 }
 
-/// An address of the form that mail servers take.
+/// An address of the form that mail servers take. Under `.invalid` nobody has one: there stand the
+/// addresses of placeholders.
 pub(super) fn is_email(email: &str, (): &()) -> garde::Result {
     let trimmed = email.trim();
+    if normalized_email(email).ends_with(".invalid") {
+        return Err(garde::Error::new("must be an address that can exist"));
+    }
     garde::rules::email::apply(&trimmed, ())
         .map_err(|_| garde::Error::new("must be an address such as ada@farm.example"))
 }
 
-/// A name without control characters, and not of blanks alone.
+/// What is not seen, or turns the letters after it round. U+200D joins emoji, and is seen by that.
+fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{200e}'
+        | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}')
+}
+
+/// A name that is seen, without control characters.
 pub(super) fn is_name(name: &str, (): &()) -> garde::Result {
-    match name.trim().is_empty() || name.chars().any(char::is_control) {
-        true => Err(garde::Error::new("must have a letter or a sign, and no control characters")),
+    let shows = name.chars().any(|it| !it.is_whitespace() && it != '\u{200d}');
+    match !shows || name.chars().any(|it| it.is_control() || is_unseen(it)) {
+        true => {
+            Err(garde::Error::new("must have a letter or a sign, and nothing that is not seen"))
+        }
         false => Ok(()),
     }
 }
@@ -163,13 +178,6 @@ impl LoggedIn {
     }
 }
 
-/// The session that a request came with is over once another one begins.
-async fn end_old(service: &Service, old: PerhapsLoggedIn) -> Result<(), ApiError> {
-    let Some(old) = old.0 else { return Ok(()) };
-    let (which, reason) = (Which::One(old.number), SessionEndReason::Revoked);
-    service.end_sessions(old.user_id, which, reason).await.map(drop)
-}
-
 /// Makes an account and logs in. It tells whether an address is taken: there is no mail that could
 /// tell it to its owner alone. So a client address may try 20 times a UTC day.
 #[utoipa::path(post, path = "/api/auth/register", tag = "accounts", operation_id = "register",
@@ -185,18 +193,35 @@ pub(crate) async fn register(
     Valid(registration): Valid<Registration>,
 ) -> Result<Response, ApiError> {
     in_full(async move {
-        service.count_registration(&caller.client).await?;
+        service.require_writable()?;
+        // A flood is turned away here, before it costs a write.
+        let turn = service.passwords.turn().await?;
+        let counted = service.registrations_key(&caller.client);
+        let most = service.settings.registrations_per_day_max;
+        service.accounts.count_registration(&counted, most).await?;
+        let password_hash = service.passwords.hash(turn, &registration.password).await?;
         let new = NewUser {
             id: UserId::random(),
             email: normalized_email(&registration.email),
             display_name: registration.display_name.trim().to_owned(),
             avatar_url: registration.avatar_url,
             role: Role::Player,
-            password_hash: service.passwords.hash(&registration.password).await?,
+            password_hash,
         };
-        service.register(&new).await?;
-        let logged_in = service.logged_in(new.id, &caller).await?;
-        end_old(&service, old).await?;
+        match service.register(&new).await {
+            Err(error) if error.status() == 503 => {
+                service.accounts.uncount_registration(&counted).await?;
+                return Err(error);
+            }
+            other => other?,
+        }
+        let account = service.accounts.find(Named::Id(new.id)).await?.ok_or(Code::Internal)?;
+        let logged_in = service.logged_in(account, &caller, old.0.as_deref()).await;
+        let made = "The account is made, but no session could be begun; log in";
+        let logged_in = logged_in.map_err(|error| match error.status() {
+            503 => error.saying(made),
+            _ => error,
+        })?;
         Ok(logged_in.answer(StatusCode::CREATED, &service))
     })
     .await
@@ -219,9 +244,9 @@ pub(crate) async fn log_in(
     Valid(login): Valid<Login>,
 ) -> Result<Response, ApiError> {
     in_full(async move {
+        service.require_writable()?;
         let email = normalized_email(&login.email);
-        let logged_in = service.log_in(&email, &login.password, &caller).await?;
-        end_old(&service, old).await?;
+        let logged_in = service.log_in(&email, &login.password, &caller, old.0.as_deref()).await?;
         Ok(logged_in.answer(StatusCode::OK, &service))
     })
     .await
@@ -267,10 +292,11 @@ pub(crate) async fn change_password(
     Valid(change): Valid<PasswordChange>,
 ) -> Result<Response, ApiError> {
     in_full(async move {
+        service.require_writable()?;
         let user_id = session.user_id;
         service.check_own_password(user_id, &change.current_password, &caller).await?;
-        service.set_password(user_id, &change.password, None).await?;
-        let logged_in = service.logged_in(user_id, &caller).await?;
+        let account = service.set_password(user_id, &change.password, None).await?;
+        let logged_in = service.logged_in(account, &caller, None).await?;
         Ok(logged_in.answer(StatusCode::OK, &service))
     })
     .await
@@ -281,18 +307,22 @@ pub(crate) async fn change_password(
 #[utoipa::path(post, path = "/api/auth/reset", tag = "accounts", operation_id = "resetPassword",
     request_body = Reset,
     responses(
-        (status = 204, description = "The password is set"),
+        (status = 204, description = "The password is set; `Set-Cookie` makes the device known"),
         (status = 400, description = "INVALID_LINK: used up or too old; VALIDATION_ERROR", body = ErrorBody),
     ))]
 pub(crate) async fn reset_password(
     State(service): State<Service>,
     Valid(reset): Valid<Reset>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<(StatusCode, HeaderMap), ApiError> {
     in_full(async move {
         let link = TokenHash::of(&reset.token).ok_or(Code::InvalidLink)?;
         let user_id = service.accounts.reset_link(&link).await?.ok_or(Code::InvalidLink)?;
         service.set_password(user_id, &reset.password, Some(&link)).await?;
-        Ok(StatusCode::NO_CONTENT)
+        // Whoever has the link is the user: no neighbour's failures keep him out from here.
+        let device = service.accounts.secret().new_device(user_id)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SET_COOKIE, device_cookie(&device));
+        Ok((StatusCode::NO_CONTENT, headers))
     })
     .await
 }

@@ -30,7 +30,7 @@ pub(crate) async fn alive() -> Json<Fares> {
         (status = 503, description = "UNAVAILABLE or READ_ONLY", body = ErrorBody)))]
 pub(crate) async fn ready(State(service): State<Service>) -> Result<Json<Fares>, ApiError> {
     let health = service.ledger.health();
-    if health.stopped.is_some() || health.locked_for.is_some() {
+    if health.stopped.is_some() || health.locked_for.is_some() || service.accounts.is_lost() {
         return Err(ApiError::new(Code::Unavailable));
     }
     if health.read_only_free_bytes.is_some() {

@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 
 use super::auth::{UserAnswer, is_https, is_name, session_is_over};
 use crate::accounts::users::{Named, ProfileChange};
+use crate::caller::Caller;
 use crate::error::{ApiError, Code, Detail, ErrorBody};
 use crate::export::Export;
 use crate::guards::LoggedInAs;
-use crate::logins::Caller;
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
 use crate::validation::{RequestBody, Valid, fault, reported};

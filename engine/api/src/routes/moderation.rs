@@ -1,30 +1,35 @@
 //! Locking accounts: moderators lock players, admins lock anybody but themselves.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use daybook_schema::{Role, UserId};
 
 use crate::accounts::sessions::Session;
-use crate::accounts::users::Named;
+use crate::accounts::users::{Account, LockedBy, Named};
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::guards::LoggedInAs;
 use crate::service::{Service, in_full};
 use crate::validation::{Nothing, Valid};
 
 /// The user whose account is meant, if the caller may lock it.
-async fn lockable(service: &Service, caller: &Session, id: &str) -> Result<UserId, ApiError> {
+async fn lockable(service: &Service, caller: &Session, id: InPath) -> Result<Account, ApiError> {
     // Who may do nothing here learns nothing of who there is.
     if caller.role == Role::Player {
         return Err(ApiError::new(Code::Forbidden));
     }
-    let user_id: UserId = id.parse().map_err(|_| Code::NotFound)?;
-    let user = service.accounts.find(Named::Id(user_id)).await?.ok_or(Code::NotFound)?.user;
+    // What is no user's id names no user.
+    let user_id: UserId = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(Code::NotFound)?;
+    let account = service.accounts.find(Named::Id(user_id)).await?.ok_or(Code::NotFound)?;
     let may = match caller.role {
         Role::Admin => user_id != caller.user_id,
-        _ => user.role == Role::Player,
+        _ => account.user.role == Role::Player,
     };
-    may.then_some(user_id).ok_or_else(|| ApiError::new(Code::Forbidden))
+    may.then_some(account).ok_or_else(|| ApiError::new(Code::Forbidden))
 }
+
+/// The user's id in the path, whatever bytes stand there.
+type InPath = Result<Path<String>, PathRejection>;
 
 /// Locks an account: its sessions end, and nobody logs in to it.
 #[utoipa::path(post, path = "/api/users/{id}/lock", tag = "moderation", operation_id = "lockUser",
@@ -38,18 +43,22 @@ async fn lockable(service: &Service, caller: &Session, id: &str) -> Result<UserI
 pub(crate) async fn lock(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
-    Path(id): Path<String>,
+    id: InPath,
     _: Valid<Nothing>,
 ) -> Result<StatusCode, ApiError> {
     in_full(async move {
-        let user_id = lockable(&service, &session, &id).await?;
-        service.lock(user_id, &session.user_id.to_string()).await?;
+        let account = lockable(&service, &session, id).await?;
+        let locked_by = match session.role {
+            Role::Admin => LockedBy::Operator,
+            _ => LockedBy::Moderator,
+        };
+        service.lock(account.user.id, locked_by).await?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await
 }
 
-/// Lifts the lock of an account.
+/// Lifts the lock of an account; a moderator lifts what moderators locked.
 #[utoipa::path(delete, path = "/api/users/{id}/lock", tag = "moderation", operation_id = "unlockUser",
     security(("session" = [])),
     params(("id" = String, Path, description = "The user", example = "usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b")),
@@ -60,11 +69,15 @@ pub(crate) async fn lock(
 pub(crate) async fn unlock(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
-    Path(id): Path<String>,
+    id: InPath,
 ) -> Result<StatusCode, ApiError> {
     in_full(async move {
-        let user_id = lockable(&service, &session, &id).await?;
-        service.accounts.set_lock(user_id, None).await?;
+        let account = lockable(&service, &session, id).await?;
+        // What an admin or the operator locked they alone open.
+        if session.role != Role::Admin && account.locked_by == Some(LockedBy::Operator) {
+            return Err(ApiError::new(Code::Forbidden));
+        }
+        service.accounts.unlock(account.user.id).await?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await

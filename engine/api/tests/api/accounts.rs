@@ -268,5 +268,88 @@ async fn an_export_holds_the_account_its_sessions_and_what_was_played() {
     assert_eq!(export.body["user"]["email"], "ada@farm.example");
     assert_eq!(export.body["sessions"].as_array().unwrap().len(), 1);
     assert_eq!(export.body["failedLogins"].as_array().unwrap().len(), 0);
-    assert_eq!(export.body["seasons"], json!([]));
+    assert_eq!(export.body["play"]["seasons"], json!([]));
+    assert_eq!(export.body["play"]["simulins"], json!([]));
+}
+
+/// Guards: an address of the form that placeholders have is nobody's: it would stop the copies.
+#[tokio::test]
+async fn addresses_of_placeholders_are_nobodys() {
+    let house = House::new().await;
+    let mut ada = house.client();
+    let registered = ada.register("ada@farm.example").await.expect(201);
+    let id = registered.body["user"]["id"].as_str().unwrap();
+    for email in [
+        format!("filling+{id}@filling.invalid"),
+        format!("erased+{id}@ERASED.Invalid "),
+        "x@sub.invalid".to_owned(),
+    ] {
+        house.client().register(&email).await.expect_error(400, "VALIDATION_ERROR");
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_not_seen_are_none() {
+    let house = House::new().await;
+    let mut ada = house.client();
+    ada.register("ada@farm.example").await.expect(201);
+    for name in ["\u{200b}", "\u{3164}", "ada\u{202e}nimda", "a\u{7}b", "\u{200d}"] {
+        let change = json!({ "displayName": name });
+        ada.patch("/api/auth/me", change).await.expect_error(400, "VALIDATION_ERROR");
+    }
+    // Families of emoji are joined by what is not seen itself.
+    ada.patch("/api/auth/me", json!({ "displayName": "👩\u{200d}🌾 Ada" })).await.expect(200);
+}
+
+/// Guards: whoever knows the old password has no session after it was changed, however the two come
+/// together.
+#[tokio::test]
+async fn a_login_beside_a_change_of_password_does_not_outlive_it() {
+    let mut settings = crate::house::settings();
+    // Slow enough that the two meet.
+    settings.hashing.memory_kib = 4_096;
+    settings.hashing.at_once_max = 4;
+    let mut house = House::with(settings).await;
+    for round in 0..12 {
+        let email = format!("user{round}@farm.example");
+        let mut ada = house.client();
+        ada.register(&email).await.expect(201);
+        if round == 6 {
+            // From here on the hashes that were made before are outdated: logging in renews them.
+            house.stop().await;
+            house.settings.hashing.passes = 2;
+            house.start().await;
+            ada.base = house.base().to_owned();
+        }
+        let thief = {
+            let (mut thief, email) = (house.client(), email.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(3 * round)).await;
+                let status = thief.log_in(&email, PASSWORD).await.status;
+                (status, thief)
+            })
+        };
+        let change = json!({ "currentPassword": PASSWORD, "password": "two pails of water" });
+        ada.post("/api/auth/password", change).await.expect(200);
+        let (_, mut thief) = thief.await.unwrap();
+        assert_eq!(thief.get("/api/auth/me").await.status, 401, "round {round}");
+        house.client().log_in(&email, PASSWORD).await.expect(401);
+        house.client().log_in(&email, "two pails of water").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_moderator_does_not_open_what_an_admin_locked() {
+    let house = House::new().await;
+    let (mut bob, mut eve) = (house.client(), house.client());
+    bob.register("bob@farm.example").await.expect(201);
+    let registered = eve.register("eve@farm.example").await.expect(201);
+    let id = registered.body["user"]["id"].as_str().unwrap().to_owned();
+    let role = "moderator".parse().unwrap();
+    house.operate(Task::SetRole { user: "bob@farm.example".to_owned(), role }).await;
+    house.operate(Task::Lock { user: "eve@farm.example".to_owned() }).await;
+    bob.delete(&format!("/api/users/{id}/lock")).await.expect_error(403, "FORBIDDEN");
+    bob.post("/api/users/%FF/lock", json!({})).await.expect_error(404, "NOT_FOUND");
+    house.operate(Task::Unlock { user: "eve@farm.example".to_owned() }).await;
+    eve.log_in("eve@farm.example", PASSWORD).await.expect(200);
 }

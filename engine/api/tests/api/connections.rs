@@ -113,3 +113,25 @@ async fn one_client_cannot_hold_the_connections_of_all() {
     }
     again.get("/healthz").await.expect(200);
 }
+
+/// Guards: who connects and says nothing, or half of what begins HTTP/2, or does not read, is given
+/// up.
+#[tokio::test]
+async fn connections_on_which_nothing_moves_are_given_up() {
+    let mut settings = settings();
+    settings.connections.header_timeout = Duration::from_millis(500);
+    settings.connections.request_timeout = Duration::from_secs(1);
+    let house = House::with(settings).await;
+    for bytes in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        exchange(&house, bytes).await;
+    }
+    // Much is asked for and nothing read.
+    let mut stream = TcpStream::connect(address(&house)).await.unwrap();
+    let asked = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n".repeat(20);
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut read)).await;
+    drop(end.expect("it was given up"));
+    assert!(read.len() < 20_000_000, "{}", read.len());
+}

@@ -149,3 +149,58 @@ async fn the_operator_erases_too() {
     assert!(answer.user.is_none());
     client.get("/api/auth/me").await.expect(401);
 }
+
+/// Guards: whom the ledger has erased an older copy does not bring back, also where the keys
+/// directory forgot him.
+#[tokio::test]
+async fn the_ledger_remembers_erasures_too() {
+    let mut house = House::new().await;
+    let (mut client, _) = play(&house).await;
+    house.stop().await;
+    std::fs::copy(house.path("accounts.db"), house.path("copy")).unwrap();
+    house.start().await;
+    client.base = house.base().to_owned();
+    client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(204);
+    house.stop().await;
+    std::fs::rename(house.path("copy"), house.path("accounts.db")).unwrap();
+    std::fs::remove_file(house.path("keys/erased")).unwrap();
+    house.start().await;
+    assert_eq!(house.reconciled().erasures, 1);
+    house.client().log_in(EMAIL, PASSWORD).await.expect_error(401, "INVALID_CREDENTIALS");
+}
+
+/// Guards: an erasure that failed midway goes on by itself.
+#[tokio::test]
+async fn an_erasure_that_fails_midway_goes_on() {
+    let house = House::new().await;
+    let (mut client, _) = play(&house).await;
+    std::fs::rename(house.path("keys"), house.path("away")).unwrap();
+    client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(503);
+    std::fs::rename(house.path("away"), house.path("keys")).unwrap();
+    house
+        .until("the end of the last trace", |house| {
+            holding(house.directory(), &PERSONAL).is_empty().then_some(())
+        })
+        .await;
+}
+
+/// Guards: who reads the files meanwhile holds up neither play nor, in the end, the erasure.
+#[tokio::test]
+async fn a_reader_holds_nobody_up_while_the_logs_are_emptied() {
+    let house = House::new().await;
+    let (mut client, _) = play(&house).await;
+    let reader = house.accounts_db();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+    client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(204);
+    let began = std::time::Instant::now();
+    for number in 0..10 {
+        house.client().register(&format!("user{number}@farm.example")).await.expect(201);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    reader.execute_batch("COMMIT").unwrap();
+    house
+        .until("the end of the last trace", |house| {
+            holding(house.directory(), &PERSONAL).is_empty().then_some(())
+        })
+        .await;
+}

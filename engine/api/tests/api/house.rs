@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daybook_api::{
-    Accounts, Hashing, Parts, RateLimit, RateLimits, Reconciled, Server, Service, Settings, Task,
-    TaskAnswer, Upkeep, router,
+    Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Reconciled, Server, Service,
+    Settings, Task, TaskAnswer, Upkeep, router,
 };
 use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, keys};
 use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
@@ -64,17 +64,26 @@ impl House {
 
     /// In a directory that is there, made or not.
     pub async fn within(directory: &Path) -> Self {
-        let (path, settings) = (directory.to_owned(), settings());
-        Self::started(Self { path, _own: None, settings, running: None }).await
+        Self::try_within(directory).await.unwrap()
     }
 
-    async fn started(mut house: Self) -> Self {
+    /// The same, or why it does not start.
+    pub async fn try_within(directory: &Path) -> Result<Self, String> {
+        let (path, settings) = (directory.to_owned(), settings());
+        Self::try_started(Self { path, _own: None, settings, running: None }).await
+    }
+
+    async fn started(house: Self) -> Self {
+        Self::try_started(house).await.unwrap()
+    }
+
+    async fn try_started(mut house: Self) -> Result<Self, String> {
         let keys_dir = house.path("keys");
         if !keys_dir.join("signing.key").exists() {
             keys::init(&keys_dir, &keys::random_season_key().unwrap()).unwrap();
         }
-        house.start().await;
-        house
+        house.try_start().await?;
+        Ok(house)
     }
 
     pub fn directory(&self) -> &Path {
@@ -141,7 +150,8 @@ impl House {
             settings,
         };
         let service = Service::new(parts, false).unwrap();
-        let reconciled = service.reconcile().await.map_err(|error| error.to_string())?;
+        let reconciled =
+            service.reconcile(Lacking::Refuse).await.map_err(|error| error.to_string())?;
         let upkeep = Upkeep::start(&service);
         ready.serve(router(&service));
         self.running = Some(Running {

@@ -166,3 +166,60 @@ async fn a_client_address_registers_so_often_a_day() {
     let mut elsewhere = Client::from_address(house.base(), "127.0.0.2");
     elsewhere.register("eve@farm.example").await.expect(201);
 }
+
+/// Guards: a neighbour behind the same address cannot keep a known device out, and a link makes a
+/// device known.
+#[tokio::test]
+async fn a_neighbours_failures_keep_no_known_device_out() {
+    let mut settings = settings();
+    settings.lockout.client_failures_max = 5;
+    let house = House::with(settings).await;
+    let (mut ada, mut guesser) = (house.client(), house.client());
+    ada.register("ada@farm.example").await.expect(201);
+    for number in 0..5 {
+        fail(&mut guesser, &format!("user{number}@farm.example"), 1).await;
+    }
+    house.client().log_in("ada@farm.example", PASSWORD).await.expect(423);
+    ada.log_in("ada@farm.example", PASSWORD).await.expect(200);
+    let made = house.operate(Task::ResetPassword { user: "ada@farm.example".to_owned() }).await;
+    let link = made.link.unwrap();
+    let reset =
+        json!({ "token": link.split_once('#').unwrap().1, "password": "two pails of water" });
+    let mut fresh = house.client();
+    fresh.post("/api/auth/reset", reset).await.expect(204);
+    fresh.log_in("ada@farm.example", "two pails of water").await.expect(200);
+}
+
+/// Guards: a device that is locked out is let in again by a link, and by the operator.
+#[tokio::test]
+async fn a_link_and_the_operator_lift_a_devices_lock_out() {
+    let house = House::new().await;
+    let mut ada = house.client();
+    ada.register("ada@farm.example").await.expect(201);
+    fail(&mut ada, "ada@farm.example", 10).await;
+    ada.log_in("ada@farm.example", PASSWORD).await.expect(423);
+    house.operate(Task::Unlock { user: "ada@farm.example".to_owned() }).await;
+    ada.log_in("ada@farm.example", PASSWORD).await.expect(200);
+    fail(&mut ada, "ada@farm.example", 10).await;
+    let made = house.operate(Task::ResetPassword { user: "ada@farm.example".to_owned() }).await;
+    let link = made.link.unwrap();
+    let reset =
+        json!({ "token": link.split_once('#').unwrap().1, "password": "two pails of water" });
+    house.client().post("/api/auth/reset", reset).await.expect(204);
+    ada.log_in("ada@farm.example", "two pails of water").await.expect(200);
+}
+
+/// Guards: a clock that was ahead and was set right locks nobody out for longer than a lock-out.
+#[tokio::test]
+async fn a_lock_out_of_a_clock_that_was_ahead_is_none() {
+    let house = House::new().await;
+    house.client().register("ada@farm.example").await.expect(201);
+    let mut guesser = house.client();
+    fail(&mut guesser, "ada@farm.example", 10).await;
+    guesser.log_in("ada@farm.example", PASSWORD).await.expect(423);
+    house
+        .accounts_db()
+        .execute("UPDATE failed_logins SET locked_until = locked_until + 86400", [])
+        .unwrap();
+    guesser.log_in("ada@farm.example", PASSWORD).await.expect(200);
+}

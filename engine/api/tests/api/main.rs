@@ -1,5 +1,11 @@
 //! The service as its clients meet it: a real server on a free port, real files, a real client.
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected must stop"
+)]
 
 mod accounts;
 mod client;

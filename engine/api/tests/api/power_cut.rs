@@ -15,6 +15,8 @@ use crate::shim::{self, Call, What};
 const ROOT: &str = "SHIM_ROOT";
 const CUTS: u64 = 20;
 const USERS: usize = 4;
+/// What a loss is called.
+const LOST: &str = "an answer about accounts is lost";
 
 /// The child whose calls are written down: it serves, and is its own client.
 #[tokio::test]
@@ -60,17 +62,20 @@ fn watched(root: &Path, settings: &[(&str, &str)]) -> Vec<Call> {
 
 /// Starts a service on what a power cut left, and holds it to what was answered.
 async fn hold(root: &Path, printed: &str) {
-    let mut house = House::within(root).await;
+    let started = House::try_within(root).await;
+    let mut house = started.unwrap_or_else(|error| panic!("{LOST}: {error}"));
     let ended: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("OUT ")).collect();
     for token in printed.lines().filter_map(|line| line.strip_prefix("IN ")) {
         let cookies = [("session".to_owned(), token.to_owned())].into();
         let answer = Client { cookies, ..house.client() }.get("/api/auth/me").await;
         match ended.contains(&token) {
-            true => assert_eq!(answer.status, 401, "a session that was ended is open again"),
+            true => {
+                assert_eq!(answer.status, 401, "{LOST}: a session that was ended is open again")
+            }
             // Its logout may have been under way.
             false => {
                 let is_last = printed.trim_end().ends_with(token);
-                assert!(answer.status == 200 || is_last, "a session that was answered is lost");
+                assert!(answer.status == 200 || is_last, "{LOST}: a session is gone");
             }
         }
     }
@@ -114,7 +119,7 @@ async fn a_power_cut_keeps_every_answer_about_accounts_and_sessions() {
 
 /// The test above would see accounts that are not synced.
 #[tokio::test]
-#[should_panic(expected = "a session that was")]
+#[should_panic(expected = "an answer about accounts is lost")]
 async fn a_power_cut_without_syncs_of_the_accounts_is_seen() {
     cuts(&[("SHIM_SKIP", "accounts.db-wal")], 40).await;
 }

@@ -140,3 +140,33 @@ async fn a_client_that_hangs_up_leaves_nothing_half_done() {
         house.events().into_iter().filter(|event| matches!(event, Event::UserRegistered(_)));
     assert_eq!(i64::try_from(registered.count()).unwrap(), here);
 }
+
+/// Guards: sessions of an account that is locked are over, whatever was cut off between the two.
+#[tokio::test]
+async fn a_locked_account_has_no_session() {
+    let house = House::new().await;
+    let mut ada = house.client();
+    let registered = ada.register("ada@farm.example").await.expect(201);
+    let id = registered.body["user"]["id"].as_str().unwrap();
+    let lock =
+        "INSERT INTO locked_users (user_id, locked_at, locked_by) VALUES (?1, 1, 'operator')";
+    house.accounts_db().execute(lock, [id]).unwrap();
+    // It is not at hand: nothing was asked with it yet.
+    ada.get("/api/auth/me").await.expect(401);
+}
+
+/// Guards: an older accounts.db, or one without its log, is not taken for whole.
+#[tokio::test]
+async fn accounts_that_lack_people_of_the_ledger_are_refused() {
+    let mut house = House::new().await;
+    house.client().register("ada@farm.example").await.expect(201);
+    house.stop().await;
+    std::fs::copy(house.path("accounts.db"), house.path("older")).unwrap();
+    house.start().await;
+    house.client().register("bob@farm.example").await.expect(201);
+    house.stop().await;
+    std::fs::rename(house.path("accounts.db"), house.path("newer")).unwrap();
+    std::fs::rename(house.path("older"), house.path("accounts.db")).unwrap();
+    let refused = house.try_start().await.unwrap_err();
+    assert!(refused.contains("lacks the accounts of 1 players"), "{refused}");
+}

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{Command, Error};
+use clap::{ArgAction, Command, Error};
 use toml::{Table, Value};
 
 /// What it is called in the data directory.
@@ -36,7 +36,8 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
     let refused = |what: &str| refused(command.clone(), path, what);
     let text = std::fs::read_to_string(path).map_err(|error| refused(&error.to_string()))?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text.split_at(span.start).0.lines().count());
+        let line =
+            error.span().map_or(0, |span| text.split_at(span.start).0.matches('\n').count() + 1);
         refused(&format!("line {line}: {}", error.message()))
     })?;
     let known = known_names(&command);
@@ -46,10 +47,18 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
         if !known.contains(&id) {
             return Err(refused(&unknown(&key, &known)));
         }
+        if defaults.iter().any(|(other, _)| *other == id) {
+            return Err(refused(&format!("`{key}` stands there twice")));
+        }
+        if value.is_array() && !takes_several(&command, &id) {
+            return Err(refused(&format!("`{key}` takes one value, not a list")));
+        }
         let values = texts(value).ok_or_else(|| {
             refused(&format!("`{key}` must be a text, a number, true or false, or a list of these"))
         })?;
-        defaults.push((id, values));
+        if !values.is_empty() {
+            defaults.push((id, values));
+        }
     }
     Ok(command.mut_subcommand("serve", |mut serve| {
         for (id, values) in defaults {
@@ -66,12 +75,23 @@ fn known_names(command: &Command) -> Vec<String> {
     names.filter(|name| !NOT_IN_A_FILE.contains(&name.as_str())).collect()
 }
 
+/// Whether an option may be given more than once.
+fn takes_several(command: &Command, id: &str) -> bool {
+    let serve = command.find_subcommand("serve");
+    let mut arguments = serve.into_iter().flat_map(Command::get_arguments);
+    let found = arguments.find(|argument| argument.get_id().as_str() == id);
+    found.is_some_and(|argument| matches!(argument.get_action(), ArgAction::Append))
+}
+
 /// Says which name may have been meant.
 fn unknown(key: &str, known: &[String]) -> String {
     let alike = |name: &String| strsim::jaro_winkler(&key.replace('-', "_"), name);
     let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
     match nearest.filter(|name| alike(name) >= ALIKE_MIN) {
-        Some(name) => format!("there is no setting `{key}`, did you mean `{name}`"),
+        Some(name) => {
+            let name = name.replace('_', "-");
+            format!("there is no setting `{key}`, did you mean `{name}`")
+        }
         None => format!("there is no setting `{key}`; `daybook serve --help` lists all"),
     }
 }

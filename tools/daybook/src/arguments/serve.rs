@@ -164,11 +164,11 @@ struct PeopleArguments {
     passwords_at_once: Option<u32>,
     /// Failed logins for one address within the window, after which it is locked out
     #[arg(long, env = "DAYBOOK_FAILED_LOGINS", value_name = "N", default_value_t = 10,
-          value_parser = at_least_one())]
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
     failed_logins: u32,
     /// Failed logins from one client address within the window, after which it is locked out
     #[arg(long, env = "DAYBOOK_FAILED_LOGINS_PER_CLIENT", value_name = "N", default_value_t = 100,
-          value_parser = at_least_one())]
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
     failed_logins_per_client: u32,
     /// How long a failed login counts
     #[arg(long, env = "DAYBOOK_FAILED_LOGIN_WINDOW", value_name = "SECONDS", default_value_t = 900,
@@ -178,6 +178,18 @@ struct PeopleArguments {
     #[arg(long, env = "DAYBOOK_LOCKOUT_SHORTEST", value_name = "SECONDS", default_value_t = 60,
           value_parser = at_least_one())]
     lockout_shortest: u32,
+    /// How long failed logins are remembered after the last one
+    #[arg(long, env = "DAYBOOK_FAILED_LOGINS_KEPT", value_name = "DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    failed_logins_kept: u32,
+    /// Of how many addresses, devices and clients failed logins are remembered
+    #[arg(long, env = "DAYBOOK_FAILED_LOGINS_KNOWN", value_name = "N", default_value_t = 100_000,
+          value_parser = at_least_one())]
+    failed_logins_known: u32,
+    /// Passwords that wait to be hashed; one more is refused
+    #[arg(long, env = "DAYBOOK_PASSWORDS_WAITING", value_name = "N", default_value_t = 32,
+          value_parser = at_least_one())]
+    passwords_waiting: u32,
     /// The longest lock-out
     #[arg(long, env = "DAYBOOK_LOCKOUT_LONGEST", value_name = "SECONDS", default_value_t = 900,
           value_parser = at_least_one())]
@@ -214,6 +226,7 @@ impl ServeArguments {
                 memory_kib: people.password_memory,
                 passes: people.password_passes,
                 at_once_max: at_once.unwrap_or(hashing.at_once_max),
+                waiting_max: people.passwords_waiting as usize,
                 ..hashing
             },
             lockout: Lockout {
@@ -222,7 +235,8 @@ impl ServeArguments {
                 window: seconds(people.failed_login_window),
                 shortest: seconds(people.lockout_shortest),
                 longest: seconds(people.lockout_longest),
-                ..Lockout::default()
+                kept: seconds(86_400) * people.failed_logins_kept,
+                keys_max: people.failed_logins_known as usize,
             },
             connections: self.connections(),
             session_age: seconds(people.session_age),

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use daybook_api::PublicUrl;
 use daybook_schema::Role;
 
+use super::read_models::GameDatabaseArgument;
 use super::shared::{DataArguments, JsonArgument, KeysDirArgument};
 
 #[derive(Args, Debug)]
@@ -94,6 +95,8 @@ pub(crate) struct UserCommonArguments {
     pub(crate) data: DataArguments,
     #[command(flatten)]
     pub(crate) keys: KeysDirArgument,
+    #[command(flatten)]
+    pub(crate) database: GameDatabaseArgument,
     #[command(flatten)]
     pub(crate) json: JsonArgument,
 }

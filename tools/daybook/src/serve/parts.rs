@@ -8,11 +8,13 @@ use daybook_api::{Accounts, AccountsError, Parts, Settings};
 use daybook_ledger::keys::{self, Keys, KeysError};
 use daybook_ledger::{
     DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Signer, Submission,
-    VerifyingKey, create_directories,
+    VerifyingKey, WriterLock, create_directories,
 };
-use daybook_projections::{DatabaseSettings, GameDatabase, SetAside, known_ledgers};
+use daybook_projections::{
+    DatabaseSettings, GameDatabase, SetAside, has_orphaned_log, known_ledgers,
+};
 use daybook_schema::Command;
-use daybook_simulator::Keyring;
+use daybook_simulator::{Keyring, State};
 
 use crate::arguments::opening::OpeningArguments;
 use crate::arguments::serve::ServeArguments;
@@ -39,7 +41,7 @@ pub(crate) struct OpenedParts {
 
 impl Opening {
     /// Looks at what there is, and makes keys where there is nothing.
-    pub(crate) fn prepare(arguments: &ServeArguments) -> Result<Self> {
+    pub(crate) fn prepare(arguments: &ServeArguments, lock: Option<WriterLock>) -> Result<Self> {
         let data = &arguments.data.data;
         let keys_dir = arguments.keys.directory(data);
         let is_demo = is_demo(data)?;
@@ -61,6 +63,11 @@ impl Opening {
         create_directories(data).with_context(|| {
             format!("`{}` cannot be made; name another directory with --data", data.display())
         })?;
+        // From here on nobody else makes anything here.
+        let lock = match lock {
+            Some(lock) => lock,
+            None => WriterLock::take(data)?,
+        };
         let Keys { season_keys, verifying_key, signer, newest_head } =
             load_or_make(&keys_dir, is_demo.is_some(), arguments.keys.keys.is_none())?;
         let game_db = arguments.opening.database.path(data)?;
@@ -68,9 +75,12 @@ impl Opening {
             .newest_head(newest_head)
             .create(NewLedger::random());
         let options = match is_demo.is_some() {
+            // It tells nothing that could be read; opening it sets its log aside.
+            true if has_orphaned_log(&game_db) => options,
             true => options_of_known(options, &arguments.opening, data, &game_db)?,
-            false => options.known_ledgers(known(&game_db)?),
+            false => options.known_ledgers(known(&game_db, data)?),
         };
+        let options = options.lock(lock);
         let instead_of = arguments.instead_of.iter();
         let options = instead_of.fold(options, |options, ledger| options.instead_of(*ledger));
         let is_demo = is_demo == Some(true);
@@ -86,23 +96,41 @@ impl Opening {
         let Self { is_demo, season_keys, signer, verifying_key, keys_dir, game_db, options } = self;
         let data = arguments.data.data.clone();
         let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
-        if ledger.query(|state| state.current_key())?.await?.is_none() {
+        let in_force = ledger.query(|state| state.current_key())?.await?;
+        if let Some(key_id) = in_force.filter(|key_id| !season_keys.contains(key_id)) {
+            bail!(
+                "the season key in force, {key_id}, is not in `{}`: name its directory with --keys, put it back, or \
+                 put another in force with `daybook keys rotate`",
+                keys_dir.display()
+            );
+        }
+        if in_force.is_none() {
             let key_id = season_keys.key_ids().next().copied();
             let key_id = key_id.context("the keys directory has no season key")?;
             let rotate = Command::RotateKey { key_id, compromised: false };
             ledger.submit(Submission::new(rotate))?.await?;
         }
         let accounts = data.join("accounts.db");
-        let users =
-            ledger.query(|state| state.users.values().filter(|user| !user.erased).count())?.await?;
-        let is_there = std::fs::metadata(&accounts).is_ok_and(|found| found.len() > 0);
-        if !is_there && users > 0 && !is_demo && !arguments.new_accounts {
-            return Err(AccountsError::Missing { path: accounts, users }.into());
-        }
+        require_accounts(&ledger, &accounts, is_demo || arguments.new_accounts).await?;
         let opened = Accounts::open(&accounts).await?;
         let game_database = open_game_database(&game_db, &accounts).await?;
         let parts = Parts { ledger, accounts: opened, game_database, keys_dir, settings };
         Ok(OpenedParts { parts, signer, verifying_key })
+    }
+}
+
+/// Refuses to make accounts where the ledger has people, before anything is made.
+pub(crate) async fn require_accounts(
+    ledger: &Ledger,
+    accounts: &Path,
+    may_be_given_up: bool,
+) -> Result<()> {
+    let is_there = std::fs::metadata(accounts).is_ok_and(|found| found.len() > 0);
+    let alive = |state: &State| state.users.values().filter(|user| !user.erased).count();
+    let users = ledger.query(alive)?.await?;
+    match is_there || users == 0 || may_be_given_up {
+        true => Ok(()),
+        false => Err(AccountsError::Missing { path: accounts.to_owned(), users }.into()),
     }
 }
 
@@ -135,10 +163,17 @@ fn load_or_make(directory: &Path, has_ledger: bool, is_usual_place: bool) -> Res
     Ok(keys::load(directory)?)
 }
 
-/// Ledgers that read models tell of, where there is none.
-fn known(game_db: &Path) -> Result<Vec<KnownLedger>> {
-    let known = crate::runtime()?.block_on(known_ledgers(game_db));
-    known.context("the read models' positions cannot be read")
+/// Ledgers that read models and accounts tell of, where there is none.
+fn known(game_db: &Path, data: &Path) -> Result<Vec<KnownLedger>> {
+    let accounts = data.join("accounts.db");
+    crate::runtime()?.block_on(async {
+        let known = known_ledgers(game_db).await;
+        let mut known = known.context("the read models' positions cannot be read")?;
+        let source = format!("`{}`", accounts.display());
+        let served = Accounts::served_by(&accounts).await?;
+        known.extend(served.map(|ledger_id| KnownLedger { ledger_id, source }));
+        Ok(known)
+    })
 }
 
 /// Holds a ledger to what is known of it.
@@ -150,7 +185,7 @@ fn options_of_known(
 ) -> Result<Options> {
     let options = options
         .known_heads(opening.known_head.clone())
-        .known_heads(of_read_models(opening, data, game_db)?)
+        .known_heads(of_read_models(&opening.database, data, game_db)?)
         .accept_loss(opening.accept_loss);
     Ok(match opening.accept_clock {
         Some(about) => options.accept_clock(about),
@@ -158,7 +193,7 @@ fn options_of_known(
     })
 }
 
-async fn open_game_database(game_db: &Path, accounts: &Path) -> Result<GameDatabase> {
+pub(crate) async fn open_game_database(game_db: &Path, accounts: &Path) -> Result<GameDatabase> {
     let accounts = Some(accounts.to_owned());
     let settings = DatabaseSettings { accounts, ..DatabaseSettings::default() };
     let database = GameDatabase::open(game_db, settings).await?;
