@@ -25,12 +25,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::serve::LogFormat;
 use crate::arguments::{Arguments, Command};
+
+/// Lines of a service's log that wait to be written.
+const LOG_LINES_WAITING_MAX: usize = 16_384;
 
 /// What a command that could be carried out says of what it checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    log(&arguments);
+    let _log = log(&arguments);
     match run(arguments) {
         Ok(Outcome::Holds) => ExitCode::SUCCESS,
         Ok(Outcome::DoesNotHold) => ExitCode::from(1),
@@ -60,22 +64,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs go to stderr: as text without times, or as one JSON object a line where that is asked for.
-fn log(arguments: &Arguments) {
+/// Logs go to stderr: as text without times, or of a service with times, or as one JSON object a
+/// line. A service is not held up by whoever reads them: what it cannot write is dropped. The guard
+/// writes the last lines when it is dropped.
+fn log(arguments: &Arguments) -> Option<WorkerGuard> {
     // What the NATS client says at each try, we say once.
     let told =
         Targets::new().with_default(LevelFilter::INFO).with_target("async_nats", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(told);
     // A log that cannot be written is no reason to stop.
-    let layer =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    match &arguments.command {
-        Command::Serve(serve) if serve.log_format == LogFormat::Json => {
-            registry.with(layer.json().flatten_event(true)).init();
-        }
-        Command::Serve(_) => registry.with(layer.with_target(false)).init(),
-        _ => registry.with(layer.without_time().with_target(false)).init(),
+    let layer = tracing_subscriber::fmt::layer().log_internal_errors(false);
+    let Command::Serve(serve) = &arguments.command else {
+        let layer = layer.with_writer(std::io::stderr).without_time().with_target(false);
+        registry.with(layer).init();
+        return None;
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES_WAITING_MAX)
+        .finish(std::io::stderr());
+    let layer = layer.with_writer(writer);
+    match serve.log_format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+        LogFormat::Text => registry.with(layer.with_target(false)).init(),
     }
+    Some(guard)
 }
 
 /// The causes after one another, whatever line breaks they have; what one repeats of its cause is
