@@ -7,6 +7,8 @@
 
 pub(crate) mod attempts;
 pub(crate) mod erasures;
+mod error;
+mod file;
 pub(crate) mod reset_links;
 pub(crate) mod sessions;
 pub(crate) mod upkeep;
@@ -18,15 +20,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_ledger::UnfinishedFile;
 use daybook_projections::sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use daybook_projections::sqlx::{self, ConnectOptions, SqliteConnection};
 use daybook_projections::{
-    DatabaseFiles, MigrationError, Migrations, connect_options, has_orphaned_log, path_in_sql,
+    DatabaseFiles, MigrationError, Migrations, connect_options, has_orphaned_log,
 };
 use daybook_schema::LedgerId;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+pub use self::error::{AccountsError, AccountsLost};
+use self::file::{
+    BUSY, is_lost, keep_private, make_private, rescue, result_code, set_busy_timeout,
+};
 use crate::error::{ApiError, Code};
 use crate::tokens::Secret;
 
@@ -39,102 +44,9 @@ const WAITS_AT_MOST: Duration = Duration::from_secs(5);
 const READER_WAITED_FOR_MS: u32 = 100;
 /// How long the end of a process waits for a rescue.
 const RESCUED_WITHIN: Duration = Duration::from_secs(60);
-/// SQLite's primary result codes: another has the lock; a write or sync failed; damage.
-const BUSY: u32 = 5;
-const IO_ERROR: u32 = 10;
-const CORRUPT: u32 = 11;
-const NOT_A_DATABASE: u32 = 26;
 /// How often the files are looked at while nothing is written.
 const WATCHED_EVERY: Duration = Duration::from_millis(500);
 const SECRET_NAME: &str = "hashing";
-
-/// `accounts.db` cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountsError {
-    /// Its tables are not this version's.
-    #[error(transparent)]
-    Migration(#[from] MigrationError),
-    /// SQLite could not do it.
-    #[error("`{}` cannot be opened", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: sqlx::Error,
-    },
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes")]
-    Random,
-    /// The ledger has people whom the file lacks: it is gone, an older copy, or lost its log.
-    #[error(
-        "`{}` lacks the accounts of {users} players that the ledger has: put the right file in place{}, or give \
-         these accounts up: `daybook serve --new-accounts`",
-        path.display(),
-        beside(path)
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// How many players it lacks.
-        users: usize,
-    },
-    /// It is no database, or a damaged one.
-    #[error("`{}` is damaged or no database: put the right file in place{}", path.display(), beside(path))]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another program keeps it locked.
-    #[error("another program keeps `{}` locked: end it, and start again", path.display())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The people in it play in another ledger.
-    #[error(
-        "`{}` holds the accounts of ledger {holds}, and the one at hand is {given}: put the right one in its place",
-        path.display()
-    )]
-    AnotherLedger {
-        /// The file.
-        path: PathBuf,
-        /// Whose accounts they are.
-        holds: LedgerId,
-        /// Which ledger is at hand.
-        given: LedgerId,
-    },
-    /// A write-ahead log without its database.
-    #[error(
-        "`{}-wal` lies there without its database: put that back, or move the log away",
-        path.display()
-    )]
-    OrphanedLog {
-        /// The database.
-        path: PathBuf,
-    },
-}
-
-/// The newest file that a process saved when it lost its accounts, if there is one.
-fn beside(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let entries = path.parent().and_then(|parent| std::fs::read_dir(parent).ok());
-    let names = entries.into_iter().flatten().flatten();
-    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let rescued = names.filter(|found| found.starts_with(&format!("{name}.rescued-"))).max();
-    rescued.map_or_else(String::new, |rescued| format!(" (`{rescued}` lies beside it)"))
-}
-
-/// `accounts.db` is lost to this process: nothing more is written, and nobody is answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing more is written to `{}`: {reason}; {rescued}", path.display())]
-pub struct AccountsLost {
-    /// The file.
-    pub path: PathBuf,
-    /// What happened to it.
-    pub reason: String,
-    /// Where what this process saw was saved.
-    pub rescued: String,
-}
 
 /// The connection that writes, and whether a transaction was left open.
 struct Writer {
@@ -363,7 +275,10 @@ impl Accounts {
         std::mem::forget(Arc::clone(&self.inner));
         let rescuing = tokio::spawn(async move {
             let rescued = match writer {
-                Some(writer) => rescue(&accounts.inner.path, ManuallyDrop::new(writer)).await,
+                Some(mut writer) => {
+                    writer.roll_back().await;
+                    rescue(&accounts.inner.path, ManuallyDrop::new(writer.connection)).await
+                }
                 None => "it was closed before".to_owned(),
             };
             let lost = AccountsLost { path: accounts.inner.path.clone(), reason, rescued };
@@ -452,69 +367,6 @@ impl Writing {
             writer.is_left_open = false;
         }
         self.accounts.check(&mut guard).await
-    }
-}
-
-/// Saves what a connection sees beside the file; tells where. The connection is never closed.
-async fn rescue(path: &Path, mut writer: ManuallyDrop<Writer>) -> String {
-    writer.roll_back().await;
-    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".rescued-{at}"));
-    let rescue = PathBuf::from(name);
-    let saved = async {
-        let file = UnfinishedFile::begin(&rescue)?;
-        make_private(file.path())?;
-        sqlx::query("VACUUM INTO ?1")
-            .bind(path_in_sql(file.path()))
-            .execute(&mut writer.connection)
-            .await
-            .map_err(std::io::Error::other)?;
-        file.finish()
-    };
-    match saved.await {
-        Ok(()) => format!("all accounts that this process saw are in `{}`", rescue.display()),
-        Err(error) => format!("`{}` could not be written: {error}", rescue.display()),
-    }
-}
-
-async fn set_busy_timeout(connection: &mut SqliteConnection, ms: u32) -> Result<(), sqlx::Error> {
-    let set = format!("PRAGMA busy_timeout = {ms}");
-    sqlx::query(sqlx::AssertSqlSafe(set)).execute(connection).await.map(drop)
-}
-
-fn result_code(error: &sqlx::Error) -> Option<u32> {
-    let sqlx::Error::Database(error) = error else { return None };
-    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
-/// Whether the file, or what is known of it, is of no use any more.
-fn is_lost(error: &sqlx::Error) -> bool {
-    let is_database = matches!(error, sqlx::Error::Database(_));
-    !is_database || matches!(result_code(error), Some(IO_ERROR | CORRUPT | NOT_A_DATABASE))
-}
-
-/// Takes everybody else's right to read files that are there.
-fn keep_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        match std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Makes an empty file that its owner alone may read, where there is none.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
     }
 }
 
