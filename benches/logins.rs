@@ -54,7 +54,7 @@ async fn serve(data: &Path) -> Result<(String, watch::Sender<bool>, Upkeep)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}", listener.local_addr()?);
     let settings = settings();
-    let (server, ready) = Server::new(listener, settings.connections, Vec::new());
+    let (server, ready) = Server::new(listener, settings.connections, Vec::new(), false);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(server.run(stopped));
     let service =

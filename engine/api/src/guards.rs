@@ -18,6 +18,7 @@ use crate::accounts::sessions::Session;
 use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
+use crate::headers::mark;
 use crate::rate_limits::{Allowed, Class, Whose};
 use crate::service::Service;
 use crate::tokens::{Carried, device_of, session_of};
@@ -26,18 +27,6 @@ const URI_BYTES_MAX: usize = 2_048;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const DEMO: HeaderName = HeaderName::from_static("x-daybook-demo");
-
-/// What every answer says to browsers.
-const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-];
-
 /// What a request has of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {
@@ -136,16 +125,7 @@ pub(crate) async fn outermost(
         tracing::info!(target: "access", parent: &span, %method, route, status, micros, "answered");
     }
     let headers = response.headers_mut();
-    for (name, value) in SECURITY_HEADERS {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    if service.settings.public_url.is_https() {
-        let for_a_year = HeaderValue::from_static("max-age=31536000");
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, for_a_year);
-    }
-    if service.is_demo {
-        headers.insert(DEMO, HeaderValue::from_static("true"));
-    }
+    mark(headers, service.settings.public_url.is_https(), service.is_demo);
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }

@@ -11,6 +11,7 @@ mod erasure;
 mod error;
 mod export;
 mod guards;
+mod headers;
 mod logins;
 mod openapi;
 mod operator;

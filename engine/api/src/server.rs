@@ -24,6 +24,7 @@ use tower::ServiceExt;
 
 use crate::client::{Neighbourhood, plain, proxy_at};
 use crate::error::{ApiError, Code};
+use crate::headers::mark;
 use crate::settings::{Connections, TrustedProxy};
 use crate::watched::Watched;
 
@@ -39,6 +40,7 @@ pub struct Server {
     router: Arc<OnceLock<Router>>,
     connections: Connections,
     proxies: Vec<TrustedProxy>,
+    is_demo: bool,
 }
 
 /// Gives a server its router: what comes before is answered 503.
@@ -90,10 +92,11 @@ impl Server {
         listener: TcpListener,
         connections: Connections,
         proxies: Vec<TrustedProxy>,
+        is_demo: bool,
     ) -> (Self, Ready) {
         let router = Arc::new(OnceLock::new());
         let ready = Ready(Arc::clone(&router));
-        (Self { listener, router, connections, proxies }, ready)
+        (Self { listener, router, connections, proxies, is_demo }, ready)
     }
 
     /// Serves until it is told to stop. Then nothing more is accepted, requests that are under way
@@ -171,9 +174,9 @@ impl Server {
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
-        let router = Arc::clone(&self.router);
+        let (router, is_demo) = (Arc::clone(&self.router), self.is_demo);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            answer(router.get().cloned(), request.map(Body::new), peer)
+            answer(router.get().cloned(), request.map(Body::new), peer, is_demo)
         });
         builder.serve_connection(TokioIo::new(stream), service).into_owned()
     }
@@ -183,8 +186,13 @@ async fn answer(
     router: Option<Router>,
     mut request: Request,
     peer: SocketAddr,
+    is_demo: bool,
 ) -> Result<Response, Infallible> {
-    let Some(router) = router else { return Ok(starting(&request)) };
+    let Some(router) = router else {
+        let mut response = starting(&request);
+        mark(response.headers_mut(), false, is_demo);
+        return Ok(response);
+    };
     request.extensions_mut().insert(ConnectInfo(peer));
     router.oneshot(request).await
 }

@@ -109,8 +109,12 @@ async fn serve(
     let mut signal = stop_on_signal()?;
     let (stop, stopped) = watch::channel(false);
     // It answers from here on: that it lives, and that it is starting.
-    let (server, ready) =
-        Server::new(listener, settings.connections, settings.trusted_proxies.clone());
+    let (server, ready) = Server::new(
+        listener,
+        settings.connections,
+        settings.trusted_proxies.clone(),
+        opening.is_demo,
+    );
     let serving = tokio::spawn(server.run(stopped.clone()));
     let starting = Running::start(&arguments, opening, settings, stopped);
     let mut running = tokio::select! {

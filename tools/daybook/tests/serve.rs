@@ -323,3 +323,38 @@ async fn a_stop_answers_what_is_under_way() {
     assert_eq!(registering.await.unwrap(), 201);
     assert_eq!(stopped.await.unwrap().0.code(), Some(0));
 }
+
+/// Guards: ten thousand who connect and say nothing hold up nobody who asks.
+#[tokio::test]
+async fn ten_thousand_idle_connections_hold_nobody_up() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let more = [&UNLIMITED[..], &["--header-timeout", "3600"]].concat();
+    let serving = Serving::start(directory.path(), &more);
+    let address = serving.base.trim_start_matches("http://").parse().unwrap();
+    let mut held = Vec::new();
+    for number in 0..10_000_u32 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // 500 of each address: more of one are turned away.
+        let from = format!("127.0.1.{}:0", 1 + number / 500);
+        socket.bind(from.parse().unwrap()).unwrap();
+        held.push(socket.connect(address).await.unwrap());
+    }
+    let mut ada = Client::from_address(&serving.base, "127.0.0.9");
+    ada.register("ada@farm.example").await.expect(201);
+    for _ in 0..100 {
+        ada.get("/api/auth/me").await.expect(200);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = resident.trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(kib < 512 * 1024, "{kib} KiB");
+    // They are all still there.
+    let mut byte = [0];
+    let first = &mut held[0];
+    let read = tokio::io::AsyncReadExt::read(first, &mut byte);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), read).await.is_err());
+    assert_eq!(serving.stop().0.code(), Some(0));
+}

@@ -140,7 +140,7 @@ impl House {
         settings.public_url = base.parse().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (server, ready) =
-            Server::new(listener, settings.connections, settings.trusted_proxies.clone());
+            Server::new(listener, settings.connections, settings.trusted_proxies.clone(), false);
         let serving = tokio::spawn(server.run(stopped));
         let parts = Parts {
             ledger: ledger.clone(),

@@ -15,6 +15,7 @@ mod disk;
 mod documents;
 mod erasure;
 mod files;
+mod full_disk;
 mod guards;
 mod house;
 mod lockout;
