@@ -13,7 +13,7 @@ use crate::accounts::open_accounts;
 use crate::applied::AppliedSeqs;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside, Settled};
 use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
-use crate::sqlite::{CORRUPT, GENERIC, NOT_A_DATABASE, connect_options, result_code};
+use crate::sqlite::{BUSY, CORRUPT, GENERIC, NOT_A_DATABASE, connect_options, result_code};
 
 /// How `game.db` is opened.
 #[derive(Clone, Debug)]
@@ -150,17 +150,29 @@ impl GameDatabase {
         self.file.close().await
     }
 
+    /// Whether another program keeps it locked at this moment: its workers wait then.
+    ///
+    /// # Errors
+    /// What SQLite says, or that the file is lost.
+    pub async fn is_locked(&self) -> Result<bool, sqlx::Error> {
+        let mut writer = self.connect_writer().await.map_err(without_loss)?;
+        sqlx::query("PRAGMA busy_timeout = 100").execute(&mut *writer).await?;
+        let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut *writer).await;
+        let is_locked = begun.as_ref().is_err_and(|error| result_code(error) == Some(BUSY));
+        if begun.is_ok() {
+            sqlx::query("ROLLBACK").execute(&mut *writer).await?;
+        }
+        writer.close().await?;
+        Ok(is_locked)
+    }
+
     /// Folds the log into the file and empties it, so that nothing that was deleted stays in it.
     /// Tells whether nobody stood in the way.
     ///
     /// # Errors
     /// What SQLite says, or that the file is lost.
     pub async fn empty_log(&self) -> Result<bool, sqlx::Error> {
-        let lost = |error: FileError| match error {
-            FileError::Sqlite(error) | FileError::Accounts(error) => error,
-            FileError::Lost(lost) => sqlx::Error::Io(std::io::Error::other(lost)),
-        };
-        let mut writer = self.connect_writer().await.map_err(lost)?;
+        let mut writer = self.connect_writer().await.map_err(without_loss)?;
         // Nobody is waited for who reads: workers would wait too.
         sqlx::query("PRAGMA busy_timeout = 100").execute(&mut *writer).await?;
         let _writing = self.writing.lock().await;
@@ -235,6 +247,14 @@ impl GameDatabase {
         connect_options(&self.path)
             .busy_timeout(self.settings.busy_timeout)
             .pragma("cache_size", format!("-{}", self.settings.cache_kib))
+    }
+}
+
+/// As SQLite's own error.
+fn without_loss(error: FileError) -> sqlx::Error {
+    match error {
+        FileError::Sqlite(error) | FileError::Accounts(error) => error,
+        FileError::Lost(lost) => sqlx::Error::Io(std::io::Error::other(lost)),
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn real(path: &Path) -> PathBuf {
 
 /// SQLite's primary result codes.
 pub(crate) const GENERIC: u32 = 1;
+pub(crate) const BUSY: u32 = 5;
 const READ_ONLY: u32 = 8;
 pub(crate) const CORRUPT: u32 = 11;
 const CANNOT_OPEN: u32 = 14;

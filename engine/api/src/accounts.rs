@@ -148,7 +148,10 @@ impl Accounts {
         if has_orphaned_log(path) {
             return Err(AccountsError::OrphanedLog { path: path.to_owned() });
         }
-        let failed = |source| AccountsError::Sqlite { path: path.to_owned(), source };
+        let failed = |source| match result_code(&source) {
+            Some(BUSY) => AccountsError::Locked { path: path.to_owned() },
+            _ => AccountsError::Sqlite { path: path.to_owned(), source },
+        };
         // Nobody else may read what people are called and what their passwords hash to.
         let io_failed = |error| failed(sqlx::Error::Io(error));
         make_private(path).map_err(io_failed)?;

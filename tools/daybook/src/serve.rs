@@ -21,6 +21,8 @@ use parts::{OpenedParts, Opening};
 
 /// Files that may be open at once, beside the connections.
 const FILES_BESIDE: u64 = 512;
+/// A signal that comes sooner after the first is the same.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long each part may take to end that was told to.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 /// How long the ledger may take to close: it makes a snapshot.
@@ -141,9 +143,11 @@ async fn serve(
     }
 }
 
-/// Waits for a second signal.
+/// Waits for a second signal. What comes at the same moment is the first one: some senders tell the
+/// process and its group.
 async fn signalled_again() {
     use tokio::signal::unix::{SignalKind, signal};
+    tokio::time::sleep(AGAIN_AFTER).await;
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

@@ -114,6 +114,12 @@ impl Opening {
         require_accounts(&ledger, &accounts, is_demo || arguments.new_accounts).await?;
         let opened = Accounts::open(&accounts).await?;
         let game_database = open_game_database(&game_db, &accounts).await?;
+        if game_database.is_locked().await.unwrap_or(false) {
+            note(&format!(
+                "another program keeps `{}` locked: the read models stand still until it lets go; end it",
+                game_db.display()
+            ));
+        }
         let parts = Parts { ledger, accounts: opened, game_database, keys_dir, settings };
         Ok(OpenedParts { parts, signer, verifying_key })
     }
