@@ -36,9 +36,13 @@ def judge(statuses):
         asked = sum(counts.values())
         total += asked
         shown = ", ".join(f"{count} × {status}" for status, count in sorted(counts.items()))
-        print(f"{operation:48} {shown}")
+        print(f"{operation:60} {shown}")
         if any(status >= 500 for status in counts):
             faults.append(f"{operation}: a server error")
+        if operation.endswith("(without a session)"):
+            if not all(400 <= status < 500 for status in counts):
+                faults.append(f"{operation}: answered {sorted(counts)}")
+            continue
         if not any(status < 300 for status in counts):
             faults.append(f"{operation}: no request was answered well")
         refused = counts.get(401, 0) + counts.get(429, 0)

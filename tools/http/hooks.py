@@ -21,6 +21,7 @@ OWN = {
     "/api/auth/logout", "/api/auth/password", "/api/auth/sessions", "/api/auth/sessions/{number}",
     "/api/auth/me/erase", "/api/auth/login", "/api/auth/register", "/api/auth/reset", "/api/users/{id}/lock",
 }
+WITHOUT = "(without a session)"
 numbers = itertools.count()
 statuses = collections.defaultdict(collections.Counter)
 lock = threading.Lock()
@@ -83,8 +84,12 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def after_call(context, case, response):
+    operation = f"{case.operation.method.upper()} {case.operation.path}"
+    if lacks_session(case):
+        # What is asked without a session on purpose is refused for that.
+        operation = f"{operation} {WITHOUT}"
     with lock:
-        statuses[f"{case.operation.method.upper()} {case.operation.path}"][response.status_code] += 1
+        statuses[operation][response.status_code] += 1
 
 
 @atexit.register

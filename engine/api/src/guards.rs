@@ -87,7 +87,7 @@ fn client_of(
     Ok(Client::of(peer.0.ip(), headers, &service.settings.trusted_proxies))
 }
 
-/// The outermost guard: an id, the time, sizes, the log, and what every answer carries.
+/// The outermost guard: an id, the log, and what every answer carries.
 pub(crate) async fn outermost(
     State(service): State<Service>,
     request: Request,
@@ -97,18 +97,7 @@ pub(crate) async fn outermost(
     let span = tracing::info_span!("request", id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let timeout = service.settings.connections.request_timeout;
-    let too_long =
-        request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > URI_BYTES_MAX);
-    let mut response = match too_long {
-        true => ApiError::new(Code::UriTooLong).into_response(),
-        false => {
-            match tokio::time::timeout(timeout, next.run(request).instrument(span.clone())).await {
-                Ok(response) => response,
-                Err(_) => ApiError::new(Code::RequestTimeout).into_response(),
-            }
-        }
-    };
+    let mut response = next.run(request).instrument(span.clone()).await;
     if response.status().as_u16() == Code::Internal.status() {
         let message = format!("Something went wrong here; the log has more under {id}");
         let remaining = response.headers_mut().remove(REMAINING);
@@ -145,11 +134,21 @@ pub(crate) async fn admit(
         Err((remaining, error)) => (remaining, Some(error)),
     };
     let mut response = match refused {
-        None => next.run(request).await,
+        None => in_time(&service, request, next).await,
         Some(error) => error.into_response(),
     };
     response.headers_mut().insert(REMAINING, HeaderValue::from(remaining));
     response
+}
+
+/// What is answered within the time that a request may take, if its URL is no longer than it may be.
+async fn in_time(service: &Service, request: Request, next: Next) -> Response {
+    if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > URI_BYTES_MAX) {
+        return ApiError::new(Code::UriTooLong).into_response();
+    }
+    let timeout = service.settings.connections.request_timeout;
+    let answered = tokio::time::timeout(timeout, next.run(request)).await;
+    answered.unwrap_or_else(|_| ApiError::new(Code::RequestTimeout).into_response())
 }
 
 /// How many tokens are left. A user is counted by himself. Before a session is looked up that is not

@@ -70,6 +70,7 @@ pub fn document() -> Document {
 pub fn router(service: &Service) -> Router {
     let admitted = |routes: Router<Service>, class: Class| {
         let admitting = service.clone();
+        let routes = routes.layer(CatchPanicLayer::custom(panicked));
         routes.layer(middleware::from_fn(move |request: Request, next: Next| {
             guards::admit(admitting.clone(), class, request, next)
         }))
@@ -86,8 +87,7 @@ pub fn router(service: &Service) -> Router {
         .merge(guarded(most().into(), Class::Api))
         .merge(guarded(documents::routes(document()), Class::Api))
         .fallback_service(admitted(unknown, Class::Api).with_state(service.clone()));
-    all.layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
+    all.layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
         .with_state(service.clone())
 }
 

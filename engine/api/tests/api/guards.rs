@@ -74,7 +74,8 @@ async fn what_is_no_json_too_deep_or_too_large_is_refused() {
             .expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
     }
     let long = format!("/api/auth/me?{}", "x".repeat(3_000));
-    client.get(&long).await.expect_error(414, "URI_TOO_LONG");
+    let long = client.get(&long).await.expect_error(414, "URI_TOO_LONG");
+    assert!(long.header("x-ratelimit-remaining").is_some());
     client.get("/nowhere").await.expect_error(404, "NOT_FOUND");
     client.post("/nowhere", json!({})).await.expect_error(404, "NOT_FOUND");
     let put = client.request("PUT", "/api/auth/me");

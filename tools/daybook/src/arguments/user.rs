@@ -30,7 +30,7 @@ pub(crate) enum UserCommand {
         /// The address
         #[arg(env = "DAYBOOK_EMAIL")]
         email: String,
-        /// What others see [default: what stands before the @]
+        /// What others see [default: the beginning of the address]
         #[arg(long, env = "DAYBOOK_DISPLAY_NAME", value_name = "NAME")]
         display_name: Option<String>,
         /// player, moderator or admin
