@@ -63,7 +63,11 @@ impl ShownSession {
 
 impl Service {
     /// All that is held on a user: in the accounts, and of play in the read models.
-    pub(crate) async fn export(&self, user_id: UserId) -> Result<Export, ApiError> {
+    pub(crate) async fn export(
+        &self,
+        user_id: UserId,
+        current: Option<SessionNumber>,
+    ) -> Result<Export, ApiError> {
         let account = self.accounts.find(Named::Id(user_id)).await?.ok_or(Code::SessionExpired)?;
         let sessions = self.accounts.list_sessions(user_id).await?;
         let key = self.accounts.secret().key_of(Kept::Email(&account.user.email));
@@ -75,7 +79,10 @@ impl Service {
         Ok(Export {
             user: account.user,
             is_locked: account.locked_by.is_some(),
-            sessions: sessions.into_iter().map(|listed| ShownSession::of(listed, None)).collect(),
+            sessions: sessions
+                .into_iter()
+                .map(|listed| ShownSession::of(listed, current))
+                .collect(),
             failed_logins,
             play,
         })

@@ -104,7 +104,8 @@ pub(crate) async fn outermost(
         response = ApiError::new(Code::Internal).saying(message).into_response();
         response.headers_mut().extend(remaining.map(|remaining| (REMAINING, remaining)));
     }
-    let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
+    let status = response.status().as_u16();
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The route, not the path: ids of people stay out of the log.
     let route = route.as_deref().unwrap_or("none");
     // A flood that is turned away does not fill the log.

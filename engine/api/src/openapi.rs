@@ -13,7 +13,7 @@ use crate::error::{ApiError, Code};
 use crate::rate_limits::Class;
 
 /// Adds to each route what its guards answer.
-pub(crate) fn complete(mut document: OpenApi, class: Class) -> OpenApi {
+pub(crate) fn complete(mut document: OpenApi, class: Option<Class>) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         for (changes, operation) in operations(item) {
             complete_operation(operation, changes, class);
@@ -29,7 +29,7 @@ fn operations(item: &mut PathItem) -> Vec<(bool, &mut Operation)> {
     all.into_iter().filter_map(|(changes, it)| Some((changes, it.as_mut()?))).collect()
 }
 
-fn complete_operation(operation: &mut Operation, changes: bool, class: Class) {
+fn complete_operation(operation: &mut Operation, changes: bool, class: Option<Class>) {
     let has_body = operation.request_body.is_some();
     let has_session = operation.security.is_some();
     let is_of = |code: Code| match code {
@@ -37,11 +37,8 @@ fn complete_operation(operation: &mut Operation, changes: bool, class: Class) {
         Code::Unauthorized => has_session,
         Code::CrossSite => changes,
         Code::UnsupportedMediaType => has_body,
-        Code::RequestTimeout
-        | Code::UriTooLong
-        | Code::RateLimited
-        | Code::Internal
-        | Code::Unavailable => true,
+        Code::RequestTimeout | Code::UriTooLong | Code::RateLimited => class.is_some(),
+        Code::Internal | Code::Unavailable => true,
         _ => false,
     };
     let responses = &mut operation.responses.responses;
@@ -52,9 +49,10 @@ fn complete_operation(operation: &mut Operation, changes: bool, class: Class) {
     }
     for (status, response) in responses.iter_mut() {
         if let RefOr::T(response) = response {
-            complete_response(status, response);
+            complete_response(status, response, class.is_some());
         }
     }
+    let Some(class) = class else { return };
     let description = operation.description.get_or_insert_default();
     let class = match class {
         Class::Api => "api",
@@ -85,7 +83,7 @@ fn described(code: Code) -> String {
 }
 
 /// The answer's headers and, of a refusal, its body with an example.
-fn complete_response(status: &str, response: &mut Response) {
+fn complete_response(status: &str, response: &mut Response, is_limited: bool) {
     let header = |kind: Type, description: &str| {
         let schema = ObjectBuilder::new().schema_type(SchemaType::Type(kind)).build();
         let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description));
@@ -94,8 +92,10 @@ fn complete_response(status: &str, response: &mut Response) {
     let text = |description: &str| header(Type::String, description);
     let number = |description: &str| header(Type::Integer, description);
     response.headers.insert("X-Request-Id".to_owned(), text("The id that the log has"));
-    let remaining = "Requests that may come at once now";
-    response.headers.insert("X-RateLimit-Remaining".to_owned(), number(remaining));
+    if is_limited {
+        let remaining = "Requests that may come at once now";
+        response.headers.insert("X-RateLimit-Remaining".to_owned(), number(remaining));
+    }
     if matches!(status, "423" | "429" | "503") {
         response.headers.insert("Retry-After".to_owned(), number("Seconds to wait, at least 1"));
     }

@@ -147,7 +147,7 @@ impl Service {
             Task::Export { user } => {
                 let account = self.named(&user).await?;
                 let mut answer = answer_of(&account);
-                let export: Export = self.export(account.user.id).await?;
+                let export: Export = self.export(account.user.id, None).await?;
                 answer.export = serde_json::to_value(export).ok();
                 (account.user.id, Some(answer))
             }

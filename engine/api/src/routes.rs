@@ -51,18 +51,23 @@ fn most() -> OpenApiRouter<Service> {
         .routes(routes!(own_sessions::list, own_sessions::end_all))
         .routes(routes!(own_sessions::end_one))
         .routes(routes!(moderation::lock, moderation::unlock))
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
+}
+
+/// For whoever watches over the service: no neighbour's requests make these fail.
+fn probes() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready))
 }
 
 /// The OpenAPI document, made from the routes.
 #[must_use]
 pub fn document() -> Document {
-    let of_passwords = openapi::complete(of_passwords().into_openapi(), Class::Auth);
-    let most = openapi::complete(most().into_openapi(), Class::Api);
+    let of_passwords = openapi::complete(of_passwords().into_openapi(), Some(Class::Auth));
+    let most = openapi::complete(most().into_openapi(), Some(Class::Api));
+    let probes = openapi::complete(probes().into_openapi(), None);
     let mut whole = Whole::openapi();
     whole.merge(of_passwords);
     whole.merge(most);
+    whole.merge(probes);
     openapi::finish(whole)
 }
 
@@ -85,6 +90,11 @@ pub fn router(service: &Service) -> Router {
     let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
     let all = guarded(of_passwords().into(), Class::Auth)
         .merge(guarded(most().into(), Class::Api))
+        .merge(
+            Router::from(probes())
+                .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
+                .layer(CatchPanicLayer::custom(panicked)),
+        )
         .merge(guarded(documents::routes(document()), Class::Api))
         .fallback_service(admitted(unknown, Class::Api).with_state(service.clone()));
     all.layer(middleware::from_fn_with_state(service.clone(), guards::outermost))

@@ -108,8 +108,10 @@ impl<T: RequestBody> FromRequest<Service> for Valid<T> {
                 message,
             }]));
         }
-        let faults: Vec<Detail> =
-            validator::<T>()?.iter_errors(&value).flat_map(|error| explained(&error)).collect();
+        let faults: Vec<Detail> = validator::<T>()?
+            .iter_errors(&value)
+            .flat_map(|error| explained(&error, &value))
+            .collect();
         let parsed = serde_json::from_value::<T>(value);
         let (faults, parsed) = match parsed {
             Ok(parsed) if faults.is_empty() => (parsed.faults(), Some(parsed)),
@@ -172,7 +174,7 @@ fn validator<T: RequestBody>() -> Result<Arc<Validator>, ApiError> {
 }
 
 /// What does not hold, in words that repeat nothing of what was sent: it may be a password.
-fn explained(error: &ValidationError<'_>) -> Vec<Detail> {
+fn explained(error: &ValidationError<'_>, body: &Value) -> Vec<Detail> {
     let place = error.instance_path().to_string();
     let place = place.trim_start_matches('/').replace('/', ".");
     let of = |name: &str| match place.is_empty() {
@@ -192,9 +194,14 @@ fn explained(error: &ValidationError<'_>) -> Vec<Detail> {
             .iter()
             .map(|name| {
                 let shown: String = name.chars().take(80).collect();
-                fault(&of(&shown), "unknown", "is not a field of this request")
+                unknown(&of(&shown))
             })
             .collect(),
+        // Where there are no fields at all each is one too many, and it is not said which.
+        ValidationErrorKind::FalseSchema => {
+            let names = body.as_object().into_iter().flat_map(|fields| fields.keys());
+            names.map(|name| unknown(&name.chars().take(80).collect::<String>())).collect()
+        }
         ValidationErrorKind::Type { kind } => here("type", format!("must be {}", types(kind))),
         ValidationErrorKind::MinLength { limit } => {
             here("too_short", format!("must have at least {limit} characters"))
@@ -213,6 +220,10 @@ fn explained(error: &ValidationError<'_>) -> Vec<Detail> {
         }
         other => here("shape", format!("does not hold to `{}` of the schema", other.keyword())),
     }
+}
+
+fn unknown(field: &str) -> Detail {
+    fault(field, "unknown", "is not a field of this request")
 }
 
 fn types(kind: &TypeKind) -> String {

@@ -35,19 +35,37 @@ impl Arguments {
     pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
         let command = without_empty_variables(Self::command());
         let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
-        let mut matches = command.clone().try_get_matches_from(&given)?;
-        let arguments = Self::from_arg_matches_mut(&mut matches)?;
-        let Command::Serve(serve) = &arguments.command else { return Ok(arguments) };
-        let Some(file) = config_file::of(serve.config.as_deref(), &serve.data.data) else {
-            return Ok(arguments);
+        let arguments = Self::from_arg_matches(&matches_of(&command, &given)?)?;
+        let file = match &arguments.command {
+            Command::Serve(serve) => config_file::of(serve.config.as_deref(), &serve.data.data),
+            Command::User(user) => {
+                let common = user.common();
+                config_file::of(common.config.as_deref(), &common.data.data)
+            }
+            _ => None,
         };
         // What the file says takes the place of the defaults: variables and flags come before it.
-        let command = config_file::with_file(command, &file)?;
-        let with_file = command.try_get_matches_from(&given);
-        let mut matches =
-            with_file.map_err(|error| config_file::blamed(Self::command(), &error, &file))?;
-        Self::from_arg_matches_mut(&mut matches)
+        let matches = match &file {
+            None => matches_of(&command, &given)?,
+            Some(file) => {
+                let with_file = config_file::with_file(command.clone(), file)?;
+                let parsed = with_file.try_get_matches_from(&given);
+                parsed.map_err(|error| config_file::blamed(Self::command(), &error, file))?
+            }
+        };
+        let mut arguments = Self::from_arg_matches(&matches)?;
+        if let Command::Serve(serve) = &mut arguments.command {
+            serve.shown = config_file::shown(&command, &matches, file.as_deref());
+        }
+        Ok(arguments)
     }
+}
+
+fn matches_of(
+    command: &clap::Command,
+    given: &[std::ffi::OsString],
+) -> Result<clap::ArgMatches, clap::Error> {
+    command.clone().try_get_matches_from(given)
 }
 
 /// A variable that is set but empty means unset.

@@ -90,6 +90,7 @@ fn of_open(error: &OpenError) -> Option<&'static str> {
         OpenError::Database(error) => of_database(error),
         OpenError::Keys(error) => of_keys(error),
         OpenError::Damaged(_) => Some(VERIFY),
+        OpenError::Lost { .. } => Some("`daybook serve --instead-of LEDGER` begins a new one"),
         OpenError::Behind { .. } => Some("--accept-loss accepts it"),
         OpenError::ClockAhead { .. } => Some("--accept-clock TIME says so, about when it is"),
         _ => None,

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use daybook_api::{Accounts, Lacking, OperatorSocket, Server, Service, Settings, Upkeep, router};
+use daybook_api::{
+    Accounts, Lacking, OperatorSocket, Reconciled, Server, Service, Settings, Upkeep, router,
+};
 use daybook_ledger::{Ledger, WriterLock};
 use daybook_projections::{FeedSource, GameDatabase, Relay, RelayError, Workers, all_projections};
 use tokio::net::TcpListener;
@@ -33,6 +35,7 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<Outcome> {
         return check(&arguments);
     }
     allow_open_files(&arguments);
+    warn(&arguments);
     // Refused before anything is made: first by who serves the directory already.
     let lock = arguments.data.data.join("ledger.lock").exists();
     let lock = lock.then(|| WriterLock::take(&arguments.data.data)).transpose()?;
@@ -50,36 +53,29 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<Outcome> {
 
 /// Prints what the configuration comes to.
 fn check(arguments: &ServeArguments) -> Result<Outcome> {
-    let settings = arguments.settings(arguments.listen);
     if let Some(url) = &arguments.nats {
         arguments.nats_settings.settings(url)?;
     }
-    let proxies: Vec<String> = settings
-        .trusted_proxies
-        .iter()
-        .map(|proxy| format!("{}={}", proxy.network, proxy.header.as_str()))
-        .collect();
-    let limits = &settings.rate_limits;
-    write_line(&format!(
-        "the configuration holds\n\
-         data            {}\n\
-         listen          {}\n\
-         public-url      {}\n\
-         trusted-proxy   {}\n\
-         limits          api {}, auth {}, telemetry {}, bet {}\n\
-         connections     {}, {} of one client",
-        arguments.data.data.display(),
-        arguments.listen,
-        settings.public_url.as_str(),
-        if proxies.is_empty() { "none".to_owned() } else { proxies.join(", ") },
-        limits.api,
-        limits.auth,
-        limits.telemetry,
-        limits.bet,
-        settings.connections.most,
-        settings.connections.per_client_max,
-    ))?;
+    warn(arguments);
+    write_line(&format!("the configuration holds\n\n{}", arguments.shown.join("\n")))?;
     Ok(Outcome::Holds)
+}
+
+/// Warns of what browsers will not do.
+fn warn(arguments: &ServeArguments) {
+    let listens = arguments.listen.ip();
+    let is_local = listens.is_loopback();
+    match &arguments.public_url {
+        None if !is_local => note(
+            "warning: browsers elsewhere need --public-url: what they send from another origin changes nothing",
+        ),
+        Some(url) if !url.is_https() && !url.as_str().starts_with("http://localhost") => {
+            note(
+                "warning: over http:// browsers keep no login but at localhost; put TLS in front, see docs/nginx.conf",
+            );
+        }
+        _ => {}
+    }
 }
 
 /// Each connection is an open file. The system's soft limit is often 1,024.
@@ -125,6 +121,7 @@ async fn serve(
         _ = signal.wait_for(|is_told| *is_told) => return Ok(Outcome::Holds),
     };
     ready.serve(router(&running.service));
+    tracing::info!(%address, "listening");
     greet(address, &running.public_url, running.is_demo)?;
     let end = running.until_end(&mut signal).await;
     // Nothing more is accepted; what is under way is answered. Whoever asks again wants it at once.
@@ -133,14 +130,12 @@ async fn serve(
         within("the requests", serving).await;
         running.stop().await
     };
-    let outcome = end.told();
-    match tokio::select! {
+    let is_closed = tokio::select! {
         is_closed = stopping => is_closed,
         () = signalled_again() => false,
-    } {
-        true => Ok(outcome),
-        false => Ok(Outcome::DoesNotHold),
-    }
+    };
+    let outcome = end.told();
+    Ok(if is_closed { outcome } else { Outcome::DoesNotHold })
 }
 
 /// Waits for a second signal. What comes at the same moment is the first one: some senders tell the
@@ -219,7 +214,9 @@ impl Running {
             false => Lacking::Refuse,
         };
         let reconciled = service.reconcile(lacking).await?;
-        tracing::info!(?reconciled, head = %ledger.head(), "accounts and ledger are of one mind");
+        let Reconciled { registrations, sessions_ended, sessions_dropped, erasures } = reconciled;
+        let head = ledger.head();
+        tracing::info!(%head, registrations, sessions_ended, sessions_dropped, erasures, "reconciled");
         let upkeep = Upkeep::start(&service);
         // Without it all goes on, but for the operator's tasks.
         let operating = match OperatorSocket::bind(&arguments.data.data) {

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use daybook_api::{
-    Accounts, ErrorText, Lacking, Parts, PublicUrl, Service, Settings, SocketPath, TASK_PATH, Task,
-    TaskAnswer,
+    Accounts, ErrorText, Lacking, Parts, Service, Settings, SocketPath, TASK_PATH, Task, TaskAnswer,
 };
-use daybook_ledger::{KnownHead, Ledger, Options, keys};
+use daybook_ledger::{KnownHead, Ledger, Options, Reader, keys};
 use daybook_projections::{FeedSource, Workers, all_projections};
 
 use crate::Outcome;
@@ -52,8 +51,7 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (Task::SetRole { user: user.clone(), role: *role }, common, settings)
         }
         UserCommand::ResetPassword { named, public_url } => {
-            let configured = configured_url(&named.common.data.data)?;
-            let public_url = public_url.clone().or(configured).unwrap_or(settings.public_url);
+            let public_url = public_url.clone().unwrap_or(settings.public_url);
             let settings = Settings { public_url, ..Settings::default() };
             (Task::ResetPassword { user: named.user.clone() }, &named.common, settings)
         }
@@ -77,16 +75,6 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (Task::Erase { user: named.user.clone() }, &named.common, settings)
         }
     })
-}
-
-/// The public URL of the data directory's own configuration, if it says one.
-fn configured_url(data: &Path) -> Result<Option<PublicUrl>> {
-    let path = data.join("daybook.toml");
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let table: toml::Table =
-        text.parse().with_context(|| format!("`{}` cannot be read", path.display()))?;
-    let url = ["public-url", "public_url"].iter().find_map(|key| table.get(*key)?.as_str());
-    Ok(url.map(str::parse).transpose()?)
 }
 
 /// The first line of stdin: never an argument, which other users of the machine could see.
@@ -137,6 +125,12 @@ async fn here(
     if !daybook_ledger::ledger_path(&data).exists() {
         bail!(
             "there is no ledger in `{}`; `daybook serve` makes one, or name it with --data",
+            data.display()
+        );
+    }
+    if Reader::open(&data)?.genesis().is_demo {
+        bail!(
+            "`{}` holds a demo's ledger, which nobody logs in to; name another with --data",
             data.display()
         );
     }

@@ -191,21 +191,28 @@ fn the_configuration_comes_from_file_environment_and_flags() {
     let file = "public-url = \"https://farm.example\"\napi_limit = \"7/3\"\nconnections = 5\n\
                 trusted-proxy = [\"127.0.0.1=x-forwarded-for\", \"10.0.0.0/8=cf-connecting-ip\"]\n";
     let shown = stdout(&check(file, &[], &[]));
-    for line in [
-        "https://farm.example",
-        "api 7/3, auth 5/0.1",
-        "5, 512 of one client",
-        "127.0.0.1/32=x-forwarded-for, 10.0.0.0/8=cf-connecting-ip",
+    let line_of = |shown: &str, name: &str| {
+        let line = shown.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap().split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    for (name, expected) in [
+        ("public-url", "https://farm.example (file)"),
+        ("api-limit", "7/3 (file)"),
+        ("auth-limit", "5/0.1 (default)"),
+        ("connections", "5 (file)"),
+        ("trusted-proxy", "127.0.0.1=x-forwarded-for, 10.0.0.0/8=cf-connecting-ip (file)"),
     ] {
-        assert!(shown.contains(line), "{line} is not in {shown}");
+        assert_eq!(line_of(&shown, name), expected);
     }
     let variables = [("DAYBOOK_API_LIMIT", "8/3"), ("DAYBOOK_PUBLIC_URL", "")];
     let shown = stdout(&check(file, &variables, &[]));
-    assert!(shown.contains("api 8/3") && shown.contains("https://farm.example"), "{shown}");
+    assert_eq!(line_of(&shown, "api-limit"), "8/3 (variable)");
+    assert_eq!(line_of(&shown, "public-url"), "https://farm.example (file)");
     let shown = stdout(&check(file, &variables, &["--api-limit", "9/3"]));
-    assert!(shown.contains("api 9/3"), "{shown}");
+    assert_eq!(line_of(&shown, "api-limit"), "9/3 (flag)");
 
     expect_refusal(&check("publik-url = \"x\"", &[], &[]), "did you mean `public-url`");
+    expect_refusal(&check("accept-loss = true", &[], &[]), "is for one start");
     expect_refusal(&check("zzz = 1", &[], &[]), "there is no setting `zzz`");
     expect_refusal(
         &check("connections = \"many\"", &[], &[]),

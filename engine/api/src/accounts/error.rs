@@ -25,7 +25,7 @@ pub enum AccountsError {
     Random,
     /// The ledger has people whom the file lacks: it is gone, an older copy, or lost its log.
     #[error(
-        "`{}` lacks the accounts of {users} players that the ledger has: put the right file in place{}, or give \
+        "`{}` lacks the accounts of {users} player(s) that the ledger has: put the right file in place{}, or give \
          these accounts up: `daybook serve --new-accounts`",
         path.display(),
         beside(path)

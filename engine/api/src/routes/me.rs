@@ -139,7 +139,7 @@ pub(crate) async fn export(
     in_full(async move {
         let account =
             service.check_own_password(session.user_id, &confirmation.password, &caller).await?;
-        service.export(account.user.id).await.map(Json)
+        service.export(account.user.id, Some(session.number)).await.map(Json)
     })
     .await
 }

@@ -76,6 +76,10 @@ async fn what_is_no_json_too_deep_or_too_large_is_refused() {
     let long = format!("/api/auth/me?{}", "x".repeat(3_000));
     let long = client.get(&long).await.expect_error(414, "URI_TOO_LONG");
     assert!(long.header("x-ratelimit-remaining").is_some());
+    let mut ada = house.client();
+    ada.register("ada@farm.example").await.expect(201);
+    let told = ada.post("/api/auth/logout", json!({ "reason": "x" })).await.expect(400);
+    assert_eq!(told.faults(), [("reason".to_owned(), "unknown".to_owned())]);
     client.get("/nowhere").await.expect_error(404, "NOT_FOUND");
     client.post("/nowhere", json!({})).await.expect_error(404, "NOT_FOUND");
     let put = client.request("PUT", "/api/auth/me");
@@ -123,7 +127,7 @@ async fn what_another_site_sends_changes_nothing() {
 async fn every_answer_carries_an_id_and_what_browsers_must_know() {
     let house = House::new().await;
     let mut client = house.client();
-    for path in ["/api/auth/me", "/healthz", "/nowhere", "/openapi.json"] {
+    for path in ["/api/auth/me", "/nowhere", "/openapi.json"] {
         let answer = client.get(path).await;
         for name in [
             "x-request-id",
@@ -244,4 +248,21 @@ async fn more_passwords_than_can_be_hashed_are_refused_and_others_go_on() {
     for number in 0..30 {
         house.client().log_in(&format!("user{number}@farm.example"), "no").await.expect(400);
     }
+}
+
+/// Guards: a neighbour that asks too much makes no probe fail.
+#[tokio::test]
+async fn probes_are_not_limited() {
+    let mut settings = settings();
+    settings.rate_limits.api = RateLimit { burst: 1, per_second: 0.001 };
+    let house = House::with(settings).await;
+    let mut client = house.client();
+    client.get("/nowhere").await.expect(404);
+    client.get("/nowhere").await.expect(429);
+    for _ in 0..10 {
+        client.get("/healthz").await.expect(200);
+        client.get("/readyz").await.expect(200);
+    }
+    let put = client.request("PUT", "/healthz");
+    client.send(put).await.expect_error(405, "METHOD_NOT_ALLOWED");
 }

@@ -168,5 +168,5 @@ async fn accounts_that_lack_people_of_the_ledger_are_refused() {
     std::fs::rename(house.path("accounts.db"), house.path("newer")).unwrap();
     std::fs::rename(house.path("older"), house.path("accounts.db")).unwrap();
     let refused = house.try_start().await.unwrap_err();
-    assert!(refused.contains("lacks the accounts of 1 players"), "{refused}");
+    assert!(refused.contains("lacks the accounts of 1 player(s)"), "{refused}");
 }

@@ -1,16 +1,20 @@
 //! The file of `serve`'s configuration: TOML, whose keys are the names of the options. What it says
-//! takes the place of the defaults, so that variables and flags come before it.
+//! takes the place of the defaults, so that variables and flags come before it. `user` takes from it
+//! what it has too.
 
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Command, Error};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 use toml::{Table, Value};
 
 /// What it is called in the data directory.
 const FILE: &str = "daybook.toml";
 /// What is said on the command line alone.
 const NOT_IN_A_FILE: [&str; 4] = ["config", "check_config", "help", "version"];
+/// What is meant for one start: left on, it would hold for every later loss too.
+const FOR_ONE_START: [&str; 4] = ["accept_loss", "accept_clock", "new_accounts", "instead_of"];
 /// How alike two names are that may be meant for one another.
 const ALIKE_MIN: f64 = 0.75;
 
@@ -47,6 +51,9 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
         if !known.contains(&id) {
             return Err(refused(&unknown(&key, &known)));
         }
+        if FOR_ONE_START.contains(&id.as_str()) {
+            return Err(refused(&format!("`{key}` is for one start: say it on the command line")));
+        }
         if defaults.iter().any(|(other, _)| *other == id) {
             return Err(refused(&format!("`{key}` stands there twice")));
         }
@@ -60,12 +67,44 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
             defaults.push((id, values));
         }
     }
-    Ok(command.mut_subcommand("serve", |mut serve| {
-        for (id, values) in defaults {
-            serve = serve.mut_arg(id, |argument| argument.default_values(values));
+    let with_defaults = |mut command: Command| {
+        for (id, values) in &defaults {
+            if command.get_arguments().any(|argument| argument.get_id().as_str() == id) {
+                command = command.mut_arg(id, |argument| argument.default_values(values.clone()));
+            }
         }
-        serve
-    }))
+        command
+    };
+    let command = command.mut_subcommand("serve", with_defaults);
+    Ok(command.mut_subcommand("user", |user| user.mut_subcommands(with_defaults)))
+}
+
+/// Each option of `serve`, what it comes to, and where that is from.
+pub(super) fn shown(command: &Command, matches: &ArgMatches, file: Option<&Path>) -> Vec<String> {
+    let options = command.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
+    let Some(("serve", matches)) = matches.subcommand() else { return Vec::new() };
+    let line = |argument: &Arg| {
+        let id = argument.get_id().as_str();
+        if NOT_IN_A_FILE.contains(&id) {
+            return None;
+        }
+        let values = matches.get_raw(id).into_iter().flatten();
+        let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+        let value = match values.is_empty() {
+            true => "-".to_owned(),
+            false if argument.is_hide_env_values_set() => "…".to_owned(),
+            false => values.join(", "),
+        };
+        let default = || argument.get_default_values().iter().map(|value| value.to_string_lossy());
+        let from = match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => "flag",
+            Some(ValueSource::EnvVariable) => "variable",
+            Some(_) if !default().eq(values.iter().map(String::as_str)) && file.is_some() => "file",
+            _ => "default",
+        };
+        Some(format!("{:26} {value}  ({from})", id.replace('_', "-")))
+    };
+    options.filter_map(line).collect()
 }
 
 fn known_names(command: &Command) -> Vec<String> {

@@ -87,6 +87,9 @@ pub(crate) struct ServeArguments {
     limits: LimitArguments,
     #[command(flatten)]
     people: PeopleArguments,
+    /// Each option, what it comes to, and where that is from
+    #[arg(skip)]
+    pub(crate) shown: Vec<String>,
 }
 
 /// How much clients may ask for.

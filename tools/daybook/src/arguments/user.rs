@@ -1,5 +1,7 @@
 //! The arguments of `user`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use daybook_api::PublicUrl;
 use daybook_schema::Role;
@@ -20,6 +22,22 @@ pub(crate) struct UserArguments {
     pub(crate) command: UserCommand,
 }
 
+impl UserArguments {
+    /// Where the data and the keys are.
+    pub(crate) const fn common(&self) -> &UserCommonArguments {
+        match &self.command {
+            UserCommand::Create { common, .. } | UserCommand::Role { common, .. } => common,
+            UserCommand::ResetPassword { named, .. }
+            | UserCommand::Show(named)
+            | UserCommand::Passwd(named)
+            | UserCommand::Export(named)
+            | UserCommand::Lock(named)
+            | UserCommand::Unlock(named)
+            | UserCommand::Erase(named) => &named.common,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// Make an account; its password is read from stdin
@@ -28,7 +46,6 @@ pub(crate) enum UserCommand {
     )]
     Create {
         /// The address
-        #[arg(env = "DAYBOOK_EMAIL")]
         email: String,
         /// What others see [default: the beginning of the address]
         #[arg(long, env = "DAYBOOK_DISPLAY_NAME", value_name = "NAME")]
@@ -46,10 +63,8 @@ pub(crate) enum UserCommand {
     #[command(after_help = "Examples:\n  daybook user role ada@farm.example moderator")]
     Role {
         /// The user
-        #[arg(env = "DAYBOOK_USER")]
         user: String,
         /// player, moderator or admin
-        #[arg(env = "DAYBOOK_ROLE")]
         role: Role,
         #[command(flatten)]
         common: UserCommonArguments,
@@ -83,7 +98,6 @@ pub(crate) enum UserCommand {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NamedUserArguments {
     /// The user
-    #[arg(env = "DAYBOOK_USER")]
     pub(crate) user: String,
     #[command(flatten)]
     pub(crate) common: UserCommonArguments,
@@ -91,6 +105,10 @@ pub(crate) struct NamedUserArguments {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct UserCommonArguments {
+    /// The service's file with settings, in TOML [default: daybook.toml in the data directory, if it
+    /// is there]
+    #[arg(long, env = "DAYBOOK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataArguments,
     #[command(flatten)]

@@ -78,7 +78,10 @@ impl Opening {
             // It tells nothing that could be read; opening it sets its log aside.
             true if has_orphaned_log(&game_db) => options,
             true => options_of_known(options, &arguments.opening, data, &game_db)?,
-            false => options.known_ledgers(known(&game_db, data)?),
+            false => {
+                refuse_old_files(arguments, &game_db)?;
+                options.known_ledgers(known(&game_db, data)?)
+            }
         };
         let options = options.lock(lock);
         let instead_of = arguments.instead_of.iter();
@@ -112,6 +115,13 @@ impl Opening {
         }
         let accounts = data.join("accounts.db");
         require_accounts(&ledger, &accounts, is_demo || arguments.new_accounts).await?;
+        let is_gone = !std::fs::metadata(&accounts).is_ok_and(|found| found.len() > 0);
+        if arguments.new_accounts && is_gone && game_db.exists() {
+            bail!(
+                "`{}` may hold the last copies of the accounts that are given up: move it away first; it is made again",
+                game_db.display()
+            );
+        }
         let opened = Accounts::open(&accounts).await?;
         let game_database = open_game_database(&game_db, &accounts).await?;
         if game_database.is_locked().await.unwrap_or(false) {
@@ -122,6 +132,19 @@ impl Opening {
         }
         let parts = Parts { ledger, accounts: opened, game_database, keys_dir, settings };
         Ok(OpenedParts { parts, signer, verifying_key })
+    }
+}
+
+/// A new ledger in the place of another takes neither its people nor its read models over.
+fn refuse_old_files(arguments: &ServeArguments, game_db: &Path) -> Result<()> {
+    let accounts = arguments.data.data.join("accounts.db");
+    let old = [accounts.as_path(), game_db].into_iter().find(|path| path.exists());
+    match old.filter(|_| !arguments.instead_of.is_empty()) {
+        None => Ok(()),
+        Some(old) => bail!(
+            "`{}` is of the ledger that is gone, and a new one cannot use it: move it away first",
+            old.display()
+        ),
     }
 }
 
