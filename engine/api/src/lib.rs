@@ -35,7 +35,7 @@ pub use operator::{Task, TaskAnswer};
 pub use operator_socket::{OperatorSocket, SocketPath, TASK_PATH};
 pub use passwords::{HashingError, Password};
 pub use reconcile::{Lacking, Reconciled, StartError};
-pub use routes::{document, router};
+pub use routes::{document, guarded, router};
 pub use server::{Ready, Server};
 pub use service::{Parts, Service};
 pub use settings::{

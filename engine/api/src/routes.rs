@@ -73,31 +73,43 @@ pub fn document() -> Document {
 
 /// All routes behind their guards.
 pub fn router(service: &Service) -> Router {
-    let admitted = |routes: Router<Service>, class: Class| {
-        let admitting = service.clone();
-        let routes = routes.layer(CatchPanicLayer::custom(panicked));
-        routes.layer(middleware::from_fn(move |request: Request, next: Next| {
-            guards::admit(admitting.clone(), class, request, next)
-        }))
-    };
     let guarded = |routes: Router<Service>, class: Class| {
         let own_origin = middleware::from_fn_with_state(service.clone(), guards::check_origin);
         let routes = routes
             .route_layer(own_origin)
             .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed));
-        admitted(routes, class)
+        admitted(service, routes, class)
     };
+    let probes = Router::from(probes())
+        .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
+        .layer(CatchPanicLayer::custom(panicked));
     let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
     let all = guarded(of_passwords().into(), Class::Auth)
         .merge(guarded(most().into(), Class::Api))
-        .merge(
-            Router::from(probes())
-                .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
-                .layer(CatchPanicLayer::custom(panicked)),
-        )
         .merge(guarded(documents::routes(document()), Class::Api))
-        .fallback_service(admitted(unknown, Class::Api).with_state(service.clone()));
-    all.layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
+        .merge(probes)
+        .fallback_service(admitted(service, unknown, Class::Api).with_state(service.clone()));
+    answered(service, all)
+}
+
+/// Routes of one's own that only read, behind the same guards: ids, limits, time, sessions, and what
+/// becomes of a panic.
+pub fn guarded(service: &Service, routes: Router<Service>) -> Router {
+    answered(service, admitted(service, routes, Class::Api))
+}
+
+/// Routes for which a token of a class is taken. A panic ends one request.
+fn admitted(service: &Service, routes: Router<Service>, class: Class) -> Router<Service> {
+    let admitting = service.clone();
+    let routes = routes.layer(CatchPanicLayer::custom(panicked));
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+        guards::admit(admitting.clone(), class, request, next)
+    }))
+}
+
+fn answered(service: &Service, routes: Router<Service>) -> Router {
+    routes
+        .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
         .with_state(service.clone())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daybook_api::RateLimit;
+use daybook_api::{RateLimit, Server, guarded};
 use serde_json::{Value, json};
 
 use crate::client::{Client, PASSWORD};
@@ -265,4 +265,43 @@ async fn probes_are_not_limited() {
     }
     let put = client.request("PUT", "/healthz");
     client.send(put).await.expect_error(405, "METHOD_NOT_ALLOWED");
+}
+
+async fn panics() -> &'static str {
+    panic!("a fault of ours")
+}
+
+/// Guards: a panic is answered with an id that the log has, and ends nothing else.
+#[tokio::test]
+async fn a_panic_is_answered_with_an_id_and_ends_nothing_else() {
+    use axum::routing::get;
+    let house = House::new().await;
+    let routes =
+        axum::Router::new().route("/panic", get(panics)).route("/fine", get(async || "{}"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (server, ready) = Server::new(listener, house.settings.connections, Vec::new(), false);
+    ready.serve(guarded(house.service(), routes));
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    tokio::spawn(server.run(stopped));
+    let mut client = Client::new(&base);
+    for _ in 0..3 {
+        let answer = client.get("/panic").await.expect_error(500, "INTERNAL");
+        let id = answer.header("x-request-id").unwrap();
+        assert!(answer.body["message"].as_str().unwrap().contains(id), "{answer:?}");
+        assert!(!answer.body.to_string().contains("a fault of ours"));
+        assert!(answer.header("x-ratelimit-remaining").is_some());
+        client.get("/fine").await.expect(200);
+    }
+    // Before it is ready all else is refused, and it says that it lives.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (server, _ready) = Server::new(listener, house.settings.connections, Vec::new(), true);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    tokio::spawn(server.run(stopped));
+    let mut client = Client::new(&base);
+    assert_eq!(client.get("/healthz").await.expect(200).body["status"], "starting");
+    let refused = client.get("/readyz").await.expect_error(503, "UNAVAILABLE");
+    assert_eq!(refused.header("x-daybook-demo"), Some("true"));
+    assert!(refused.header("retry-after").is_some());
 }

@@ -106,6 +106,10 @@ impl House {
         Client::new(self.base())
     }
 
+    pub fn service(&self) -> &Service {
+        &self.running().service
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.running().ledger
     }
