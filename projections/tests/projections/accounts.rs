@@ -45,7 +45,7 @@ const USER: &str = "INSERT INTO users (id, email, display_name, created_at, last
     SET email = excluded.email, display_name = excluded.display_name, last_login_at = 8";
 const SESSION: &str = "INSERT INTO sessions (id, user_id, expires_at, created_at) \
     VALUES ('token-' || ?1, ?1, 99, 7)";
-const NAME: &str = "INSERT INTO simulin_names VALUES (?1, 'Bud of ' || ?1)";
+const NAME: &str = "INSERT INTO simulin_names (simulin_id, name) VALUES (?1, 'Bud of ' || ?1)";
 
 #[tokio::test]
 async fn what_was_in_game_db_alone_is_moved_and_outlasts_it() {
