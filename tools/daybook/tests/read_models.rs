@@ -10,6 +10,9 @@
 #[path = "../../../projections/tests/projections/nats_server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the projections, which use all of it")]
 mod nats_server;
+#[path = "common/serving.rs"]
+#[expect(dead_code, reason = "not every test uses all of it")]
+mod serving;
 
 mod common;
 
@@ -20,6 +23,7 @@ use daybook_bots::Play;
 use daybook_ledger::keys;
 use daybook_projections::test_kit::{rows_of, same};
 use nats_server::NatsServer;
+use serving::{Serving, UNLIMITED};
 
 use common::{Process, command, json, run, tables, tables_from_the_tail, wait_until_current};
 
@@ -203,4 +207,31 @@ fn tables_follow(data_dir: &Path) {
     let data = data_dir.to_str().unwrap();
     let _workers = Process::start(&["projections", "run", "--data", data]);
     wait_until_current(data);
+}
+
+/// Guards: a service with a bus keeps its read models through it, and serves while the server is away.
+#[tokio::test]
+async fn a_service_reads_through_jetstream_and_serves_while_the_server_is_away() {
+    let mut nats = NatsServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let url = nats.url();
+    let serving = Serving::start(data, &[&UNLIMITED[..], &["--nats", &url]].concat());
+    let register = async |name: &str| {
+        let body = serde_json::json!({
+            "email": format!("{name}@farm.example"), "password": "a pail of cold water", "displayName": name,
+        });
+        let url = format!("{}/api/auth/register", serving.base);
+        reqwest::Client::new().post(url).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(register("ada").await, 201);
+    wait_until_current(data.to_str().unwrap());
+    nats.kill();
+    assert_eq!(register("bob").await, 201);
+    nats.begin();
+    wait_until_current(data.to_str().unwrap());
+    let sessions = rusqlite::Connection::open(data.join("game.db")).unwrap();
+    let count = "SELECT count(*) FROM play_sessions";
+    assert_eq!(sessions.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(serving.stop().0.code(), Some(0));
 }
