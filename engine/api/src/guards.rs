@@ -27,6 +27,7 @@ const URI_BYTES_MAX: usize = 2_048;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
 /// What a request has of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {

@@ -34,8 +34,13 @@ impl Service {
         match self.register_in_ledger(new.id).await {
             Ok(()) => self.accounts.confirm_user(new.id).await,
             Err(error) => {
-                // It may have been applied where the engine stopped: the next start looks.
-                if !matches!(error, SubmitError::Unavailable(_)) {
+                // Where it may have been applied the row stays, and the upkeep or the next start looks:
+                // else the ledger would have a player without an account.
+                let may_be_applied = matches!(
+                    error,
+                    SubmitError::Unavailable(_) | SubmitError::AnswerUnreadable { .. }
+                );
+                if !may_be_applied {
                     self.accounts.drop_pending(new.id).await?;
                 }
                 Err(error.into())

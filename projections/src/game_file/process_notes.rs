@@ -15,6 +15,7 @@ use crate::sqlite::with_ending;
 
 /// What files that were set aside as damaged are called, before the time.
 pub(crate) const DAMAGED: &str = ".damaged-";
+
 /// Why a projection waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
