@@ -40,8 +40,10 @@ struct Service {
 /// A refusal: the class gives the status, code and values the body.
 fn refused(error: SubmitError) -> Refusal {
     let (class, details) = match &error {
-        SubmitError::Rejected(rejections) => (rejections.first().class(), json!(rejections)),
-        SubmitError::Conflict | SubmitError::Expired { .. } => (RejectionClass::Rule, json!([])),
+        SubmitError::Rejected { rejections, .. } => (rejections.first().class(), json!(rejections)),
+        SubmitError::Conflict { .. } | SubmitError::Expired { .. } => {
+            (RejectionClass::Rule, json!([]))
+        }
         _ => (RejectionClass::Unavailable, json!([])),
     };
     let status = match class {

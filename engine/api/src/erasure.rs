@@ -104,24 +104,25 @@ impl Service {
     /// Ends the season in play and erases the user; what is done already stays so.
     async fn erase_in_ledger(&self, user_id: UserId) -> Result<(), SubmitError> {
         for _ in 0..ABANDONED_MAX {
-            let rejections = match self.submit_patiently(Command::EraseUser { user_id }).await {
-                Err(SubmitError::Rejected(rejections)) => rejections,
-                other => return other.map(drop),
-            };
+            let (rejections, repeated) =
+                match self.submit_patiently(Command::EraseUser { user_id }).await {
+                    Err(SubmitError::Rejected { rejections, repeated }) => (rejections, repeated),
+                    other => return other.map(drop),
+                };
             let season_id = match rejections.first() {
                 Rejection::SeasonInProgress { season_id } => *season_id,
                 Rejection::UserErased { .. } | Rejection::UserNotFound { .. } => return Ok(()),
-                _ => return Err(SubmitError::Rejected(rejections)),
+                _ => return Err(SubmitError::Rejected { rejections, repeated }),
             };
             match self.submit_patiently(Command::AbandonSeason { user_id, season_id }).await {
                 // Its key or epoch is no longer good, so that the player cannot end it.
-                Err(SubmitError::Rejected(rejections))
+                Err(SubmitError::Rejected { rejections, .. })
                     if matches!(rejections.first(), Rejection::SeasonWithdrawn) =>
                 {
                     self.submit_patiently(Command::ExpireSeason { user_id, season_id }).await?;
                 }
                 // It may have ended meanwhile.
-                Ok(_) | Err(SubmitError::Rejected(_)) => {}
+                Ok(_) | Err(SubmitError::Rejected { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -202,7 +202,7 @@ impl From<Code> for ApiError {
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let code = match &error {
-            SubmitError::Rejected(rejections) => {
+            SubmitError::Rejected { rejections, .. } => {
                 let status = status_of(rejections.first().class());
                 return Self {
                     status,
@@ -223,7 +223,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::ReadOnly { .. } => Code::ReadOnly,
             SubmitError::Locked { .. } | SubmitError::Unavailable(_) => Code::Unavailable,
             // These are faults of ours: their words go to the log.
-            SubmitError::Conflict
+            SubmitError::Conflict { .. }
             | SubmitError::Expired { .. }
             | SubmitError::Panicked { .. }
             | SubmitError::Undecided { .. }

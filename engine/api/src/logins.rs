@@ -51,7 +51,7 @@ impl Service {
     /// The ledger knows a user, or knew it before.
     pub(crate) async fn register_in_ledger(&self, user_id: UserId) -> Result<(), SubmitError> {
         match self.submit_patiently(Command::RegisterUser { user_id }).await {
-            Err(SubmitError::Rejected(rejections))
+            Err(SubmitError::Rejected { rejections, .. })
                 if matches!(rejections.first(), Rejection::UserAlreadyRegistered { .. }) =>
             {
                 Ok(())

@@ -75,7 +75,9 @@ impl Service {
         let _in_order = own.lock().await;
         let accepted = match self.submit(Command::StartSession { user_id }).await {
             // The user is being erased.
-            Err(SubmitError::Rejected(_)) => return Err(ApiError::new(Code::InvalidCredentials)),
+            Err(SubmitError::Rejected { .. }) => {
+                return Err(ApiError::new(Code::InvalidCredentials));
+            }
             other => other?,
         };
         let mut replaced = Vec::new();
@@ -153,7 +155,7 @@ impl Service {
     pub(crate) async fn tell_ended(&self, ended: EndedSession) -> Result<(), SubmitError> {
         let EndedSession { user_id, number: session_number, reason } = ended;
         match self.submit_patiently(Command::EndSession { user_id, session_number, reason }).await {
-            Err(SubmitError::Rejected(rejections)) if is_over(rejections.first()) => Ok(()),
+            Err(SubmitError::Rejected { rejections, .. }) if is_over(rejections.first()) => Ok(()),
             other => other.map(drop),
         }
     }

@@ -33,7 +33,10 @@ pub(crate) enum Lookup<'a> {
     /// The same command was refused.
     Refused(&'a Rejections),
     /// Another command was answered under this id.
-    Conflict,
+    Conflict {
+        /// Where that one begins, if it was applied.
+        first: Option<Seq>,
+    },
     /// It is too old to be known, or too far ahead.
     Expired {
         /// Ids of this time or before are refused, where there is such a time.
@@ -139,12 +142,12 @@ impl CommandIds {
         let refused = if owner.is_operators { &self.refused_to_operator } else { &self.refused };
         match self.applied.get(owner.scope, id) {
             Some(applied) if applied.hash == hash => return Lookup::Applied(*applied),
-            Some(_) => return Lookup::Conflict,
+            Some(applied) => return Lookup::Conflict { first: Some(applied.first) },
             None => {}
         }
         match refused.get(owner.scope, id) {
             Some(refused) if refused.hash == hash => return Lookup::Refused(&refused.rejections),
-            Some(_) => return Lookup::Conflict,
+            Some(_) => return Lookup::Conflict { first: None },
             None => {}
         }
         let (applied, refused) = (self.applied.floor(owner.scope), refused.floor(owner.scope));
@@ -352,8 +355,8 @@ mod tests {
         let other = CommandHash::new([2; 16]);
         let look_up =
             |millis, random, hash| ids.look_up(owner(scope), id(millis, random), hash, now);
-        assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict));
-        assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict));
+        assert!(matches!(look_up(100_000, 1, other), Lookup::Conflict { .. }));
+        assert!(matches!(look_up(100_001, 1, other), Lookup::Conflict { .. }));
         assert!(matches!(look_up(160_000, 2, HASH), Lookup::New));
         assert!(matches!(look_up(160_001, 2, HASH), Lookup::Expired { floor: None }));
     }

@@ -110,9 +110,13 @@ impl Decider {
                 }
                 Lookup::Refused(rejections) => {
                     let rejections = Box::new(rejections.clone());
-                    return Decided::Outcome(Err(SubmitError::Rejected(rejections)));
+                    let refused = SubmitError::Rejected { rejections, repeated: true };
+                    return Decided::Outcome(Err(refused));
                 }
-                Lookup::Conflict => return Decided::Outcome(Err(SubmitError::Conflict)),
+                Lookup::Conflict { first: Some(first) } => return Decided::Conflict { first },
+                Lookup::Conflict { first: None } => {
+                    return Decided::Outcome(Err(SubmitError::Conflict { first: None }));
+                }
                 Lookup::Expired { floor } => {
                     let server_time = latest;
                     let new_id_time = first_above(floor, latest);
@@ -157,7 +161,8 @@ impl Decider {
                 self.encode(&events, &mut batch.payloads)?;
                 self.record(&events, size, CommandMark { id, hash }, now, batch);
                 self.ids.remember_applied(scope, id, Applied { hash, first, size }, now);
-                Ok(Accepted { first_seq: first, head: self.head, recorded_at: now, events })
+                let (head, recorded_at) = (self.head, now);
+                Ok(Accepted { first_seq: first, head, recorded_at, events, repeated: false })
             }
             Err(rejections) => {
                 let rejections = Box::new(rejections);
@@ -167,7 +172,7 @@ impl Decider {
                 {
                     self.ids.remember_refused(command.into(), id, hash, rejections.clone(), now);
                 }
-                Err(SubmitError::Rejected(rejections))
+                Err(SubmitError::Rejected { rejections, repeated: false })
             }
         }
     }
@@ -242,6 +247,8 @@ pub(crate) enum Decided {
     Outcome(Result<Accepted, SubmitError>),
     /// It was applied before; the answer is read back from its events.
     Repeat { first: Seq, size: u8 },
+    /// Its id is another command's; what that one was is read back from its first event.
+    Conflict { first: Seq },
 }
 
 /// How many events a command gives. More than there may be would be a fault of the rules: nothing

@@ -104,7 +104,7 @@ impl<'a> Keeper<'a> {
         let submission = (self.submission)(flag);
         match self.in_turn(|ledger| ledger.submit(submission.clone()))?.wait() {
             Ok(accepted) => Ok(Some(accepted)),
-            Err(SubmitError::Rejected(_)) => Ok(None),
+            Err(SubmitError::Rejected { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -109,7 +109,7 @@ pub use signed_blocks_and_heads::{HeadNote, Signer, is_signed_block, read_head_n
 pub use snapshot::snapshots_path;
 pub use snapshot_thread::make_snapshot;
 pub use status::{Failure, Health, Stopped};
-pub use submission::{Accepted, Pending, Submission, SubmitError};
+pub use submission::{Accepted, FirstUse, Pending, Submission, SubmitError};
 pub use subscription::{Follower, Subscription};
 pub use verdict::{Finding, Verdict};
 pub use verify::{Report, UnrevealedSeason, VerifyError, VerifyOptions, verify};

@@ -61,6 +61,7 @@ impl StateThread {
             Request::Command { submission, reply } => match decider.answer(&submission, batch) {
                 Decided::Outcome(outcome) => Answer::Command { reply, outcome },
                 Decided::Repeat { first, size } => Answer::Repeat { reply, first, size },
+                Decided::Conflict { first } => Answer::Conflict { reply, first },
             },
         };
         batch.answers.push(answer);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use daybook_schema::{Command, CommandId, DayNumber, Head, Seq, UnixMicros, limits};
+use daybook_schema::{Command, CommandId, DayNumber, EventKind, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{NewEvent, Rejections, State};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -75,17 +75,39 @@ pub struct Accepted {
     pub recorded_at: UnixMicros,
     /// Its events.
     pub events: Vec<NewEvent>,
+    /// Whether it was applied before, and this is the first answer once more.
+    pub repeated: bool,
+}
+
+/// What was done under a command's id before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirstUse {
+    /// The kind of the command's first event.
+    pub kind: EventKind,
+    /// That event's seq.
+    pub seq: Seq,
 }
 
 /// A command was not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The rules refuse it.
-    #[error("{0}")]
-    Rejected(Box<Rejections>),
+    #[error("{rejections}")]
+    Rejected {
+        /// All rules that it breaks.
+        rejections: Box<Rejections>,
+        /// Whether it was refused before, and this is the first answer once more.
+        repeated: bool,
+    },
     /// Its id was used for another command.
-    #[error("this command id was used for another command")]
-    Conflict,
+    #[error("this command id was used for another command{}", first.map_or(String::new(), |first| {
+        format!(", which begins with event {} ({})", first.seq, first.kind)
+    }))]
+    Conflict {
+        /// What was done under the id; none where it was refused.
+        first: Option<FirstUse>,
+    },
     /// Its id is too old to be known, or too far ahead: certainly not applied now, though an
     /// earlier sending may have been. [`Reader::find_command`](crate::Reader::find_command) tells.
     #[error(
@@ -155,8 +177,8 @@ impl SubmitError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Rejected(rejections) => rejections.first().code(),
-            Self::Conflict => "IDEMPOTENCY_CONFLICT",
+            Self::Rejected { rejections, .. } => rejections.first().code(),
+            Self::Conflict { .. } => "IDEMPOTENCY_CONFLICT",
             Self::Expired { .. } => "EXPIRED",
             Self::Overloaded | Self::TooLate => "OVERLOADED",
             Self::ReadOnly { .. } => "READ_ONLY",
@@ -248,5 +270,6 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     Command { reply: Reply, outcome: Result<Accepted, SubmitError> },
     Repeat { reply: Reply, first: Seq, size: u8 },
+    Conflict { reply: Reply, first: Seq },
     Query(SendAnswer),
 }

@@ -19,7 +19,7 @@ use crate::event_row::{COLUMNS, RowView, insert};
 use crate::foreign_panics::contain_and_log;
 use crate::held_file::HeldFile;
 use crate::status::{Failure, LogState, Status};
-use crate::submission::{Accepted, Answer, SubmitError};
+use crate::submission::{Accepted, Answer, FirstUse, SubmitError};
 
 /// The connection that writes, and the ledger's file with the system's lock: given back when the
 /// connection is closed, so the connection stands first.
@@ -233,6 +233,14 @@ impl Writer {
                 });
                 drop(reply.send(outcome));
             }
+            Answer::Conflict { reply, first } => {
+                // A conflict it is, also where the first event cannot be read back.
+                let first = self.read_answer(first, 1).ok().and_then(|accepted| {
+                    let kind = accepted.events.first()?.event.kind();
+                    Some(FirstUse { kind, seq: first })
+                });
+                drop(reply.send(Err(SubmitError::Conflict { first })));
+            }
             Answer::Query(send) => send(),
         }
     }
@@ -258,7 +266,7 @@ impl Writer {
         let events: Vec<NewEvent> = found.into_iter().map(|(_, _, event)| event).collect();
         match last {
             Some((head, recorded_at)) if events.len() == usize::from(size) => {
-                Ok(Accepted { first_seq: first, head, recorded_at, events })
+                Ok(Accepted { first_seq: first, head, recorded_at, events, repeated: true })
             }
             _ => Err(format!("{} of its {size} events are there", events.len())),
         }

@@ -156,7 +156,7 @@ impl<'a> Driver<'a> {
                 self.bot(index)?.learn(&accepted);
                 Ok(over)
             }
-            Some(Err(SubmitError::Rejected(rejections))) => {
+            Some(Err(SubmitError::Rejected { rejections, .. })) => {
                 let rapid = rejections.iter().any(|r| matches!(r, Rejection::RapidBet { .. }));
                 let bot = self.bot(index)?;
                 if !rapid {

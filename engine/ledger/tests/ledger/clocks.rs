@@ -206,7 +206,10 @@ fn no_idle_season_expires_in_the_first_hour_of_an_engine() {
     hands.pass(idle, idle);
     let ledger = open(directory.path(), &hands);
     let expire = Command::ExpireSeason { user_id, season_id };
-    let Err(SubmitError::Rejected(refused)) = submit(&ledger, expire.clone()) else { panic!() };
+    let Err(SubmitError::Rejected { rejections: refused, .. }) = submit(&ledger, expire.clone())
+    else {
+        panic!()
+    };
     assert_eq!(refused.first().code(), "SEASON_NOT_IDLE", "{refused}");
     hands.pass(limits::EXPIRY_GRACE_MICROS, limits::EXPIRY_GRACE_MICROS);
     submit(&ledger, expire).unwrap();

@@ -1,13 +1,14 @@
 //! Guards: a command is applied once, whatever is sent again, in whatever order, across restarts.
 
-use daybook_ledger::{Ledger, NewLedger, Options, Submission, SubmitError, Verdict};
+use daybook_ledger::{FirstUse, Ledger, NewLedger, Options, Submission, SubmitError, Verdict};
 use daybook_schema::commands::{BetOrder, BetOrders};
 use daybook_schema::{
-    BetType, Coins, Command, CommandId, DayNumber, Pot, SessionNumber, UnixMicros, limits,
+    BetType, Coins, Command, CommandId, DayNumber, EventKind, Pot, SessionNumber, UnixMicros,
+    limits,
 };
 use daybook_simulator::Keyring;
 
-use crate::fixture::{Fixture, season_key, user};
+use crate::fixture::{Fixture, repeated, season_key, user};
 
 #[test]
 fn the_same_id_with_the_same_command_gets_the_same_answer() {
@@ -16,8 +17,9 @@ fn the_same_id_with_the_same_command_gets_the_same_answer() {
     let command = Command::RegisterUser { user_id: user(1) };
     let first = fixture.send(id, command.clone()).unwrap();
     let head = fixture.ledger().head();
-    let again = fixture.send(id, command.clone()).unwrap();
-    assert_eq!(first, again);
+    assert!(!first.repeated);
+    let first = repeated(&first);
+    assert_eq!(fixture.send(id, command.clone()).unwrap(), first);
     assert_eq!(fixture.ledger().head(), head, "nothing was written");
 
     // Across a restart too: the id lies in the minute before the newest event.
@@ -33,13 +35,14 @@ fn the_same_id_with_another_command_is_a_conflict_and_other_users_ids_are_their_
     let first = fixture.register(1);
     let second = fixture.register(2);
     let id = fixture.next_id();
-    fixture.send(id, Command::StartSession { user_id: first }).unwrap();
+    let started = fixture.send(id, Command::StartSession { user_id: first }).unwrap();
     let other = Command::EndSession {
         user_id: first,
         session_number: SessionNumber::MIN,
         reason: daybook_schema::SessionEndReason::Logout,
     };
-    assert_eq!(fixture.send(id, other), Err(SubmitError::Conflict));
+    let first = FirstUse { kind: EventKind::SessionStarted, seq: started.first_seq };
+    assert_eq!(fixture.send(id, other), Err(SubmitError::Conflict { first: Some(first) }));
     fixture.send(id, Command::StartSession { user_id: second }).unwrap();
 }
 
@@ -55,11 +58,14 @@ fn a_refused_id_stays_refused_while_the_process_lives() {
         reason: daybook_schema::SessionEndReason::Logout,
     };
     let refused = fixture.send(id, end.clone()).unwrap_err();
-    assert!(matches!(refused, SubmitError::Rejected(_)));
+    assert!(matches!(refused, SubmitError::Rejected { .. }));
     fixture.must(Command::StartSession { user_id });
+    let SubmitError::Rejected { rejections, repeated: false } = refused else { panic!() };
+    let refused = SubmitError::Rejected { rejections, repeated: true };
     assert_eq!(fixture.send(id, end.clone()).unwrap_err(), refused);
     // Another command under its id is a conflict.
-    assert_eq!(fixture.send(id, Command::StartSession { user_id }), Err(SubmitError::Conflict));
+    let conflict = Err(SubmitError::Conflict { first: None });
+    assert_eq!(fixture.send(id, Command::StartSession { user_id }), conflict);
     // After a restart it is decided anew.
     fixture.close();
     fixture.open();
@@ -80,7 +86,7 @@ fn a_refusal_that_passes_with_time_is_not_remembered() {
         let bets = BetOrders::new(&[order]).unwrap();
         let (id, bet) = (fixture.next_id(), Command::PlaceBets { user_id, season_id, bets });
         let refused = fixture.send(id, bet.clone()).unwrap_err();
-        let SubmitError::Rejected(rejections) = &refused else { panic!("{refused}") };
+        let SubmitError::Rejected { rejections, .. } = &refused else { panic!("{refused}") };
         assert!(rejections.are_passing(), "{rejections}");
         let retry_at = rejections.first().retry_at().unwrap();
         assert_eq!(fixture.send(id, bet.clone()).unwrap_err(), refused, "it is too early still");
@@ -99,7 +105,7 @@ fn refusals_of_strangers_are_not_remembered() {
     let mut fixture = Fixture::new();
     let (id, user_id) = (fixture.next_id(), user(1));
     let command = Command::StartSession { user_id };
-    assert!(matches!(fixture.send(id, command.clone()), Err(SubmitError::Rejected(_))));
+    assert!(matches!(fixture.send(id, command.clone()), Err(SubmitError::Rejected { .. })));
     fixture.register(1);
     assert!(fixture.send(id, command).is_ok());
 }
@@ -124,10 +130,10 @@ fn a_late_copy_does_not_bet_on_the_next_day() {
     let accepted = send(&mut fixture, first, 1).unwrap();
     fixture.advance(user_id, season_id, 1);
     // The same sending gets the same answer; a copy under another id is refused.
-    assert_eq!(send(&mut fixture, first, 1).unwrap(), accepted);
+    assert_eq!(send(&mut fixture, first, 1).unwrap(), repeated(&accepted));
     let copy = fixture.next_id();
     let refused = send(&mut fixture, copy, 1).unwrap_err();
-    let SubmitError::Rejected(rejections) = refused else { panic!("{refused}") };
+    let SubmitError::Rejected { rejections, .. } = refused else { panic!("{refused}") };
     assert_eq!(rejections.first().code(), "WRONG_DAY");
     let next = fixture.next_id();
     assert!(send(&mut fixture, next, 2).is_ok());
@@ -204,7 +210,7 @@ fn an_id_that_is_no_longer_known_is_expired_and_certainly_not_applied() {
     // A new id of a time that lies before the floor is refused as well.
     let unknown = CommandId::from_parts(old.time(), [0xee; 10]);
     assert!(matches!(fixture.send(unknown, command.clone()), Err(SubmitError::Expired { .. })));
-    assert_eq!(fixture.send(recent, command.clone()).unwrap(), accepted);
+    assert_eq!(fixture.send(recent, command.clone()).unwrap(), repeated(&accepted));
     assert_eq!(fixture.ledger().head(), head, "nothing was written");
     // One from too far ahead too.
     let ahead = CommandId::from_parts(fixture.now.plus_micros(61_000_000), [1; 10]);
@@ -221,7 +227,7 @@ fn a_window_edge_is_the_same_before_and_after_a_restart() {
     let accepted = fixture.send(ahead, command.clone()).unwrap();
     fixture.close();
     fixture.open();
-    assert_eq!(fixture.send(ahead, command).unwrap(), accepted);
+    assert_eq!(fixture.send(ahead, command).unwrap(), repeated(&accepted));
 }
 
 /// With the system's clocks, from sync code and from async code, answers stand for what is on disk.
@@ -249,7 +255,10 @@ async fn async_callers_get_answers_that_are_on_disk() {
         assert!(reader.head().unwrap().seq >= accepted.head.seq, "an answer means: on disk");
         answers.push(accepted);
     }
-    assert!(answers.chunks(2).all(|pair| pair[0] == pair[1]), "repeats get the same answer");
+    assert!(
+        answers.chunks(2).all(|pair| repeated(&pair[0]) == pair[1]),
+        "repeats get the same answer"
+    );
     assert_eq!(ledger.head().seq, 1 + 200 * 2);
 }
 
@@ -268,7 +277,7 @@ fn rejections_and_queries_leave_after_what_they_have_seen_is_on_disk() {
         let count = fixture.ledger().query(|state| state.users.len()).unwrap();
         // The first event of the ledger, then two for each user.
         let on_disk = || (reader.head().unwrap().seq - 1) / 2;
-        assert!(matches!(refused.wait(), Err(SubmitError::Rejected(_))));
+        assert!(matches!(refused.wait(), Err(SubmitError::Rejected { .. })));
         assert!(on_disk() >= u64::from(number));
         assert_eq!(count.wait().unwrap(), usize::from(number));
         drop(accepted);

@@ -27,6 +27,11 @@ pub fn user(number: u8) -> UserId {
     UserId::from_bytes(bytes)
 }
 
+/// An answer as a repeat gets it.
+pub fn repeated(first: &Accepted) -> Accepted {
+    Accepted { repeated: true, ..first.clone() }
+}
+
 pub struct Fixture {
     pub directory: tempfile::TempDir,
     pub ledger: Option<Ledger>,

@@ -40,7 +40,9 @@ fn a_rapid_bet_is_flagged_once_a_day_and_other_refusals_are_not() {
     let ledger = fixture.ledger();
     let place = |pot_id| ledger.submit(bet(pot_id)).unwrap().wait();
     place(Pot::Sun).unwrap();
-    let Err(SubmitError::Rejected(rapid)) = place(Pot::Water) else { panic!("too soon") };
+    let Err(SubmitError::Rejected { rejections: rapid, .. }) = place(Pot::Water) else {
+        panic!("too soon")
+    };
     let at = fixture.now;
     let mut keeper = Keeper::with(ledger, |command| Submission::new(command).at(at));
     let flagged = keeper.flag(user_id, season_id, &rapid).unwrap().unwrap();
@@ -51,6 +53,8 @@ fn a_rapid_bet_is_flagged_once_a_day_and_other_refusals_are_not() {
         simulin_id: daybook_schema::SimulinId::from_bytes([1; 16]),
     };
     let unknown = ledger.submit(Submission::new(retire).at(at)).unwrap().wait();
-    let Err(SubmitError::Rejected(unknown)) = unknown else { panic!("no such simulin") };
+    let Err(SubmitError::Rejected { rejections: unknown, .. }) = unknown else {
+        panic!("no such simulin")
+    };
     assert_eq!(keeper.flag(user_id, season_id, &unknown).unwrap(), None);
 }

@@ -171,14 +171,14 @@ fn who_kept_the_lost_days_keys_gains_nothing() {
     let expected_day = daybook_schema::DayNumber::new(2).unwrap();
     let advance = Command::AdvanceDay { user_id, season_id: lost.season_id, expected_day };
     let refused = lost.fixture.send(id, advance).unwrap_err();
-    let SubmitError::Rejected(rejections) = refused else { panic!("{refused}") };
+    let SubmitError::Rejected { rejections, .. } = refused else { panic!("{refused}") };
     assert!(rejections.iter().any(|one| matches!(one, Rejection::SeasonExpired)), "{rejections}");
     // The old commitment is refused, and the season that starts instead has other keys.
     let id = lost.fixture.next_id();
     let client_seed = ClientSeed::from_seed(&[0x33; 32]);
     let commitment = revealed.0;
     let start = Command::StartSeason { user_id, commitment, client_seed, simulin_id: None };
-    assert!(matches!(lost.fixture.send(id, start), Err(SubmitError::Rejected(_))));
+    assert!(matches!(lost.fixture.send(id, start), Err(SubmitError::Rejected { .. })));
     let again = lost.fixture.start(user_id);
     lost.fixture.advance(user_id, again, 1);
     let fresh = lost_keys(lost.fixture.path(), again);

@@ -238,14 +238,14 @@ fn finished_seasons_leave_memory_and_are_still_known() {
     };
     let id = fixture.next_id();
     let refused = fixture.send(id, advance.clone()).unwrap_err();
-    let SubmitError::Rejected(rejections) = refused else { panic!("{refused}") };
+    let SubmitError::Rejected { rejections, .. } = refused else { panic!("{refused}") };
     assert!(rejections.iter().any(|rejection| matches!(rejection, Rejection::SeasonComplete)));
     // Still so when a newer season has begun.
     fixture.now = fixture.now.plus_micros(86_400_000_000);
     let next = fixture.start(second);
     let id = fixture.next_id();
     let refused = fixture.send(id, advance).unwrap_err();
-    let SubmitError::Rejected(rejections) = refused else { panic!("{refused}") };
+    let SubmitError::Rejected { rejections, .. } = refused else { panic!("{refused}") };
     assert!(rejections.iter().any(|rejection| matches!(rejection, Rejection::SeasonComplete)));
     let reader = Reader::open(fixture.path()).unwrap();
     let events = reader.find_stream_head(ended.season_id.into()).unwrap().unwrap();
