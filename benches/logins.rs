@@ -57,8 +57,9 @@ async fn serve(data: &Path) -> Result<(String, watch::Sender<bool>, Upkeep)> {
     let (server, ready) = Server::new(listener, settings.connections, Vec::new(), false);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(server.run(stopped));
-    let service =
-        Service::new(Parts { ledger, accounts, game_database, keys_dir, settings }, false)?;
+    let signer = keys.signer;
+    let parts = Parts { ledger, accounts, game_database, keys_dir, signer, settings };
+    let service = Service::new(parts, false)?;
     service.reconcile(daybook_api::Lacking::Refuse).await?;
     let upkeep = Upkeep::start(&service);
     ready.serve(router(&service));

@@ -55,12 +55,13 @@ pub use migrations::{
 pub use notices::{Notice, NoticeHub, Watch, notices_of};
 pub use position::Position;
 pub use projection::{ApplyError, ProjectedEvent, Projection};
-pub use read_models::{Analytics, Seasons, Simulins, all as all_projections};
+pub use read_models::{Analytics, DayEvent, Seasons, Simulins, all as all_projections};
 pub use reads::boards::{BoardCursor, Leaderboard, LeaderboardRow};
+pub use reads::play::{Movement, Movements, MovementsAsked};
 pub use reads::{
-    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, Played, ReadError, Reads,
-    SeasonCounts, SeasonDetails, SeasonSummary, StandsFor, TriggerDetails, WeekDetails,
-    season_head,
+    BetDetails, CohortRow, DayDetails, EconomicsRow, FlagDetails, FunnelRow, Played, ReadError,
+    Reads, SeasonCounts, SeasonDetails, SeasonSummary, SimulinDetails, StandsFor, TriggerDetails,
+    WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlite::{connect_options, has_orphaned_log, path_in_sql};

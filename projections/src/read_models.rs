@@ -8,7 +8,7 @@ mod simulins;
 pub(crate) mod users;
 
 pub use analytics::Analytics;
-pub use seasons::Seasons;
+pub use seasons::{DayEvent, Seasons};
 pub use simulins::Simulins;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What an API asks of the read models: prepared, pooled, a fixed number of statements each.
 
 pub(crate) mod boards;
+pub(crate) mod play;
 mod types;
 
 use std::path::Path;
@@ -15,8 +16,8 @@ use crate::feed::deadline;
 use crate::game_file::FileLost;
 use crate::sqlite::look;
 pub use types::{
-    BetDetails, CohortRow, DayDetails, EconomicsRow, FunnelRow, SeasonDetails, SeasonSummary,
-    TriggerDetails, WeekDetails,
+    BetDetails, CohortRow, DayDetails, EconomicsRow, FlagDetails, FunnelRow, SeasonDetails,
+    SeasonSummary, SimulinDetails, TriggerDetails, WeekDetails,
 };
 
 /// While another process applies events, the position is looked at so often.
@@ -67,16 +68,12 @@ pub struct Played {
     pub triggers: Vec<TriggerDetails>,
     /// Their weeks.
     pub weeks: Vec<WeekDetails>,
-    /// The companions, with their names: the seed's columns.
-    pub simulins: serde_json::Value,
+    /// The companions, with their names.
+    pub simulins: Vec<SimulinDetails>,
     /// The places on boards: the seed's columns.
     pub leaderboard_entries: serde_json::Value,
 }
 
-const SIMULINS_AS_JSON: &str = "SELECT json_group_array(json_object('id', id, 'name', name, \
-    'species', species, 'stage', stage, 'path', path, 'bondLevel', bond_level, 'bondXP', bond_xp, \
-    'personality', json(personality), 'abilities', json(abilities), 'createdAt', created_at, \
-    'retiredAt', retired_at)) FROM simulins WHERE user_id = ?1";
 const ENTRIES_AS_JSON: &str = "SELECT json_group_array(json_object('id', id, 'seasonId', season_id, \
     'score', score, 'rank', rank, 'period', period, 'calculatedAt', calculated_at)) \
     FROM leaderboard_entries WHERE user_id = ?1";
@@ -190,7 +187,7 @@ impl Reads {
         Ok(())
     }
 
-    /// A season with its days, bets, triggers and weeks, all of one moment, in five statements
+    /// A season with its days, bets, triggers and weeks, all of one moment, in six statements
     /// however many there are.
     ///
     /// # Errors
@@ -229,8 +226,10 @@ impl Reads {
             season_id,
         );
         let weeks = weeks.await?;
+        let end = sqlx::query_scalar("SELECT how FROM season_ends WHERE season_id = ?1");
+        let end = end.bind(season_id.to_string()).fetch_optional(&mut *moment).await?;
         moment.commit().await?;
-        Ok(Some(SeasonDetails { season, days, bets, triggers, weeks }))
+        Ok(Some(SeasonDetails { season, end, days, bets, triggers, weeks }))
     }
 
     /// Whether nothing of a person's is known of a user: there is a placeholder at most.
@@ -277,7 +276,7 @@ impl Reads {
                 "SELECT week_results.* FROM week_results JOIN seasons ON seasons.id = season_id \
                  WHERE user_id = ?1 ORDER BY season_number, week_number"
             ),
-            simulins: json_of(&mut moment, SIMULINS_AS_JSON, user_id).await?,
+            simulins: rows!("SELECT * FROM simulins WHERE user_id = ?1 ORDER BY id"),
             leaderboard_entries: json_of(&mut moment, ENTRIES_AS_JSON, user_id).await?,
         };
         moment.commit().await?;
@@ -338,6 +337,26 @@ impl Reads {
                 .fetch_optional(self.pool()?)
                 .await?;
         Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
+    }
+
+    /// A season's user and the newest event of its stream, in one statement.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn season_stream(
+        &self,
+        season_id: SeasonId,
+    ) -> Result<Option<(UserId, Seq)>, ReadError> {
+        let stream: Option<(String, i64)> = sqlx::query_as(
+            "SELECT user_id, last_seq FROM seasons JOIN season_streams ON season_id = id \
+             WHERE id = ?1",
+        )
+        .bind(season_id.to_string())
+        .fetch_optional(self.pool()?)
+        .await?;
+        Ok(stream.and_then(|(user_id, seq)| {
+            Some((user_id.parse().ok()?, Seq::new(seq.unsigned_abs()).ok()?))
+        }))
     }
 
     /// Users who were active on each UTC day of a range, `2026-01-05` to `2026-01-31`, both

@@ -215,6 +215,7 @@ class Season:
         self.how, self.final_score = None, None
         self.last_seq = event["seq"]
         self.days, self.bets, self.triggers, self.weeks = {}, {}, [], {}
+        self.flags = []  # (seq, day_number, code, flagged_at)
         self.movements = []  # (moved_at, day_number, kind, amount, bet id)
 
     def move(self, at, day, kind, amount, bet_id=None):
@@ -319,7 +320,7 @@ class Fold:
             self.simulins[payload["simulinId"]]["level"] = payload["bondLevel"]
 
     def apply_to_season(self, event, kind, season, payload, at):
-        """A season's coins, days and end; suspicions change no table."""
+        """A season's coins, days, flags and end."""
         if kind == "season_started":
             number = season.number.to_bytes(4, "little")
             derived = self.ids.derive("ssn", event["recordedMicros"], id_bytes(season.user), number)
@@ -351,6 +352,8 @@ class Fold:
         elif kind == "jackpot_paid":
             season.weeks[payload["weekNumber"]][3] += payload["amount"]
             season.move(at, 7 * payload["weekNumber"], "jackpot", payload["amount"])
+        elif kind == "suspicion_flagged":
+            season.flags.append((event["seq"], payload["dayNumber"], payload["code"], at))
         elif kind == "stipend_granted":
             season.move(at, payload["dayNumber"], "stipend", payload["amount"])
         elif kind in ("season_completed", "season_abandoned", "season_expired"):
@@ -456,6 +459,8 @@ def season_tables(fold):
             rows["daily_triggers"].append((row_id, s.id, day, trigger, at, metadata))
         for week, result in s.weeks.items():
             rows["week_results"].append((s.id, week, *result))
+        for seq, day, code, at in s.flags:
+            rows["flags"].append((seq, s.id, s.user, day, code, at))
         for at, day, kind, amount, bet_id in s.movements:
             rows["coin_movements"].append((s.id, at, day, kind, amount, bet_id))
             if bet_id is None:

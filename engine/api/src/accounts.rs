@@ -11,6 +11,7 @@ mod error;
 mod file;
 pub(crate) mod reset_links;
 pub(crate) mod sessions;
+mod simulins;
 pub(crate) mod upkeep;
 pub(crate) mod users;
 

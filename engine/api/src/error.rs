@@ -6,9 +6,13 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use daybook_ledger::SubmitError;
-use daybook_simulator::RejectionClass;
+use daybook_schema::UnixMicros;
+use daybook_simulator::{Rejection, RejectionClass, Rejections};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+
+use crate::headers::REPLAYED;
 
 macro_rules! codes {
     ($($(#[$meta:meta])* $name:ident $status:literal $code:literal $message:literal,)+) => {
@@ -66,6 +70,12 @@ codes! {
     MethodNotAllowed 405 "METHOD_NOT_ALLOWED" "This route does not take this method",
     /// The request did not come whole in time.
     RequestTimeout 408 "REQUEST_TIMEOUT" "The request took too long",
+    /// The day that is asked about is still to come, or under way.
+    DayNotResolved 409 "DAY_NOT_RESOLVED" "The day is not resolved yet",
+    /// The `Idempotency-Key` was used for another command.
+    IdempotencyConflict 409 "IDEMPOTENCY_CONFLICT" "This key was used for another command",
+    /// The `Idempotency-Key` is too old to be known, or too far ahead: nothing was done now.
+    Expired 409 "EXPIRED" "This key is too old or too far ahead; nothing was done now",
     /// Another account has the address.
     EmailTaken 409 "EMAIL_TAKEN" "There is an account with this address",
     /// The body is too large.
@@ -80,6 +90,8 @@ codes! {
     RateLimited 429 "RATE_LIMITED" "Rate limit exceeded",
     /// Too many registrations from one address.
     RegistrationLimit 429 "REGISTRATION_LIMIT" "Too many registrations from here today",
+    /// Too many adoptions of one user.
+    AdoptionLimit 429 "ADOPTION_LIMIT" "Too many adoptions today",
     /// A fault of the service's; the log has more under the id.
     Internal 500 "INTERNAL" "Something went wrong here",
     /// More is asked than can be done.
@@ -101,6 +113,36 @@ pub struct Detail {
     pub code: Option<Cow<'static, str>>,
     /// What is wrong, for a person.
     pub message: String,
+    /// The values of it, by their names.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub values: serde_json::Map<String, Value>,
+}
+
+impl Detail {
+    /// A part that is wrong, without a field of the body.
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        let (code, values) = (Some(Cow::Borrowed(code)), serde_json::Map::new());
+        Self { field: None, code, message: message.into(), values }
+    }
+
+    /// The same of a field.
+    pub(crate) fn of(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// With what a client claimed, and what it was.
+    pub(crate) fn comparing(self, claimed: f64, actual: f64) -> Self {
+        self.with(json!({ "claimed": claimed, "actual": actual }))
+    }
+
+    /// With values: the fields of a JSON object.
+    fn with(mut self, values: Value) -> Self {
+        if let Value::Object(values) = values {
+            self.values = values;
+        }
+        self
+    }
 }
 
 /// A refusal, as it is answered.
@@ -133,6 +175,8 @@ pub struct ApiError {
     message: Cow<'static, str>,
     details: Vec<Detail>,
     retry_after_seconds: Option<u64>,
+    /// Whether it was refused before under the same `Idempotency-Key`.
+    is_repeated: bool,
 }
 
 /// How long who was refused for load should wait.
@@ -148,6 +192,7 @@ impl ApiError {
             message: Cow::Borrowed(code.message()),
             details: Vec::new(),
             retry_after_seconds: (code.status() == 503).then_some(RETRY_AFTER_SECONDS),
+            is_repeated: false,
         }
     }
 
@@ -160,11 +205,7 @@ impl ApiError {
     /// One field of it is not.
     #[must_use]
     pub fn invalid_field(field: &str, code: &'static str, message: impl Into<String>) -> Self {
-        Self::invalid(vec![Detail {
-            field: Some(field.to_owned()),
-            code: Some(Cow::Borrowed(code)),
-            message: message.into(),
-        }])
+        Self::invalid(vec![Detail::new(code, message).of(field)])
     }
 
     /// With what to say instead of the code's own sentence.
@@ -201,38 +242,64 @@ impl From<Code> for ApiError {
 
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
-        let code = match &error {
-            SubmitError::Rejected { rejections, .. } => {
-                let status = status_of(rejections.first().class());
-                return Self {
-                    status,
-                    code: Cow::Borrowed(error.code()),
-                    message: Cow::Owned(rejections.first().to_string()),
-                    details: rejections
-                        .iter()
-                        .map(|rejection| Detail {
-                            field: None,
-                            code: Some(Cow::Borrowed(rejection.code())),
-                            message: rejection.to_string(),
-                        })
-                        .collect(),
-                    retry_after_seconds: (status == 503).then_some(RETRY_AFTER_SECONDS),
-                };
+        match &error {
+            SubmitError::Rejected { rejections, repeated } => refused(rejections, *repeated),
+            SubmitError::Conflict { first } => {
+                let values = first.map_or(Value::Null, |first| json!({ "first": first }));
+                let code = Code::IdempotencyConflict;
+                let detail = Detail::new(code.as_str(), error.to_string()).with(values);
+                Self { details: vec![detail], ..Self::new(code) }
             }
-            SubmitError::Overloaded | SubmitError::TooLate => Code::Overloaded,
-            SubmitError::ReadOnly { .. } => Code::ReadOnly,
-            SubmitError::Locked { .. } | SubmitError::Unavailable(_) => Code::Unavailable,
+            SubmitError::Expired { server_time, floor, new_id_time } => {
+                let values = json!({
+                    "serverMillis": server_time.millis(),
+                    "floorMillis": floor.map(UnixMicros::millis),
+                    "newKeyMillis": new_id_time.millis(),
+                });
+                let detail = Detail::new(Code::Expired.as_str(), error.to_string()).with(values);
+                Self { details: vec![detail], ..Self::new(Code::Expired) }
+            }
+            SubmitError::Overloaded | SubmitError::TooLate => Self::new(Code::Overloaded),
+            SubmitError::ReadOnly { .. } => Self::new(Code::ReadOnly),
+            SubmitError::Locked { .. } | SubmitError::Unavailable(_) => {
+                Self::new(Code::Unavailable)
+            }
             // These are faults of ours: their words go to the log.
-            SubmitError::Conflict { .. }
-            | SubmitError::Expired { .. }
-            | SubmitError::Panicked { .. }
+            SubmitError::Panicked { .. }
             | SubmitError::Undecided { .. }
             | SubmitError::AnswerUnreadable { .. } => {
                 tracing::error!(%error, "a command could not be decided");
-                Code::Internal
+                Self::new(Code::Internal)
             }
-        };
-        Self::new(code)
+        }
+    }
+}
+
+/// What the rules refuse: every rule that stands against it is told, with its values.
+fn refused(rejections: &Rejections, is_repeated: bool) -> ApiError {
+    let detail = |rejection: &Rejection| {
+        let mut values = serde_json::to_value(rejection).unwrap_or_default();
+        if let Some(values) = values.as_object_mut() {
+            values.remove("code");
+        }
+        Detail::new(rejection.code(), rejection.to_string()).with(values)
+    };
+    let first = rejections.first();
+    let status = status_of(first.class());
+    // It helps to come again where time alone stands against all of it.
+    let passes_at = rejections.iter().filter_map(Rejection::retry_at).max();
+    let passes_at = passes_at.filter(|_| rejections.are_passing());
+    let wait = passes_at.map(|at| {
+        let millis = at.millis().saturating_sub(jiff::Timestamp::now().as_millisecond());
+        u64::try_from(millis).unwrap_or(0).div_ceil(1_000).max(1)
+    });
+    ApiError {
+        status,
+        code: Cow::Borrowed(first.code()),
+        message: Cow::Owned(first.to_string()),
+        details: rejections.iter().map(detail).collect(),
+        retry_after_seconds: wait.or((status == 503).then_some(RETRY_AFTER_SECONDS)),
+        is_repeated,
     }
 }
 
@@ -251,6 +318,9 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.is_repeated {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
         response
     }

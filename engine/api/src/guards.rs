@@ -14,13 +14,13 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::accounts::sessions::Session;
 use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
 use crate::headers::mark;
 use crate::rate_limits::{Allowed, Class, Whose};
 use crate::service::Service;
+use crate::sessions::OpenSession;
 use crate::tokens::{Carried, device_of, session_of};
 
 const URI_BYTES_MAX: usize = 2_048;
@@ -34,11 +34,40 @@ pub(crate) enum Standing {
     None,
     /// It carries what no session has, or has no more.
     Expired,
-    Open(Arc<Session>),
+    Open(Arc<OpenSession>),
+}
+
+/// As what a request was let in: it may take more tokens of the same bucket.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted {
+    class: Class,
+    whose: Whose,
+    remaining: u32,
+}
+
+/// How many tokens are left, where a route took more.
+#[derive(Clone, Copy)]
+pub(crate) struct Remaining(u32);
+
+impl Admitted {
+    /// Takes tokens beside the first.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] where there are not so many.
+    pub(crate) fn take_more(self, service: &Service, more: usize) -> Result<Remaining, ApiError> {
+        let more = u32::try_from(more).ok().and_then(NonZeroU32::new);
+        let Some(more) = more else { return Ok(Remaining(self.remaining)) };
+        match service.rate_limits.take(self.class, self.whose, more) {
+            Allowed::Yes { remaining } => Ok(Remaining(remaining)),
+            Allowed::NotBefore { seconds } => {
+                Err(ApiError::new(Code::RateLimited).retry_after(seconds))
+            }
+        }
+    }
 }
 
 /// The session of a request that needs one.
-pub(crate) struct LoggedInAs(pub(crate) Arc<Session>);
+pub(crate) struct LoggedInAs(pub(crate) Arc<OpenSession>);
 
 impl FromRequestParts<Service> for LoggedInAs {
     type Rejection = ApiError;
@@ -53,7 +82,7 @@ impl FromRequestParts<Service> for LoggedInAs {
 }
 
 /// The session of a request, if it has one.
-pub(crate) struct PerhapsLoggedIn(pub(crate) Option<Arc<Session>>);
+pub(crate) struct PerhapsLoggedIn(pub(crate) Option<Arc<OpenSession>>);
 
 impl FromRequestParts<Service> for PerhapsLoggedIn {
     type Rejection = ApiError;
@@ -139,6 +168,7 @@ pub(crate) async fn admit(
         None => in_time(&service, request, next).await,
         Some(error) => error.into_response(),
     };
+    let remaining = response.extensions().get().map_or(remaining, |Remaining(left)| *left);
     response.headers_mut().insert(REMAINING, HeaderValue::from(remaining));
     response
 }
@@ -188,6 +218,7 @@ async fn admitted(
     };
     let remaining = take(class, whose)?;
     request.extensions_mut().insert(standing);
+    request.extensions_mut().insert(Admitted { class, whose, remaining });
     Ok(remaining)
 }
 

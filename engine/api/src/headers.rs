@@ -2,6 +2,9 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+/// That an answer was given before, to the same `Idempotency-Key`.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 const DEMO: HeaderName = HeaderName::from_static("x-daybook-demo");
 
 /// What every answer says to browsers.

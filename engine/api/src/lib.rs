@@ -5,25 +5,36 @@
 //! asks for.
 
 mod accounts;
+mod adoptions;
+mod answers;
 mod caller;
 mod client;
+mod commands;
 mod erasure;
 mod error;
 mod export;
 mod guards;
 mod headers;
+mod heads;
+mod ledger_reads;
+mod live;
 mod logins;
+mod odds;
 mod openapi;
 mod operator;
 mod operator_socket;
 mod passwords;
 mod rate_limits;
+mod reading;
+mod recall;
 mod reconcile;
 mod routes;
+mod seasons;
 mod server;
 mod service;
 mod sessions;
 mod settings;
+mod suspicions;
 mod tokens;
 mod upkeep;
 mod validation;

@@ -6,13 +6,14 @@ use daybook_simulator::Rejection;
 
 use crate::accounts::attempts::Counter;
 use crate::accounts::now_seconds;
-use crate::accounts::sessions::{EndedSession, Session, Which};
+use crate::accounts::sessions::{EndedSession, Which};
 use crate::accounts::users::{Account, Named, NewUser, User};
 use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
 use crate::passwords::Password;
 use crate::service::Service;
+use crate::sessions::OpenSession;
 use crate::tokens::{Kept, Token, TokenHash};
 
 /// Who is logged in, and the cookies that say so.
@@ -143,7 +144,7 @@ impl Service {
         email: &str,
         password: &Password,
         caller: &Caller,
-        old: Option<&Session>,
+        old: Option<&OpenSession>,
     ) -> Result<LoggedIn, ApiError> {
         let mut account = self.check_password(email, password, caller).await?;
         if account.locked_by.is_some() {
@@ -166,7 +167,7 @@ impl Service {
         &self,
         account: Account,
         caller: &Caller,
-        old: Option<&Session>,
+        old: Option<&OpenSession>,
     ) -> Result<LoggedIn, ApiError> {
         let Account { mut user, password_hash, .. } = account;
         let secret = self.accounts.secret();

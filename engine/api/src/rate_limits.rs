@@ -62,6 +62,8 @@ type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInform
 
 /// The buckets of a class. Strangers cannot fill what users have.
 struct Limiter {
+    /// No more can be taken at once.
+    burst: NonZeroU32,
     users: Buckets<UserId>,
     /// Of IPv4 addresses, and of IPv6: a flood from one leaves the other alone.
     clients: [Buckets<Neighbourhood>; 2],
@@ -107,10 +109,12 @@ impl Limiter {
             [new(), new()]
         };
         let users = RateLimiter::dashmap(quota).with_middleware();
-        Self { users, clients: two(), networks: two() }
+        let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
+        Self { burst, users, clients: two(), networks: two() }
     }
 
     fn take(&self, whose: Whose, tokens: NonZeroU32) -> Allowed {
+        let tokens = tokens.min(self.burst);
         match whose {
             // As many as are registered and logged in: strangers add none.
             Whose::User(user_id) => take(&self.users, &user_id, tokens),

@@ -64,7 +64,8 @@ impl Service {
     /// # Errors
     /// [`StartError`].
     pub async fn reconcile(&self, lacking: Lacking) -> Result<Reconciled, StartError> {
-        let served = self.ledger.query(|state| state.identity())?.await?;
+        self.load_epochs().await?;
+        let served = self.epochs().newest();
         let is_other_epoch = self.hold_to_ledger(served).await?;
         self.hold_to_people(lacking).await?;
         let mut reconciled = Reconciled::default();

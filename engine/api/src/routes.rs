@@ -1,11 +1,21 @@
 //! The routes, and which class of limits each belongs to.
 
 mod auth;
+mod boards;
+mod days;
 mod documents;
+mod fairness;
+mod flags;
 mod health;
+mod in_path;
+mod live;
 mod me;
 mod moderation;
 mod own_sessions;
+mod schemas;
+mod seasons;
+mod simulins;
+mod statement;
 
 use axum::Router;
 use axum::extract::Request;
@@ -27,7 +37,7 @@ use crate::service::Service;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Daybook",
-    description = "An event-sourced game ledger over HTTP: accounts and sessions.",
+    description = "An event-sourced game ledger over HTTP: accounts, sessions and play.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Whole;
@@ -51,6 +61,34 @@ fn most() -> OpenApiRouter<Service> {
         .routes(routes!(own_sessions::list, own_sessions::end_all))
         .routes(routes!(own_sessions::end_one))
         .routes(routes!(moderation::lock, moderation::unlock))
+        .routes(routes!(flags::list))
+        .routes(routes!(statement::show))
+        .merge(of_play())
+}
+
+/// Routes of the game, but for bets.
+fn of_play() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(seasons::list, seasons::start))
+        .routes(routes!(seasons::show))
+        .routes(routes!(seasons::abandon))
+        .routes(routes!(seasons::odds))
+        .routes(routes!(days::advance))
+        .routes(routes!(days::recall))
+        .routes(routes!(days::check))
+        .routes(routes!(live::watch))
+        .routes(routes!(simulins::list, simulins::adopt))
+        .routes(routes!(simulins::choose_path))
+        .routes(routes!(simulins::retire))
+        .routes(routes!(boards::show))
+        .routes(routes!(boards::jackpot))
+        .routes(routes!(fairness::head))
+        .routes(routes!(fairness::next))
+}
+
+/// Bets, each of which takes a token.
+fn of_bets() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(days::place_bets))
 }
 
 /// For whoever watches over the service: no neighbour's requests make these fail.
@@ -63,10 +101,12 @@ fn probes() -> OpenApiRouter<Service> {
 pub fn document() -> Document {
     let of_passwords = openapi::complete(of_passwords().into_openapi(), Some(Class::Auth));
     let most = openapi::complete(most().into_openapi(), Some(Class::Api));
+    let of_bets = openapi::complete(of_bets().into_openapi(), Some(Class::Bet));
     let probes = openapi::complete(probes().into_openapi(), None);
     let mut whole = Whole::openapi();
     whole.merge(of_passwords);
     whole.merge(most);
+    whole.merge(of_bets);
     whole.merge(probes);
     openapi::finish(whole)
 }
@@ -86,6 +126,7 @@ pub fn router(service: &Service) -> Router {
     let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
     let all = guarded(of_passwords().into(), Class::Auth)
         .merge(guarded(most().into(), Class::Api))
+        .merge(guarded(of_bets().into(), Class::Bet))
         .merge(guarded(documents::routes(document()), Class::Api))
         .merge(probes)
         .fallback_service(admitted(service, unknown, Class::Api).with_state(service.clone()));
@@ -111,6 +152,22 @@ fn answered(service: &Service, routes: Router<Service>) -> Router {
     routes
         .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
         .with_state(service.clone())
+}
+
+/// Cuts a list that has one more than a page; tells the page's last if there is more.
+fn cut<T>(rows: &mut Vec<T>, limit: u32) -> Option<&T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| is_more)
+}
+
+/// The first second of a UTC day, such as `2026-11-30`.
+fn first_second_of(day: &str, field: &str) -> Result<i64, ApiError> {
+    let date = day.parse::<jiff::civil::Date>().ok();
+    let first = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    let first = first.map(|first| first.timestamp().as_second());
+    first.ok_or_else(|| ApiError::invalid_field(field, "value", "must be a day such as 2026-11-30"))
 }
 
 /// Refuses an address and a name that no request may have either.

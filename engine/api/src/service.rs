@@ -2,23 +2,29 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use daybook_ledger::{Accepted, Ledger, Submission, SubmitError};
+use daybook_ledger::{Accepted, Ledger, Signer, Submission, SubmitError};
 use daybook_projections::{GameDatabase, Reads};
 use daybook_schema::{Command, UserId};
+use daybook_simulator::State;
 use tokio::sync::{Mutex, Notify};
 use tracing::Instrument;
 
 use crate::accounts::Accounts;
-use crate::accounts::sessions::Session;
+use crate::adoptions::Adoptions;
 use crate::error::{ApiError, Code};
+use crate::heads::{Epochs, Heads};
+use crate::ledger_reads::LedgerReads;
+use crate::live::{LiveHub, Streams};
 use crate::passwords::{HashingError, Passwords};
 use crate::rate_limits::RateLimits;
+use crate::sessions::OpenSession;
 use crate::settings::Settings;
+use crate::suspicions::Suspicions;
 use crate::tokens::TokenHash;
 
 /// How long what a start puts right waits for its turn.
@@ -37,6 +43,8 @@ pub struct Parts {
     pub game_database: GameDatabase,
     /// The keys directory, which remembers who was erased.
     pub keys_dir: PathBuf,
+    /// Signs heads for those who ask for it.
+    pub signer: Signer,
     /// How it is set up.
     pub settings: Settings,
 }
@@ -57,7 +65,7 @@ pub struct Inner {
     pub(crate) settings: Settings,
     pub(crate) passwords: Passwords,
     pub(crate) rate_limits: RateLimits,
-    pub(crate) open_sessions: DashMap<TokenHash, Arc<Session>>,
+    pub(crate) open_sessions: DashMap<TokenHash, Arc<OpenSession>>,
     /// Counts ends of sessions: what was looked up before one may be out of date.
     pub(crate) session_ends: AtomicU64,
     /// One login at a time of each user: the ledger's order is that of the accounts.
@@ -69,6 +77,15 @@ pub struct Inner {
     /// One more is among them.
     pub(crate) erasure_begun: Notify,
     pub(crate) is_demo: bool,
+    pub(crate) signer: Signer,
+    /// The heads that are given out.
+    pub(crate) heads: Heads,
+    epochs: OnceLock<Epochs>,
+    pub(crate) ledger_reads: LedgerReads,
+    pub(crate) live: LiveHub,
+    pub(crate) streams: Streams,
+    pub(crate) suspicions: Suspicions,
+    pub(crate) adoptions: Adoptions,
 }
 
 impl std::fmt::Debug for Service {
@@ -91,7 +108,7 @@ impl Service {
     /// # Errors
     /// [`HashingError`] where Argon2id does not take the parameters.
     pub fn new(parts: Parts, is_demo: bool) -> Result<Self, HashingError> {
-        let Parts { ledger, accounts, game_database, keys_dir, settings } = parts;
+        let Parts { ledger, accounts, game_database, keys_dir, signer, settings } = parts;
         let inner = Inner {
             reads: Reads::new(&game_database),
             passwords: Passwords::new(settings.hashing)?,
@@ -102,10 +119,18 @@ impl Service {
             sessions_ended: Notify::new(),
             erased: Mutex::default(),
             erasure_begun: Notify::new(),
+            heads: Heads::new(ledger.head()),
+            epochs: OnceLock::new(),
+            ledger_reads: LedgerReads::new(&ledger),
+            live: LiveHub::default(),
+            streams: Streams::default(),
+            suspicions: Suspicions::default(),
+            adoptions: Adoptions::default(),
             ledger,
             accounts,
             game_database,
             keys_dir,
+            signer,
             settings,
             is_demo,
         };
@@ -123,6 +148,30 @@ impl Service {
         if let Err(error) = finished.await {
             tracing::warn!(error = %error.body().message, "the next start finishes what was begun");
         }
+    }
+
+    /// The ledger's epochs. No other begins while a process serves.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        #[expect(clippy::expect_used, reason = "`reconcile` sets them before anything is served")]
+        self.epochs.get().expect("a service that is reconciled")
+    }
+
+    /// Reads which epochs there were.
+    pub(crate) async fn load_epochs(&self) -> Result<(), ApiError> {
+        let newest = self.ask(State::identity).await?;
+        let head = self.ledger.stream_head(newest.ledger_id.into())?.await?;
+        let of_ledger = match head {
+            Some(head) => self.ledger_reads.read(move |reader| reader.stream_from_head(head)).await,
+            None => Ok(Vec::new()),
+        };
+        // Set once; a second reading would give the same.
+        drop(self.epochs.set(Epochs::new(newest, &of_ledger?)));
+        Ok(())
+    }
+
+    /// Ends all streams, and opens no more: before the service stops.
+    pub fn end_streams(&self) {
+        self.streams.end_all();
     }
 
     /// Closes what it reads by; the ledger, the accounts and `game.db` are closed by who opened

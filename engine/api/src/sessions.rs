@@ -1,7 +1,8 @@
 //! Sessions: begun in the ledger and in `accounts.db`, kept at hand, ended at once.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use daybook_ledger::SubmitError;
 use daybook_schema::{Command, Event, SessionEndReason, UserId};
@@ -19,9 +20,37 @@ use crate::tokens::{Token, TokenHash};
 const KEPT_MAX: usize = 100_000;
 const USER_AGENT_CHARACTERS_MAX: usize = 256;
 
+/// An open session, and what it was answered.
+#[derive(Debug)]
+pub(crate) struct OpenSession {
+    session: Session,
+    /// The newest seq that an answer to it stood for.
+    answered_seq: AtomicU64,
+}
+
+impl Deref for OpenSession {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl OpenSession {
+    /// It was answered with what stands for a seq.
+    pub(crate) fn answered(&self, seq: u64) {
+        self.answered_seq.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// The newest seq that an answer to it stood for.
+    pub(crate) fn answered_seq(&self) -> u64 {
+        self.answered_seq.load(Ordering::Relaxed)
+    }
+}
+
 impl Service {
     /// The open session of a token, as it is kept at hand.
-    pub(crate) fn session_at_hand(&self, token: &TokenHash) -> Option<Arc<Session>> {
+    pub(crate) fn session_at_hand(&self, token: &TokenHash) -> Option<Arc<OpenSession>> {
         let session = self.open_sessions.get(token).map(|entry| Arc::clone(&entry))?;
         (session.expires_at > now_seconds()).then_some(session)
     }
@@ -30,13 +59,15 @@ impl Service {
     pub(crate) async fn find_session(
         &self,
         token: &TokenHash,
-    ) -> Result<Option<Arc<Session>>, ApiError> {
+    ) -> Result<Option<Arc<OpenSession>>, ApiError> {
         if let Some(session) = self.session_at_hand(token) {
             return Ok(Some(session));
         }
         let ends = self.session_ends.load(Ordering::SeqCst);
         let Some(session) = self.accounts.find_session(token).await? else { return Ok(None) };
-        let session = Arc::new(session);
+        // What it was answered before it came to hand stood for no more than there is.
+        let answered_seq = AtomicU64::new(self.ledger.head().seq);
+        let session = Arc::new(OpenSession { session, answered_seq });
         if self.open_sessions.len() >= KEPT_MAX {
             // Every eighth goes: it is looked up again.
             let mut number = 0_u32;
@@ -53,11 +84,12 @@ impl Service {
         Ok(Some(session))
     }
 
-    /// Forgets sessions that are over, or whose user changed.
+    /// Forgets sessions that are over, or whose user changed; their streams end.
     pub(crate) fn forget_sessions(&self, tokens: &[TokenHash]) {
         self.session_ends.fetch_add(1, Ordering::SeqCst);
         for token in tokens {
             self.open_sessions.remove(token);
+            self.streams.end_of(token);
         }
     }
 

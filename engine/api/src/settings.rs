@@ -31,6 +31,10 @@ pub struct Settings {
     pub registrations_per_day_max: u32,
     /// How long a command waits for its turn before it is refused.
     pub command_wait: Duration,
+    /// How long a read waits for the read models to come to what it must stand for.
+    pub read_wait: Duration,
+    /// Companions that a user may adopt on a UTC day.
+    pub adoptions_per_day_max: u32,
 }
 
 impl Default for Settings {
@@ -46,6 +50,8 @@ impl Default for Settings {
             reset_link_age: Duration::from_secs(3_600),
             registrations_per_day_max: 20,
             command_wait: Duration::from_millis(200),
+            read_wait: Duration::from_millis(500),
+            adoptions_per_day_max: 20,
         }
     }
 }

@@ -1,9 +1,19 @@
-//! What a service does by itself: it tells the ledger of sessions that ended, sweeps, finishes
-//! erasures, and keeps the engine.
+//! What a service does by itself, in one place: it follows the ledger for who watches, tells it of
+//! sessions that ended and of suspicions, sweeps, finishes erasures, and keeps the engine.
+//!
+//! | what | when |
+//! |---|---|
+//! | live events and heads are taken over | as they are committed |
+//! | ended sessions and suspicions are told the ledger | at once; tried again after 2 s |
+//! | expired sessions, old limits, links and changes are swept | each minute |
+//! | erasures are brought to their end | at once, and each 30 s |
+//! | outdated seasons and commitments are renewed, idle seasons expire | each minute |
+//!
+//! Each piece of work is idempotent: what a killed process began the next one goes on with.
 
 use std::time::Duration;
 
-use daybook_ledger::{Keeper, SubmitError};
+use daybook_ledger::{Keeper, SubmitError, Withdrawn};
 use daybook_schema::UnixMicros;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -40,6 +50,8 @@ impl Upkeep {
         running.spawn(until_stopped(sweep(service.clone()), stop.subscribe()));
         running.spawn(until_stopped(erase(service.clone()), stop.subscribe()));
         running.spawn(until_stopped(keep(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(follow(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(flag(service.clone()), stop.subscribe()));
         Self { stop, running }
     }
 
@@ -77,6 +89,30 @@ async fn tell_ends(service: Service) {
     }
 }
 
+/// Takes over what is committed: for who watches a season, and the heads that are given out.
+async fn follow(service: Service) {
+    loop {
+        match service.ledger.subscribe(service.heads.next_seq()) {
+            Ok(mut subscription) => {
+                while let Ok(Some(cut)) = subscription.next().await {
+                    service.heads.push(&cut);
+                    service.live.tell(&cut);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the ledger cannot be followed; tried again"),
+        }
+        sleep(TRIED_AGAIN_AFTER).await;
+    }
+}
+
+/// Puts suspicions on record.
+async fn flag(service: Service) {
+    while let Err(error) = service.flag_suspicions().await {
+        log("a suspicion is not on record", &error);
+        sleep(TRIED_AGAIN_AFTER).await;
+    }
+}
+
 async fn sweep(service: Service) {
     let mut changes_from = 0;
     loop {
@@ -89,9 +125,13 @@ async fn sweep(service: Service) {
 
 async fn sweep_once(service: &Service, changes_from: &mut i64) -> Result<(), ApiError> {
     service.rate_limits.sweep();
+    service.adoptions.sweep();
     loop {
         let gone = service.accounts.sweep_sessions().await?;
         service.sessions_are_over(&gone);
+        if !gone.is_empty() {
+            tracing::info!(sessions = gone.len(), "sessions expired");
+        }
         if gone.len() < SWEPT_MAX {
             break;
         }
@@ -142,9 +182,20 @@ async fn keep(service: Service) {
         let (ledger, expires) = (service.ledger.clone(), started.elapsed() >= EXPIRES_AFTER);
         let kept = tokio::task::spawn_blocking(move || -> Result<(), SubmitError> {
             let mut keeper = Keeper::new(&ledger);
-            keeper.withdraw_outdated()?;
+            let Withdrawn { seasons_expired, commitments_renewed } = keeper.withdraw_outdated()?;
+            if seasons_expired + commitments_renewed > 0 {
+                tracing::info!(
+                    seasons_expired,
+                    commitments_renewed,
+                    "outdated promises were withdrawn"
+                );
+            }
             if expires {
-                keeper.expire_idle(UnixMicros::new(jiff::Timestamp::now().as_microsecond()))?;
+                let now = UnixMicros::new(jiff::Timestamp::now().as_microsecond());
+                let seasons = keeper.expire_idle(now)?.len();
+                if seasons > 0 {
+                    tracing::info!(seasons, "idle seasons expired");
+                }
             }
             Ok(())
         });

@@ -2,18 +2,19 @@
 //! OpenAPI document shows, then the values.
 
 use std::any::TypeId;
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header;
+use axum::http::request::Parts;
 use dashmap::DashMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Code, Detail};
@@ -30,7 +31,17 @@ pub(crate) trait RequestBody: DeserializeOwned + ToSchema + Send + 'static {
     const MAY_BE_ABSENT: bool = false;
 
     /// What is wrong with the values of a body that has the right shape.
-    fn faults(&self) -> Vec<Detail>;
+    fn faults(&self) -> Vec<Detail> {
+        Vec::new()
+    }
+
+    /// Holds a value to this type.
+    ///
+    /// # Errors
+    /// [`Code::ValidationError`] with every bad field.
+    fn check(value: Value) -> Result<Self, ApiError> {
+        checked(value)
+    }
 }
 
 /// Nothing: the route says all. It is sent as JSON all the same, which no form of another site can.
@@ -40,10 +51,6 @@ pub(crate) struct Nothing {}
 
 impl RequestBody for Nothing {
     const MAY_BE_ABSENT: bool = true;
-
-    fn faults(&self) -> Vec<Detail> {
-        Vec::new()
-    }
 }
 
 /// A body that holds.
@@ -51,20 +58,14 @@ pub(crate) struct Valid<T>(pub(crate) T);
 
 /// One field that does not hold.
 pub(crate) fn fault(field: &str, code: &'static str, message: &str) -> Detail {
-    Detail {
-        field: Some(field.to_owned()),
-        code: Some(Cow::Borrowed(code)),
-        message: message.to_owned(),
-    }
+    Detail::new(code, message).of(field)
 }
 
 /// What garde says of a value.
 pub(crate) fn reported(report: Result<(), garde::Report>) -> Vec<Detail> {
     let Err(report) = report else { return Vec::new() };
-    let detail = |(path, error): &(garde::Path, garde::Error)| Detail {
-        field: Some(camel(&path.to_string())),
-        code: Some(Cow::Borrowed("value")),
-        message: error.message().to_owned(),
+    let detail = |(path, error): &(garde::Path, garde::Error)| {
+        Detail::new("value", error.message()).of(camel(&path.to_string()))
     };
     report.iter().map(detail).collect()
 }
@@ -96,36 +97,81 @@ impl<T: RequestBody> FromRequest<Service> for Valid<T> {
             false => body,
         };
         let value: Value = serde_json::from_slice(&body).map_err(|error| {
-            let place = (error.line(), error.column());
-            let message = format!("is not JSON, at line {} column {}", place.0, place.1);
-            ApiError::invalid(vec![Detail { field: None, code: Some("json".into()), message }])
+            let (line, column) = (error.line(), error.column());
+            let message = format!("is not JSON, at line {line} column {column}");
+            ApiError::invalid(vec![Detail::new("json", message)])
         })?;
         if depth(&value) > DEPTH_MAX {
             let message = format!("is nested deeper than {DEPTH_MAX}");
-            return Err(ApiError::invalid(vec![Detail {
-                field: None,
-                code: Some("depth".into()),
-                message,
-            }]));
+            return Err(ApiError::invalid(vec![Detail::new("depth", message)]));
         }
-        let faults: Vec<Detail> = validator::<T>()?
-            .iter_errors(&value)
-            .flat_map(|error| explained(&error, &value))
-            .collect();
-        let parsed = serde_json::from_value::<T>(value);
-        let (faults, parsed) = match parsed {
-            Ok(parsed) if faults.is_empty() => (parsed.faults(), Some(parsed)),
-            // What the schema lets through and the type does not is told by the type.
-            Err(error) if faults.is_empty() => {
-                tracing::error!(%error, "a body's schema and type differ");
-                return Err(ApiError::new(Code::ValidationError));
+        T::check(value).map(Self)
+    }
+}
+
+/// Holds a value to a type: first to its schema, then to the rules of its values.
+///
+/// # Errors
+/// [`Code::ValidationError`] with every bad field.
+pub(crate) fn checked<T: RequestBody>(mut value: Value) -> Result<T, ApiError> {
+    let invalid = |faults: Vec<Detail>| {
+        Err(ApiError::invalid(faults.into_iter().take(DETAILS_MAX).collect()))
+    };
+    whole_numbers(&mut value);
+    let errors = validator::<T>()?;
+    let faults: Vec<Detail> =
+        errors.iter_errors(&value).flat_map(|error| explained(&error, &value)).collect();
+    if !faults.is_empty() {
+        return invalid(faults);
+    }
+    // What the schema lets through and the type does not is told by the type.
+    let parsed = serde_json::from_value::<T>(value).map_err(|error| {
+        tracing::error!(%error, "a body's schema and type differ");
+        ApiError::new(Code::ValidationError)
+    })?;
+    match parsed.faults() {
+        faults if faults.is_empty() => Ok(parsed),
+        faults => invalid(faults),
+    }
+}
+
+/// In JSON `5.0` is the whole number 5.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            let whole = float.filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
+            if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
+                *number = whole.into();
             }
-            _ => (faults, None),
-        };
-        match parsed {
-            Some(parsed) if faults.is_empty() => Ok(Self(parsed)),
-            _ => Err(ApiError::invalid(faults.into_iter().take(DETAILS_MAX).collect())),
         }
+        Value::Array(values) => values.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+/// A query that holds: its fields are told apart as those of a body.
+pub(crate) struct ValidQuery<T>(pub(crate) T);
+
+impl<T: RequestBody> FromRequestParts<Service> for ValidQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, ApiError> {
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        let Query(pairs) = pairs
+            .map_err(|_| ApiError::invalid(vec![Detail::new("query", "the query is not text")]))?;
+        let mut fields = serde_json::Map::new();
+        for (name, text) in pairs {
+            // In a query a number is a text of digits.
+            let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+            let value = number.map_or(Value::String(text), Value::from);
+            let shown: String = name.chars().take(80).collect();
+            if fields.insert(name, value).is_some() {
+                return Err(ApiError::invalid_field(&shown, "twice", "is given twice"));
+            }
+        }
+        checked(Value::Object(fields)).map(Self)
     }
 }
 
@@ -139,11 +185,7 @@ async fn read_body(request: Request) -> Result<Vec<u8>, ApiError> {
     match body {
         Ok(body) => Ok(body.to_bytes().to_vec()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(Code::ContentTooLarge)),
-        Err(_) => Err(ApiError::invalid(vec![Detail {
-            field: None,
-            code: Some("body".into()),
-            message: "did not come whole".to_owned(),
-        }])),
+        Err(_) => Err(ApiError::invalid(vec![Detail::new("body", "did not come whole")])),
     }
 }
 
@@ -166,7 +208,14 @@ fn validator<T: RequestBody>() -> Result<Arc<Validator>, ApiError> {
         tracing::error!(%error, "a body's schema cannot be compiled");
         ApiError::new(Code::Internal)
     };
-    let schema = serde_json::to_value(T::schema()).map_err(|error| failed(&error))?;
+    let mut schema = serde_json::to_value(T::schema()).map_err(|error| failed(&error))?;
+    // What it refers to stands where the document has it.
+    let mut parts = Vec::new();
+    T::schemas(&mut parts);
+    let parts: BTreeMap<String, _> = parts.into_iter().collect();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("components".to_owned(), json!({ "schemas": parts }));
+    }
     let validator = jsonschema::draft202012::new(&schema).map_err(|error| failed(&error))?;
     let validator = Arc::new(validator);
     compiled.insert(TypeId::of::<T>(), Arc::clone(&validator));
@@ -182,8 +231,11 @@ fn explained(error: &ValidationError<'_>, body: &Value) -> Vec<Detail> {
         false => format!("{place}.{name}"),
     };
     let here = |code: &'static str, message: String| {
-        let field = (!place.is_empty()).then(|| place.clone());
-        vec![Detail { field, code: Some(Cow::Borrowed(code)), message }]
+        let detail = Detail::new(code, message);
+        match place.is_empty() {
+            true => vec![detail],
+            false => vec![detail.of(place.clone())],
+        }
     };
     match error.kind() {
         ValidationErrorKind::Required { property } => {
@@ -214,6 +266,15 @@ fn explained(error: &ValidationError<'_>, body: &Value) -> Vec<Detail> {
         }
         ValidationErrorKind::Maximum { limit } => {
             here("too_large", format!("must be at most {limit}"))
+        }
+        ValidationErrorKind::MinItems { limit } => {
+            here("too_short", format!("must have at least {limit} items"))
+        }
+        ValidationErrorKind::MaxItems { limit } => {
+            here("too_long", format!("must have at most {limit} items"))
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            here("pattern", format!("must match {pattern}"))
         }
         ValidationErrorKind::Enum { options } => {
             here("unknown_value", format!("must be one of {options}"))

@@ -105,7 +105,9 @@ pub use open_error::OpenError;
 pub use options::{KnownLedger, NewLedger, Options, Time};
 pub use reader::{Events, ReadError, Reader};
 pub use replay::{ReplayError, Replayed, replay};
-pub use signed_blocks_and_heads::{HeadNote, Signer, is_signed_block, read_head_note};
+pub use signed_blocks_and_heads::{
+    HeadNote, Signer, is_answered_head, is_signed_block, read_head_note,
+};
 pub use snapshot::snapshots_path;
 pub use snapshot_thread::make_snapshot;
 pub use status::{Failure, Health, Stopped};

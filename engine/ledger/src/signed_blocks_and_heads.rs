@@ -9,6 +9,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 const NEWEST_HEAD_FIRST_LINE: &str = "daybook newest head v1";
+const ANSWERED_HEAD_FIRST_LINE: &str = "daybook answered head v1";
 const BLOCK_FIRST_LINE: &str = "daybook block v1";
 /// The note format's number of Ed25519.
 const ED25519: u8 = 1;
@@ -48,6 +49,13 @@ impl Signer {
         self.sign(&newest_head_text(identity, head), identity.ledger_id)
     }
 
+    /// The note that an answer's head leaves the house with: of which ledger and epoch it is.
+    /// [`is_answered_head`] reads it.
+    #[must_use]
+    pub fn sign_answered_head(&self, identity: LedgerIdentity, head: Head) -> String {
+        self.sign(&answered_head_text(identity, head), identity.ledger_id)
+    }
+
     /// A text with its signature: a note.
     fn sign(&self, text: &str, ledger_id: LedgerId) -> String {
         let name = key_name(ledger_id);
@@ -74,8 +82,16 @@ fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
 }
 
 fn newest_head_text(identity: LedgerIdentity, head: Head) -> String {
+    head_text(NEWEST_HEAD_FIRST_LINE, identity, head)
+}
+
+fn answered_head_text(identity: LedgerIdentity, head: Head) -> String {
+    head_text(ANSWERED_HEAD_FIRST_LINE, identity, head)
+}
+
+fn head_text(first_line: &str, identity: LedgerIdentity, head: Head) -> String {
     let LedgerIdentity { ledger_id, epoch: Epoch { number, nonce } } = identity;
-    format!("{NEWEST_HEAD_FIRST_LINE}\n{ledger_id}\nepoch {number} {nonce}\nhead {head}\n")
+    format!("{first_line}\n{ledger_id}\nepoch {number} {nonce}\nhead {head}\n")
 }
 
 fn block_text(range: &BlockRange) -> String {
@@ -113,6 +129,19 @@ pub fn read_head_note(note: &[u8], head: Head, key: &VerifyingKey) -> Option<(Le
         .into_iter()
         .find(|told| text == head_note_text(*told, ledger_id, head))
         .map(|told| (ledger_id, told))
+}
+
+/// Whether a note is the one that the ledger's key signed for the head of an answer.
+#[must_use]
+pub fn is_answered_head(
+    identity: LedgerIdentity,
+    head: Head,
+    note: &[u8],
+    key: &VerifyingKey,
+) -> bool {
+    let note = std::str::from_utf8(note).ok();
+    note.and_then(|note| open(note, identity.ledger_id, key))
+        .is_some_and(|text| text == answered_head_text(identity, head))
 }
 
 /// Whether a block that holds this ends with the note that the ledger's key signed for it.

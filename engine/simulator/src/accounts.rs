@@ -1,6 +1,6 @@
 //! The double entry: coins only ever move from one account to another.
 
-use daybook_schema::Millicoins;
+use daybook_schema::{Coins, Millicoins};
 use serde::{Deserialize, Serialize};
 
 /// The accounts of the whole ledger, in millicoins. Their sum is zero after every event.
@@ -42,6 +42,12 @@ impl Accounts {
     pub(crate) fn save_for_jackpot(&mut self, share: Millicoins) {
         self.house -= i128::from(share.get());
         self.jackpot += i128::from(share.get());
+    }
+
+    /// The whole coins that the jackpot holds.
+    #[must_use]
+    pub fn jackpot_coins(&self) -> Coins {
+        Coins::clamped(u64::try_from(self.jackpot / 1_000).unwrap_or(0))
     }
 
     /// The sum of all accounts.

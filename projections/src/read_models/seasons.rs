@@ -18,6 +18,7 @@ use crate::insert::{BindRow, Insert, Map, Values, insert, load};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
 use keys::SeasonKeys;
 use progress::{Ended, Progress};
+pub use tables::DayEvent;
 use tables::{Rows, SeasonRow, SeasonRows};
 
 /// The seasons with all that happens in them, and the leaderboards.
@@ -30,7 +31,7 @@ impl Projection for Seasons {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -44,6 +45,7 @@ impl Projection for Seasons {
             "season_coins",
             "season_keys",
             "week_results",
+            "flags",
             "leaderboard_entries",
             "leaderboard_history",
             "leaderboard_boards",

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use daybook_schema::{
-    BetId, BetType, DayId, Hand, Pot, SeasonId, SeasonPhase, Trigger, TriggerId, UserId, Weather,
+    BetId, BetType, DayId, Hand, Pot, SeasonId, SeasonPhase, SimulinId, SimulinPath, SimulinStage,
+    Species, SuspicionCode, Trigger, TriggerId, UserId, Weather,
 };
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -35,6 +36,16 @@ macro_rules! parsed_columns {
                 })
             }
         }
+
+        impl Column for Option<$type> {
+            fn get(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
+                let text: Option<&str> = row.try_get(name)?;
+                match text {
+                    None => Ok(None),
+                    Some(_) => <$type as Column>::get(row, name).map(Some),
+                }
+            }
+        }
     )+};
 }
 parsed_columns!(
@@ -48,8 +59,24 @@ parsed_columns!(
     Pot,
     BetType,
     Trigger,
-    Hand
+    Hand,
+    SimulinId,
+    SimulinPath,
+    SimulinStage,
+    Species,
+    SuspicionCode
 );
+
+/// A text that holds JSON.
+impl Column for serde_json::Value {
+    fn get(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
+        let text: &str = row.try_get(name)?;
+        serde_json::from_str(text).map_err(|error| sqlx::Error::ColumnDecode {
+            index: name.to_owned(),
+            source: Box::new(error),
+        })
+    }
+}
 
 macro_rules! rows {
     ($($(#[$meta:meta])* pub struct $name:ident {
@@ -99,14 +126,16 @@ rows! {
     pub struct DayDetails {
         /// Its id.
         id: DayId,
+        /// Its season.
+        season_id: SeasonId,
         /// Which day.
         day_number: i64,
         /// The revealed key in hex, empty until the day is resolved.
         seed: String,
         /// The pots' levels as a JSON object, empty until then.
-        pot_levels: String,
+        pot_levels: serde_json::Value,
         /// What befell it, as a JSON array.
-        events: String,
+        events: serde_json::Value,
         /// Its weather.
         weather: Weather,
         /// Whether it is resolved.
@@ -119,6 +148,8 @@ rows! {
     pub struct BetDetails {
         /// Its id.
         id: BetId,
+        /// Its season.
+        season_id: SeasonId,
         /// The day.
         day_number: i64,
         /// The pot.
@@ -141,6 +172,8 @@ rows! {
     pub struct TriggerDetails {
         /// Its id.
         id: TriggerId,
+        /// Its season.
+        season_id: SeasonId,
         /// The day.
         day_number: i64,
         /// Which.
@@ -148,11 +181,13 @@ rows! {
         /// When it was earned.
         earned_at: i64,
         /// What it was earned by, as a JSON object.
-        metadata: String,
+        metadata: serde_json::Value,
     }
 
     /// A week that was evaluated.
     pub struct WeekDetails {
+        /// Its season.
+        season_id: SeasonId,
         /// Which week.
         week_number: i64,
         /// Its hand.
@@ -163,6 +198,51 @@ rows! {
         score: i64,
         /// Coins that the jackpot paid.
         jackpot_coins: i64,
+    }
+
+    /// A companion.
+    pub struct SimulinDetails {
+        /// Its id.
+        id: SimulinId,
+        /// Whose it is.
+        user_id: UserId,
+        /// What it is called; its species where it has no name.
+        name: String,
+        /// Its species.
+        species: Species,
+        /// How grown it is.
+        stage: SimulinStage,
+        /// Its path, once chosen.
+        path: Option<SimulinPath>,
+        /// Its level.
+        bond_level: i64,
+        /// Its experience.
+        #[serde(rename = "bondXP")]
+        bond_xp: i64,
+        /// Its traits, as a JSON object.
+        personality: serde_json::Value,
+        /// Its abilities, as a JSON array.
+        abilities: serde_json::Value,
+        /// When it was adopted.
+        created_at: i64,
+        /// When it was retired.
+        retired_at: Option<i64>,
+    }
+
+    /// Something suspicious that is on record.
+    pub struct FlagDetails {
+        /// The event that put it there.
+        seq: i64,
+        /// The season.
+        season_id: SeasonId,
+        /// Whose season it is.
+        user_id: UserId,
+        /// The day it concerns.
+        day_number: i64,
+        /// What was suspicious.
+        code: SuspicionCode,
+        /// When it was put on record.
+        flagged_at: i64,
     }
 
     /// How many of a cohort were active n days after its first day.
@@ -218,6 +298,8 @@ rows! {
 pub struct SeasonDetails {
     /// The season.
     pub season: SeasonSummary,
+    /// How it ended, if it has: completed, abandoned, expired_idle, expired_key or expired_restore.
+    pub end: Option<String>,
     /// Its days in order.
     pub days: Vec<DayDetails>,
     /// Its bets by day.

@@ -48,6 +48,7 @@ struct Fold {
     economics: BTreeMap<(String, String, String), [u64; 4]>,
     economics_days: BTreeMap<i64, [u64; 4]>,
     ends: BTreeSet<String>,
+    flags: BTreeSet<String>,
     newest_day: i64,
     sessions: BTreeMap<(UserId, u32), Session>,
 }
@@ -117,6 +118,10 @@ impl Fold {
                 season.coins = 500;
                 season.started = seconds;
                 season.companion = event.companion.map(|it| it.species.attuned_pot());
+            }
+            Event::SuspicionFlagged(event) => {
+                let (seq, user, day) = (stored.header.seq, self.owners[&id], event.day_number);
+                self.flags.insert(format!("{seq}|{id}|{user}|{day}|{}|{seconds}", event.code));
             }
             Event::DayOpened(event) => {
                 let day = event.day_number.get();
@@ -399,6 +404,10 @@ impl Recomputed {
             ),
             ("SELECT day, bets, won, staked, paid FROM bet_economics_days", fold.economics_days()),
             ("SELECT season_id, how, ended_at FROM season_ends", fold.ends.clone()),
+            (
+                "SELECT seq, season_id, user_id, day_number, code, flagged_at FROM flags",
+                fold.flags.clone(),
+            ),
             (
                 "SELECT id, coins, CASE WHEN completed_at IS NULL THEN coins ELSE 0 END FROM seasons",
                 fold.balances(),

@@ -125,6 +125,7 @@ async fn serve(
     greet(address, &running.public_url, running.is_demo)?;
     let end = running.until_end(&mut signal).await;
     // Nothing more is accepted; what is under way is answered. Whoever asks again wants it at once.
+    running.service.end_streams();
     stop.send_replace(true);
     let stopping = async {
         within("the requests", serving).await;

@@ -147,6 +147,7 @@ async fn here(
         accounts: opened.clone(),
         game_database: game_database.clone(),
         keys_dir,
+        signer: keys.signer,
         settings,
     };
     let service = Service::new(parts, false)?;

@@ -1,5 +1,7 @@
 //! People: the seed's columns, their credentials, and what keeps them out.
 
+use std::collections::HashMap;
+
 use daybook_projections::sqlx::{self, SqliteConnection};
 use daybook_schema::{Role, SessionEndReason, UserId};
 use serde::Serialize;
@@ -151,6 +153,20 @@ async fn find(
     row.map(account).transpose()
 }
 
+/// What others see of a user.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) display_name: String,
+    pub(crate) avatar_url: Option<String>,
+}
+
+impl Shown {
+    /// What is seen of who was erased.
+    pub(crate) fn nobody() -> Self {
+        Self { display_name: "player".to_owned(), avatar_url: None }
+    }
+}
+
 impl Accounts {
     /// A user who can log in.
     pub(crate) async fn find(&self, named: Named<'_>) -> Result<Option<Account>, ApiError> {
@@ -246,6 +262,27 @@ impl Accounts {
         let mut writing = self.begin().await?;
         sqlx::query(sql).bind(id).execute(&mut *writing).await.map_err(failed)?;
         writing.commit().await
+    }
+
+    /// What others see of users.
+    pub(crate) async fn shown_names(
+        &self,
+        users: &[UserId],
+    ) -> Result<HashMap<UserId, Shown>, ApiError> {
+        let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
+        let rows: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT id, display_name, avatar_url FROM users \
+             WHERE id IN (SELECT value FROM json_each(?1)) \
+             AND id NOT IN (SELECT user_id FROM erasures)",
+        )
+        .bind(serde_json::Value::from(ids).to_string())
+        .fetch_all(self.readers())
+        .await
+        .map_err(failed)?;
+        let shown = |(id, display_name, avatar_url): (String, String, Option<String>)| {
+            Ok((parsed(&id)?, Shown { display_name, avatar_url }))
+        };
+        rows.into_iter().map(shown).collect()
     }
 
     /// Changes what others see of a user, and tells the user as he is then.

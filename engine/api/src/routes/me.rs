@@ -92,11 +92,7 @@ pub(crate) struct Confirmation {
     password: Password,
 }
 
-impl RequestBody for Confirmation {
-    fn faults(&self) -> Vec<Detail> {
-        Vec::new()
-    }
-}
+impl RequestBody for Confirmation {}
 
 /// Erases the account for ever: the season in play ends, and all personal data goes. What was
 /// played stays in the ledger, under an id that leads to nobody.

@@ -1,15 +1,19 @@
 //! A service in a directory of its own, that can be stopped and started again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_api::{
     Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Reconciled, Server, Service,
     Settings, Task, TaskAnswer, Upkeep, router,
 };
-use daybook_ledger::{Ledger, NewLedger, Options, Reader, Submission, keys};
+use daybook_ledger::{
+    Ledger, NewLedger, Options, Reader, Submission, SystemTimeSource, Time, TimeSource, keys,
+};
 use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
-use daybook_schema::{Command, Event, Seq};
+use daybook_schema::{Command, Event, Seq, UnixMicros};
+use daybook_simulator::Keyring;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,7 +26,34 @@ pub struct House {
     /// Removed with the house, where it is its own.
     _own: Option<TempDir>,
     pub settings: Settings,
+    /// How the ledger is opened.
+    pub options: MakeOptions,
     running: Option<Running>,
+}
+
+/// Makes the options of a ledger from its directory and the keys that lie there.
+pub type MakeOptions = Arc<dyn Fn(&Path, Keyring) -> Options + Send + Sync>;
+
+/// The options of every ledger here that says nothing else.
+fn usual_options() -> MakeOptions {
+    Arc::new(|data, keys| Options::new(data, keys))
+}
+
+/// A clock that goes on by a fifth of a second for each command: no bet comes too soon.
+struct Stepping {
+    began: UnixMicros,
+    steps: u32,
+}
+
+impl TimeSource for Stepping {
+    fn wall(&mut self) -> UnixMicros {
+        self.began.plus_micros(i64::from(self.steps) * 200_000)
+    }
+
+    fn monotonic(&mut self) -> Duration {
+        self.steps += 1;
+        Duration::from_millis(200) * self.steps
+    }
 }
 
 struct Running {
@@ -32,7 +63,8 @@ struct Running {
     database: GameDatabase,
     service: Service,
     reconciled: Reconciled,
-    workers: Workers,
+    /// None once they were stopped.
+    workers: Option<Workers>,
     upkeep: Upkeep,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -47,6 +79,7 @@ pub fn settings() -> Settings {
         hashing: Hashing { memory_kib: 64, passes: 1, at_once_max: 2, ..Hashing::default() },
         registrations_per_day_max: 1_000_000,
         command_wait: Duration::from_secs(10),
+        read_wait: Duration::from_secs(20),
         ..Settings::default()
     }
 }
@@ -56,10 +89,23 @@ impl House {
         Self::with(settings()).await
     }
 
+    /// One where no bet comes too soon.
+    pub async fn playing() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let options: MakeOptions = Arc::new(|data, keys| {
+            let began = SystemTimeSource::default().wall();
+            Options::new(data, keys).time(Time::Source(Box::new(Stepping { began, steps: 0 })))
+        });
+        let settings = settings();
+        Self::started(Self { path, _own: Some(directory), settings, options, running: None }).await
+    }
+
     pub async fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
-        Self::started(Self { path, _own: Some(directory), settings, running: None }).await
+        let options = usual_options();
+        Self::started(Self { path, _own: Some(directory), settings, options, running: None }).await
     }
 
     /// In a directory that is there, made or not.
@@ -70,7 +116,8 @@ impl House {
     /// The same, or why it does not start.
     pub async fn try_within(directory: &Path) -> Result<Self, String> {
         let (path, settings) = (directory.to_owned(), settings());
-        Self::try_started(Self { path, _own: None, settings, running: None }).await
+        let options = usual_options();
+        Self::try_started(Self { path, _own: None, settings, options, running: None }).await
     }
 
     async fn started(house: Self) -> Self {
@@ -130,7 +177,7 @@ impl House {
     pub async fn try_start(&mut self) -> Result<(), String> {
         let data = self.path.clone();
         let data = data.as_path();
-        let ledger = open_ledger(data).await;
+        let ledger = open_ledger(data, &self.options).await;
         let accounts = data.join("accounts.db");
         let opened = Accounts::open(&accounts).await.map_err(|error| error.to_string())?;
         let database_settings =
@@ -151,6 +198,7 @@ impl House {
             accounts: opened.clone(),
             game_database: database.clone(),
             keys_dir: data.join("keys"),
+            signer: keys::load(&data.join("keys")).unwrap().signer,
             settings,
         };
         let service = Service::new(parts, false).unwrap();
@@ -165,7 +213,7 @@ impl House {
             database,
             service,
             reconciled,
-            workers,
+            workers: Some(workers),
             upkeep,
             stop,
             serving,
@@ -176,15 +224,23 @@ impl House {
     /// Stops the service in good order.
     pub async fn stop(&mut self) {
         let running = self.running.take().unwrap();
+        running.service.end_streams();
         running.stop.send_replace(true);
         running.serving.await.unwrap();
         running.upkeep.stop().await;
-        running.workers.stop().await;
+        if let Some(workers) = running.workers {
+            workers.stop().await;
+        }
         running.service.close().await;
         running.accounts.close().await;
         drop(running.service);
         running.database.close().await.unwrap();
         running.ledger.close().await.unwrap();
+    }
+
+    /// Stops what fills the read models.
+    pub async fn stop_workers(&mut self) {
+        self.running.as_mut().unwrap().workers.take().unwrap().stop().await;
     }
 
     pub async fn operate(&self, task: Task) -> TaskAnswer {
@@ -214,12 +270,11 @@ impl House {
     }
 }
 
-async fn open_ledger(data: &Path) -> Ledger {
+async fn open_ledger(data: &Path, options: &MakeOptions) -> Ledger {
     let keys = keys::load(&data.join("keys")).unwrap();
     let key_id = *keys.season_keys.key_ids().next().unwrap();
-    let options = Options::new(data, keys.season_keys)
-        .newest_head(keys.newest_head)
-        .create(NewLedger::random());
+    let options =
+        options(data, keys.season_keys).newest_head(keys.newest_head).create(NewLedger::random());
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await.unwrap().unwrap();
     if ledger.head().seq == 0 {
         let rotate = Command::RotateKey { key_id, compromised: false };

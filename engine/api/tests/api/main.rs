@@ -18,8 +18,14 @@ mod files;
 mod full_disk;
 mod guards;
 mod house;
+mod idempotency;
+mod live;
 mod lockout;
+mod play;
+mod player;
 mod power_cut;
 mod reconciling;
 #[path = "../../../ledger/tests/faults/shim.rs"]
 mod shim;
+mod statement;
+mod suspicion;

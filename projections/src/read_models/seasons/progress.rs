@@ -2,15 +2,14 @@
 
 use daybook_schema::events::{BetPlaced, BetResolved, DayOpened, DayResolved, SeasonStarted};
 use daybook_schema::{
-    BetId, BetType, Coins, DayId, DayNumber, Epoch, Event, KeyId, PerPot, Pot, PotEvent, SeasonId,
-    Trigger, UnixMicros, UserId, Weather,
+    BetId, BetType, Coins, DayId, DayNumber, Epoch, Event, KeyId, PerPot, Pot, SeasonId, Trigger,
+    UnixMicros, UserId, Weather,
 };
-use daybook_simulator::RULESET_1;
 use serde::{Deserialize, Serialize};
 
 use super::keys::SeasonKeys;
 use super::tables::{
-    BetRow, CoinKind, CoinRow, DayEvent, DayRow, EndRow, SeasonEnd, SeasonRow, SeasonRows,
+    BetRow, CoinKind, CoinRow, DayEvent, DayRow, EndRow, FlagRow, SeasonEnd, SeasonRow, SeasonRows,
     TriggerMetadata, TriggerRow, WeekRow,
 };
 use crate::projection::{ApplyError, ProjectedEvent};
@@ -239,6 +238,14 @@ impl SeasonRows {
                 let day = paid.week_number.get() * DAYS_PER_WEEK;
                 self.move_coins(&at, day, CoinKind::Jackpot, paid.amount.get().cast_signed());
             }
+            Event::SuspicionFlagged(flagged) => self.flags.push(FlagRow {
+                seq: event.stored.header.seq,
+                season_id,
+                user_id: progress.user_id,
+                day_number: flagged.day_number.get(),
+                code: flagged.code,
+                flagged_at: at.seconds(),
+            }),
             Event::StipendGranted(granted) => {
                 progress.coins += granted.amount.get();
                 let day = granted.day_number.get();
@@ -350,7 +357,7 @@ impl SeasonRows {
         let mut row = today.row(at.season_id);
         row.seed = resolved.day_key.to_string();
         row.pot_levels = Some(resolved.pot_levels);
-        row.events = day_events(resolved);
+        row.events = DayEvent::of(resolved);
         row.resolved = true;
         self.days.put((at.season_id, resolved.day_number.get()), row);
         Ok(())
@@ -418,20 +425,4 @@ fn today<'a>(
 
 fn lowered(at: &At<'_>, coins: u64, by: Coins) -> Result<u64, ApplyError> {
     coins.checked_sub(by.get()).ok_or_else(|| at.refuse("the balance does not hold the stake"))
-}
-
-fn day_events(resolved: &DayResolved) -> Vec<DayEvent> {
-    let delta = |event: PotEvent| {
-        let entries = RULESET_1.pot_events.entries;
-        entries.iter().find(|(kind, ..)| *kind == event).map_or(0, |(.., delta)| *delta)
-    };
-    let pots = resolved.pot_events.iter().filter(|(_, event)| **event != PotEvent::None);
-    let pots = pots.map(|(pot_id, &event)| DayEvent::Pot { event, pot_id, delta: delta(event) });
-    let troubles = resolved.troubles.iter().map(|trouble| DayEvent::Trouble {
-        event: "trouble",
-        kind: trouble.kind,
-        severity: trouble.severity,
-        cleared: trouble.cleared,
-    });
-    pots.chain(troubles).collect()
 }

@@ -2,10 +2,12 @@
 
 use std::hash::Hash;
 
+use daybook_schema::events::DayResolved;
 use daybook_schema::{
-    BetId, BetType, DayId, Hand, PerPot, Pot, PotEvent, PotLevel, SeasonId, SeasonPhase, Severity,
-    Trigger, TriggerCategory, TriggerId, TroubleKind, UserId, Weather,
+    BetId, BetType, DayId, Hand, PerPot, Pot, PotEvent, PotLevel, SeasonId, SeasonPhase, Seq,
+    Severity, SuspicionCode, Trigger, TriggerCategory, TriggerId, TroubleKind, UserId, Weather,
 };
+use daybook_simulator::RULESET_1;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
@@ -57,6 +59,7 @@ pub(super) struct SeasonRows {
     pub(super) triggers: Vec<TriggerRow>,
     pub(super) weeks: Rows<(SeasonId, u8), WeekRow>,
     pub(super) ends: Vec<EndRow>,
+    pub(super) flags: Vec<FlagRow>,
     pub(super) coins: Vec<CoinRow>,
     pub(super) completions: Vec<Completion>,
 }
@@ -68,6 +71,7 @@ impl SeasonRows {
         insert(database, &TriggerRow::STORE, &self.triggers).await?;
         insert(database, &WeekRow::STORE, self.weeks.into_rows()).await?;
         insert(database, &EndRow::STORE, &self.ends).await?;
+        insert(database, &FlagRow::STORE, &self.flags).await?;
         insert(database, &CoinRow::STORE, &self.coins).await?;
         leaderboards::apply(database, &self.completions).await
     }
@@ -148,23 +152,52 @@ impl BindRow for DayRow {
 }
 
 /// What befell a day: a pot's event or a trouble.
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub(super) enum DayEvent {
+pub enum DayEvent {
+    /// What came to a pot.
     Pot {
+        /// boon, bane or windfall.
         #[serde(rename = "type")]
         event: PotEvent,
+        /// The pot.
         #[serde(rename = "potId")]
         pot_id: Pot,
+        /// What it did to the pot's level.
         delta: i16,
     },
+    /// A trouble.
     Trouble {
+        /// "trouble".
         #[serde(rename = "type")]
         event: &'static str,
+        /// Which.
         kind: TroubleKind,
+        /// How bad.
         severity: Severity,
+        /// Whether it was cleared.
         cleared: bool,
     },
+}
+
+impl DayEvent {
+    /// What befell a day, in the order of its draws.
+    #[must_use]
+    pub fn of(resolved: &DayResolved) -> Vec<Self> {
+        let delta = |event: PotEvent| {
+            let entries = RULESET_1.pot_events.entries;
+            entries.iter().find(|(kind, ..)| *kind == event).map_or(0, |(.., delta)| *delta)
+        };
+        let pots = resolved.pot_events.iter().filter(|(_, event)| **event != PotEvent::None);
+        let pots = pots.map(|(pot_id, &event)| Self::Pot { event, pot_id, delta: delta(event) });
+        let troubles = resolved.troubles.iter().map(|trouble| Self::Trouble {
+            event: "trouble",
+            kind: trouble.kind,
+            severity: trouble.severity,
+            cleared: trouble.cleared,
+        });
+        pots.chain(troubles).collect()
+    }
 }
 
 pub(super) struct BetRow {
@@ -235,6 +268,31 @@ pub(super) struct TriggerMetadata {
     pub(super) pot_id: Option<Pot>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) bet_ids: Vec<BetId>,
+}
+
+pub(super) struct FlagRow {
+    pub(super) seq: Seq,
+    pub(super) season_id: SeasonId,
+    pub(super) user_id: UserId,
+    pub(super) day_number: u8,
+    pub(super) code: SuspicionCode,
+    pub(super) flagged_at: i64,
+}
+
+impl FlagRow {
+    pub(super) const STORE: Insert = Insert {
+        head: "INSERT INTO flags (seq, season_id, user_id, day_number, code, flagged_at) VALUES",
+        row: "(?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+}
+
+impl BindRow for &FlagRow {
+    fn bind(&self, values: &mut Values) -> Result<(), ApplyError> {
+        values.number(self.seq.get())?.text(self.season_id)?.text(self.user_id)?;
+        values.add(self.day_number)?.add(self.code.as_str())?.add(self.flagged_at)?;
+        Ok(())
+    }
 }
 
 pub(super) struct WeekRow {

@@ -137,6 +137,13 @@ struct LimitArguments {
     #[arg(long, env = "DAYBOOK_COMMAND_WAIT", value_name = "MS", default_value_t = 200,
           value_parser = at_least_one())]
     command_wait: u32,
+    /// How long a read waits for the read models to come to what it must stand for
+    #[arg(long, env = "DAYBOOK_READ_WAIT", value_name = "MS", default_value_t = 500,
+          value_parser = at_least_one())]
+    read_wait: u32,
+    /// Companions that a user may adopt on a UTC day
+    #[arg(long, env = "DAYBOOK_ADOPTIONS_PER_DAY", value_name = "N", default_value_t = 20)]
+    adoptions_per_day: u32,
 }
 
 /// Accounts and sessions.
@@ -246,6 +253,8 @@ impl ServeArguments {
             reset_link_age: seconds(people.reset_link_age),
             registrations_per_day_max: people.registrations_per_day,
             command_wait: Duration::from_millis(limits.command_wait.into()),
+            read_wait: Duration::from_millis(limits.read_wait.into()),
+            adoptions_per_day_max: limits.adoptions_per_day,
         }
     }
 

@@ -130,7 +130,14 @@ impl Opening {
                 game_db.display()
             ));
         }
-        let parts = Parts { ledger, accounts: opened, game_database, keys_dir, settings };
+        let parts = Parts {
+            ledger,
+            accounts: opened,
+            game_database,
+            keys_dir,
+            signer: signer.clone(),
+            settings,
+        };
         Ok(OpenedParts { parts, signer, verifying_key })
     }
 }
