@@ -40,9 +40,9 @@ fn usual_options() -> MakeOptions {
 }
 
 /// A clock that goes on by a fifth of a second for each command: no bet comes too soon.
-struct Stepping {
-    began: UnixMicros,
-    steps: u32,
+pub struct Stepping {
+    pub began: UnixMicros,
+    pub steps: u32,
 }
 
 impl TimeSource for Stepping {
@@ -111,6 +111,12 @@ impl House {
     /// In a directory that is there, made or not.
     pub async fn within(directory: &Path) -> Self {
         Self::try_within(directory).await.unwrap()
+    }
+
+    /// The same with a ledger that is opened in a way of its own.
+    pub async fn opened(directory: &Path, options: MakeOptions) -> Self {
+        let (path, settings) = (directory.to_owned(), settings());
+        Self::started(Self { path, _own: None, settings, options, running: None }).await
     }
 
     /// The same, or why it does not start.

@@ -12,20 +12,20 @@ use crate::player::Player;
 
 /// An event of a stream.
 #[derive(Clone, Debug, PartialEq)]
-struct Told {
+pub struct Told {
     id: Option<u64>,
     event: String,
     data: Value,
 }
 
 /// A stream as a browser reads it.
-struct Listener {
+pub struct Listener {
     response: reqwest::Response,
     buffer: String,
 }
 
 impl Listener {
-    async fn open(client: &Client, season: &str, last: Option<u64>) -> Self {
+    pub async fn open(client: &Client, season: &str, last: Option<u64>) -> Self {
         let request = client.request("GET", &format!("{season}/live"));
         let request = match last {
             Some(last) => request.header("last-event-id", last.to_string()),
@@ -41,7 +41,7 @@ impl Listener {
     }
 
     /// The next event that has a name; none when the stream is over.
-    async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());

@@ -16,6 +16,7 @@ mod documents;
 mod erasure;
 mod files;
 mod full_disk;
+mod future;
 mod guards;
 mod house;
 mod idempotency;
