@@ -3,16 +3,16 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use daybook_ledger::SubmitError;
 use daybook_schema::{Commitment, EventHash, KeyId, LedgerId};
 use daybook_simulator::{PublishedCommitment, Rejection};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::commands::Signs;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, ErrorBody};
 use crate::guards::LoggedInAs;
 use crate::service::Service;
-use daybook_ledger::SubmitError;
 
 /// The newest head.
 #[derive(Serialize, ToSchema)]
@@ -58,32 +58,40 @@ pub(crate) struct NextCommitment {
     seq: u64,
 }
 
-/// The commitment to the draws of one's next season.
+/// The commitment to the draws of one's next season. It is published when the season before it ends.
 #[utoipa::path(get, path = "/api/fairness/next", tag = "fairness", operation_id = "nextCommitment",
     security(("session" = [])),
-    responses((status = 200, description = "The commitment", body = NextCommitment)))]
+    responses(
+        (status = 200, description = "The commitment", body = NextCommitment),
+        (status = 409, description = "SEASON_IN_PROGRESS", body = ErrorBody),
+    ))]
 pub(crate) async fn next(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
     signs: Signs,
 ) -> Result<Response, ApiError> {
     let user_id = session.user_id;
-    let published = service.ask(move |state| {
-        let published = state.users.get(&user_id)?.next_commitment?;
-        Some((published, state.is_good(published.key_id, published.epoch_number)))
+    let asked = service.ask(move |state| {
+        let user = state.users.get(&user_id).ok_or(Rejection::UserNotFound { user_id })?;
+        let in_progress = |season_id| Rejection::SeasonInProgress { season_id };
+        match user.next_commitment {
+            Some(next) if state.is_good(next.key_id, next.epoch_number) => Ok(next),
+            // It is being renewed.
+            Some(_) => Err(Rejection::CommitmentOutdated),
+            // It is published when the season in play ends.
+            None => Err(user.season_in_play.map_or(Rejection::CommitmentOutdated, in_progress)),
+        }
     });
-    match published.await? {
-        Some((published, true)) => {
+    match asked.await? {
+        Ok(published) => {
             let PublishedCommitment { season_number, commitment, key_id, seq, .. } = published;
             let (season_number, seq) = (season_number.get(), seq.get());
             let body = NextCommitment { season_number, commitment, key_id, seq };
             Ok(service.reading_newest(signs).answer(body))
         }
-        // It is being renewed.
-        Some((_, false)) => {
-            let rejections = Box::new(Rejection::CommitmentOutdated.into());
+        Err(rejection) => {
+            let rejections = Box::new(rejection.into());
             Err(SubmitError::Rejected { rejections, repeated: false }.into())
         }
-        None => Err(ApiError::new(Code::Unavailable)),
     }
 }

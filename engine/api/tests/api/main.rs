@@ -26,6 +26,7 @@ mod play;
 mod player;
 mod power_cut;
 mod reconciling;
+mod rejections;
 #[path = "../../../ledger/tests/faults/shim.rs"]
 mod shim;
 mod statement;
