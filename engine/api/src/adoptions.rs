@@ -5,10 +5,18 @@ use daybook_schema::UserId;
 
 use crate::accounts::now_seconds;
 use crate::error::{ApiError, Code};
-use crate::reading::unread;
-use crate::service::Service;
 
 const DAY_SECONDS: i64 = 86_400;
+
+/// The UTC day, since 1970.
+fn today() -> i64 {
+    now_seconds().div_euclid(DAY_SECONDS)
+}
+
+/// The first second of the UTC day.
+pub(crate) fn today_began_at() -> i64 {
+    today() * DAY_SECONDS
+}
 
 /// The adoptions of today, by user.
 #[derive(Debug, Default)]
@@ -45,41 +53,39 @@ impl Drop for Counted<'_> {
 }
 
 impl Adoptions {
-    /// Forgets users who adopted none today.
-    pub(crate) fn sweep(&self) {
-        let today = now_seconds().div_euclid(DAY_SECONDS);
-        self.0.retain(|_, of_today| of_today.day == today);
+    /// Whether it is known how many a user adopted today.
+    pub(crate) fn knows(&self, user_id: UserId) -> bool {
+        self.0.get(&user_id).is_some_and(|known| known.day == today())
     }
-}
 
-impl Service {
-    /// Counts an adoption of today.
+    /// Counts an adoption of today, where `before` were known of when none was counted yet.
     ///
     /// # Errors
     /// [`Code::AdoptionLimit`] where there were as many as there may be.
-    pub(crate) async fn count_adoption(&self, user_id: UserId) -> Result<Counted<'_>, ApiError> {
-        let today = now_seconds().div_euclid(DAY_SECONDS);
-        let is_known = self.adoptions.0.get(&user_id).is_some_and(|known| known.day == today);
-        // After a start it is the read models that know.
-        let known = match is_known {
-            true => 0,
-            false => {
-                let since = today * DAY_SECONDS;
-                let counted = self.reads.adoptions_since(user_id, since).await;
-                counted.map_err(|error| unread(&error))?
-            }
-        };
-        let of_today = self.adoptions.0.entry(user_id);
-        let mut of_today = of_today.or_insert(OfToday { day: today, count: known });
-        if of_today.day != today {
-            *of_today = OfToday { day: today, count: known };
+    pub(crate) fn count(
+        &self,
+        user_id: UserId,
+        before: u32,
+        most: u32,
+    ) -> Result<Counted<'_>, ApiError> {
+        let day = today();
+        let of_today = self.0.entry(user_id);
+        let mut of_today = of_today.or_insert(OfToday { day, count: before });
+        if of_today.day != day {
+            *of_today = OfToday { day, count: before };
         }
-        if of_today.count >= self.settings.adoptions_per_day_max {
-            let left = (today + 1) * DAY_SECONDS - now_seconds();
+        if of_today.count >= most {
+            let left = (day + 1) * DAY_SECONDS - now_seconds();
             let error = ApiError::new(Code::AdoptionLimit);
             return Err(error.retry_after(u64::try_from(left).unwrap_or(1)));
         }
         of_today.count += 1;
-        Ok(Counted { adoptions: &self.adoptions, user_id, is_kept: false })
+        Ok(Counted { adoptions: self, user_id, is_kept: false })
+    }
+
+    /// Forgets users who adopted none today.
+    pub(crate) fn sweep(&self) {
+        let today = today();
+        self.0.retain(|_, of_today| of_today.day == today);
     }
 }

@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::error::{ApiError, Code};
 use crate::guards::LoggedInAs;
 use crate::headers::REPLAYED;
+use crate::open_session::OpenSession;
 use crate::service::Service;
-use crate::sessions::OpenSession;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SIGN: HeaderName = HeaderName::from_static("x-sign-head");

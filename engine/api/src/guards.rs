@@ -18,9 +18,9 @@ use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
 use crate::headers::mark;
+use crate::open_session::OpenSession;
 use crate::rate_limits::{Allowed, Class, Whose};
 use crate::service::Service;
-use crate::sessions::OpenSession;
 use crate::tokens::{Carried, device_of, session_of};
 
 const URI_BYTES_MAX: usize = 2_048;

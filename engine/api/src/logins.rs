@@ -11,9 +11,9 @@ use crate::accounts::users::{Account, Named, NewUser, User};
 use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
+use crate::open_session::OpenSession;
 use crate::passwords::Password;
 use crate::service::Service;
-use crate::sessions::OpenSession;
 use crate::tokens::{Kept, Token, TokenHash};
 
 /// Who is logged in, and the cookies that say so.

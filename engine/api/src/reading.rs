@@ -7,7 +7,6 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use daybook_projections::ReadError;
 use daybook_schema::{Head, Seq};
-use daybook_simulator::State;
 use serde::Serialize;
 
 use crate::commands::{Signs, one_of, put_head};
@@ -117,13 +116,5 @@ impl Service {
             }
         });
         found.await
-    }
-
-    /// Asks the engine for something of its state.
-    pub(crate) async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&State) -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        Ok(self.ledger.query(question)?.await?)
     }
 }

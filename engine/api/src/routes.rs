@@ -12,6 +12,7 @@ mod live;
 mod me;
 mod moderation;
 mod own_sessions;
+mod pages;
 mod schemas;
 mod seasons;
 mod simulins;
@@ -152,22 +153,6 @@ fn answered(service: &Service, routes: Router<Service>) -> Router {
     routes
         .layer(middleware::from_fn_with_state(service.clone(), guards::outermost))
         .with_state(service.clone())
-}
-
-/// Cuts a list that has one more than a page; tells the page's last if there is more.
-fn cut<T>(rows: &mut Vec<T>, limit: u32) -> Option<&T> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_more = rows.len() > limit;
-    rows.truncate(limit);
-    rows.last().filter(|_| is_more)
-}
-
-/// The first second of a UTC day, such as `2026-11-30`.
-fn first_second_of(day: &str, field: &str) -> Result<i64, ApiError> {
-    let date = day.parse::<jiff::civil::Date>().ok();
-    let first = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
-    let first = first.map(|first| first.timestamp().as_second());
-    first.ok_or_else(|| ApiError::invalid_field(field, "value", "must be a day such as 2026-11-30"))
 }
 
 /// Refuses an address and a name that no request may have either.

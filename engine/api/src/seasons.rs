@@ -1,7 +1,7 @@
 //! A user's season, wherever it is known: by the engine while it is in play, by the ledger, by the
 //! read models.
 
-use daybook_schema::{SeasonId, Seq, StreamId, UserId};
+use daybook_schema::{SeasonId, Seq, StoredEvent, StreamId, UserId};
 
 use crate::error::{ApiError, Code};
 use crate::reading::unread;
@@ -19,11 +19,24 @@ enum Known {
 }
 
 impl Service {
+    /// The events of a season that is in play, or was: from the ledger itself.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] where the user has no such season.
+    pub(crate) async fn season_events(
+        &self,
+        user_id: UserId,
+        season_id: SeasonId,
+    ) -> Result<Vec<StoredEvent>, ApiError> {
+        let head = self.season_stream_head(user_id, season_id).await?;
+        self.ledger_reads.read(move |reader| reader.stream_from_head(head)).await
+    }
+
     /// The newest event of a user's season.
     ///
     /// # Errors
     /// [`Code::NotFound`] where the user has no such season.
-    pub(crate) async fn season_stream_head(
+    async fn season_stream_head(
         &self,
         user_id: UserId,
         season_id: SeasonId,

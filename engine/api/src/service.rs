@@ -19,10 +19,11 @@ use crate::adoptions::Adoptions;
 use crate::error::{ApiError, Code};
 use crate::heads::{Epochs, Heads};
 use crate::ledger_reads::LedgerReads;
-use crate::live::{LiveHub, Streams};
+use crate::live_hub::LiveHub;
+use crate::open_session::OpenSession;
+use crate::open_streams::Streams;
 use crate::passwords::{HashingError, Passwords};
 use crate::rate_limits::RateLimits;
-use crate::sessions::OpenSession;
 use crate::settings::Settings;
 use crate::suspicions::Suspicions;
 use crate::tokens::TokenHash;
@@ -167,6 +168,14 @@ impl Service {
         // Set once; a second reading would give the same.
         drop(self.epochs.set(Epochs::new(newest, &of_ledger?)));
         Ok(())
+    }
+
+    /// Asks the engine for something of its state.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        Ok(self.ledger.query(question)?.await?)
     }
 
     /// Ends all streams, and opens no more: before the service stops.

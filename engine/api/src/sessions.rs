@@ -1,8 +1,7 @@
 //! Sessions: begun in the ledger and in `accounts.db`, kept at hand, ended at once.
 
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use daybook_ledger::SubmitError;
 use daybook_schema::{Command, Event, SessionEndReason, UserId};
@@ -10,43 +9,16 @@ use daybook_simulator::Rejection;
 use futures_util::future::join_all;
 
 use crate::accounts::now_seconds;
-use crate::accounts::sessions::{EndedSession, NewSession, Session, Which};
+use crate::accounts::sessions::{EndedSession, NewSession, Which};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
+use crate::open_session::OpenSession;
 use crate::service::Service;
 use crate::tokens::{Token, TokenHash};
 
 /// Sessions that are kept at hand.
 const KEPT_MAX: usize = 100_000;
 const USER_AGENT_CHARACTERS_MAX: usize = 256;
-
-/// An open session, and what it was answered.
-#[derive(Debug)]
-pub(crate) struct OpenSession {
-    session: Session,
-    /// The newest seq that an answer to it stood for.
-    answered_seq: AtomicU64,
-}
-
-impl Deref for OpenSession {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl OpenSession {
-    /// It was answered with what stands for a seq.
-    pub(crate) fn answered(&self, seq: u64) {
-        self.answered_seq.fetch_max(seq, Ordering::Relaxed);
-    }
-
-    /// The newest seq that an answer to it stood for.
-    pub(crate) fn answered_seq(&self) -> u64 {
-        self.answered_seq.load(Ordering::Relaxed)
-    }
-}
 
 impl Service {
     /// The open session of a token, as it is kept at hand.
@@ -66,8 +38,7 @@ impl Service {
         let ends = self.session_ends.load(Ordering::SeqCst);
         let Some(session) = self.accounts.find_session(token).await? else { return Ok(None) };
         // What it was answered before it came to hand stood for no more than there is.
-        let answered_seq = AtomicU64::new(self.ledger.head().seq);
-        let session = Arc::new(OpenSession { session, answered_seq });
+        let session = Arc::new(OpenSession::new(session, self.ledger.head().seq));
         if self.open_sessions.len() >= KEPT_MAX {
             // Every eighth goes: it is looked up again.
             let mut number = 0_u32;

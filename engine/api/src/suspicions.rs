@@ -4,12 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use daybook_ledger::SubmitError;
-use daybook_schema::{Command, DayNumber, SeasonId, SuspicionCode, UserId};
+use daybook_schema::{DayNumber, SeasonId, SuspicionCode, UserId};
 use tokio::sync::Notify;
-
-use crate::error::ApiError;
-use crate::service::Service;
 
 /// What was suspicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,42 +31,18 @@ impl Suspicions {
         self.raised.notify_one();
     }
 
-    fn first(&self) -> Option<Suspicion> {
+    /// Waits until one is raised.
+    pub(crate) async fn raised(&self) {
+        self.raised.notified().await;
+    }
+
+    /// One that waits.
+    pub(crate) fn first(&self) -> Option<Suspicion> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied()
     }
 
-    fn done(&self, suspicion: &Suspicion) {
+    /// It is on record.
+    pub(crate) fn done(&self, suspicion: &Suspicion) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(suspicion);
-    }
-}
-
-impl Service {
-    /// Puts on record what was raised; it goes on until it cannot.
-    pub(crate) async fn flag_suspicions(&self) -> Result<(), ApiError> {
-        loop {
-            while let Some(suspicion) = self.suspicions.first() {
-                self.flag(suspicion).await?;
-                self.suspicions.done(&suspicion);
-            }
-            self.suspicions.raised.notified().await;
-        }
-    }
-
-    async fn flag(&self, suspicion: Suspicion) -> Result<(), ApiError> {
-        let Suspicion { user_id, season_id, day_number, code } = suspicion;
-        let current = self.ask(move |state| Some(state.seasons.get(&season_id)?.day_number));
-        // In a season that ended nothing is flagged.
-        let Some(current) = current.await? else { return Ok(()) };
-        let day_number = day_number.unwrap_or(current);
-        let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
-        match self.submit_patiently(flag).await {
-            Ok(_) => {
-                tracing::info!(%season_id, %day_number, %code, "a suspicion is on record");
-                Ok(())
-            }
-            // It is on record already, or the season ended this moment.
-            Err(SubmitError::Rejected { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use daybook_ledger::{Keeper, SubmitError, Withdrawn};
-use daybook_schema::UnixMicros;
+use daybook_schema::{Command, UnixMicros};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,7 @@ use crate::accounts::now_seconds;
 use crate::accounts::sessions::SWEPT_MAX;
 use crate::error::ApiError;
 use crate::service::Service;
+use crate::suspicions::Suspicion;
 
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// What could not be done is tried again after so long.
@@ -105,11 +106,38 @@ async fn follow(service: Service) {
     }
 }
 
-/// Puts suspicions on record.
+/// Puts suspicions on record, as they are raised.
 async fn flag(service: Service) {
-    while let Err(error) = service.flag_suspicions().await {
-        log("a suspicion is not on record", &error);
-        sleep(TRIED_AGAIN_AFTER).await;
+    loop {
+        let Some(suspicion) = service.suspicions.first() else {
+            service.suspicions.raised().await;
+            continue;
+        };
+        match flag_one(&service, suspicion).await {
+            Ok(()) => service.suspicions.done(&suspicion),
+            Err(error) => {
+                log("a suspicion is not on record", &error);
+                sleep(TRIED_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn flag_one(service: &Service, suspicion: Suspicion) -> Result<(), ApiError> {
+    let Suspicion { user_id, season_id, day_number, code } = suspicion;
+    let current = service.ask(move |state| Some(state.seasons.get(&season_id)?.day_number));
+    // In a season that ended nothing is flagged.
+    let Some(current) = current.await? else { return Ok(()) };
+    let day_number = day_number.unwrap_or(current);
+    let flag = Command::FlagSuspicion { user_id, season_id, day_number, code };
+    match service.submit_patiently(flag).await {
+        Ok(_) => {
+            tracing::info!(%season_id, %day_number, %code, "a suspicion is on record");
+            Ok(())
+        }
+        // It is on record already, or the season ended this moment.
+        Err(SubmitError::Rejected { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -7,8 +7,8 @@ use daybook_schema::{Period, SeasonId, UnixMicros, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::in_path::InPath;
-use super::schemas;
+use super::in_path::{BoardInPath, InPath};
+use super::pages::{cut, first_second_of};
 use crate::accounts::users::Shown;
 use crate::commands::Signs;
 use crate::error::{ApiError, ErrorBody};
@@ -16,15 +16,6 @@ use crate::guards::LoggedInAs;
 use crate::reading::{AtLeast, unread};
 use crate::service::Service;
 use crate::validation::{RequestBody, ValidQuery};
-
-/// A board.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(crate) struct BoardInPath {
-    /// weekly (the ISO week), seasonal (the quarter) or all_time, in UTC.
-    #[param(schema_with = schemas::periods)]
-    pub(super) period: String,
-}
 
 /// Which part of a board.
 #[derive(Deserialize, IntoParams, ToSchema)]
@@ -54,7 +45,7 @@ impl BoardAsked {
         let Some(day) = &self.day else {
             return Ok(UnixMicros::new(jiff::Timestamp::now().as_microsecond()));
         };
-        super::first_second_of(day, "day").map(UnixMicros::from_seconds)
+        first_second_of(day, "day").map(UnixMicros::from_seconds)
     }
 
     fn after(&self) -> Option<BoardCursor> {
@@ -126,7 +117,7 @@ pub(crate) async fn show(
     let caller = Some(session.user_id);
     let board = reads.leaderboard(period, at, after.as_ref(), limit + 1, caller).await;
     let mut board = board.map_err(|error| unread(&error))?;
-    let next = super::cut(&mut board.rows, limit).map(|last| format!("{}~{}", last.score, last.id));
+    let next = cut(&mut board.rows, limit).map(|last| format!("{}~{}", last.score, last.id));
     let users: Vec<UserId> = board.rows.iter().chain(&board.own).map(|row| row.user_id).collect();
     let names = service.accounts.shown_names(&users).await?;
     let named = |row: LeaderboardRow| {

@@ -7,6 +7,7 @@ use daybook_schema::{Role, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::pages::cut;
 use crate::error::{ApiError, Code};
 use crate::guards::LoggedInAs;
 use crate::reading::{AtLeast, unread};
@@ -96,7 +97,7 @@ pub(crate) async fn list(
     let limit = asked.limit.unwrap_or(20);
     let rows = service.reads.flags(asked.user_id, asked.before, limit + 1).await;
     let mut rows = rows.map_err(|error| unread(&error))?;
-    let next = super::cut(&mut rows, limit).map(|last| last.seq);
+    let next = cut(&mut rows, limit).map(|last| last.seq);
     let flags = rows.into_iter().map(Flag::from).collect();
     Ok(reading.answer(FlagsPage { flags, next }))
 }

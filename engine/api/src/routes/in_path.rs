@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
+use super::schemas;
 use crate::error::{ApiError, Code};
 use crate::service::Service;
 
@@ -44,6 +45,15 @@ pub(crate) struct DayInPath {
     day: String,
 }
 
+/// A board.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct BoardInPath {
+    /// weekly (the ISO week), seasonal (the quarter) or all_time, in UTC.
+    #[param(schema_with = schemas::periods)]
+    period: String,
+}
+
 /// A companion.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -74,7 +84,7 @@ impl InPath<DayInPath> {
     }
 }
 
-impl InPath<super::boards::BoardInPath> {
+impl InPath<BoardInPath> {
     pub(crate) fn period(&self) -> Result<Period, ApiError> {
         parsed(self.0.as_ref().ok().map(|path| &path.period))
     }

@@ -11,7 +11,7 @@ use super::in_path::{InPath, SeasonInPath};
 use crate::commands::one_of;
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::guards::LoggedInAs;
-use crate::live::Stream;
+use crate::live_stream::Stream;
 use crate::service::Service;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

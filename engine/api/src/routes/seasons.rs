@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::in_path::{InPath, SeasonInPath};
+use super::pages::cut;
 use crate::answers::{Season, SeasonEnd, StartedSeason, WholeSeason};
 use crate::commands::Sending;
 use crate::error::{ApiError, Code, ErrorBody};
@@ -121,7 +122,7 @@ pub(crate) async fn list(
     let limit = asked.limit.unwrap_or(20);
     let rows = service.reads.seasons_of(session.user_id, asked.before, limit + 1).await;
     let mut rows = rows.map_err(|error| unread(&error))?;
-    let next = super::cut(&mut rows, limit).map(|last| last.season_number);
+    let next = cut(&mut rows, limit).map(|last| last.season_number);
     let seasons = rows.into_iter().map(Season::from).collect();
     Ok(reading.answer(SeasonsPage { seasons, next }))
 }

@@ -4,14 +4,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use daybook_ledger::SubmitError;
-use daybook_schema::{Command, SimulinId, SimulinPath, Species};
+use daybook_schema::{Command, SimulinId, SimulinPath, Species, UserId};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::is_name;
 use super::in_path::{InPath, SimulinInPath};
+use super::pages::cut;
 use super::schemas;
+use crate::adoptions::{Counted, today_began_at};
 use crate::answers::Simulin;
 use crate::commands::Sending;
 use crate::error::{ApiError, Detail, ErrorBody};
@@ -64,7 +66,7 @@ pub(crate) async fn adopt(
     in_full(async move {
         let (user_id, species) = (sending.session.user_id, adoption.species);
         let command = Command::AdoptSimulin { user_id, species };
-        let applied = match service.count_adoption(user_id).await {
+        let applied = match count(&service, user_id).await {
             Ok(counted) => {
                 let applied = service.command(&sending, command, None).await?;
                 if !applied.accepted.repeated {
@@ -88,6 +90,18 @@ pub(crate) async fn adopt(
         Ok(applied.answer(StatusCode::CREATED, SimulinAnswer { simulin }))
     })
     .await
+}
+
+/// Counts an adoption of today. After a start it is the read models that know of others.
+async fn count(service: &Service, user_id: UserId) -> Result<Counted<'_>, ApiError> {
+    let before = match service.adoptions.knows(user_id) {
+        true => 0,
+        false => {
+            let counted = service.reads.adoptions_since(user_id, today_began_at()).await;
+            counted.map_err(|error| unread(&error))?
+        }
+    };
+    service.adoptions.count(user_id, before, service.settings.adoptions_per_day_max)
 }
 
 /// Which companions.
@@ -135,7 +149,7 @@ pub(crate) async fn list(
     let limit = asked.limit.unwrap_or(20);
     let rows = service.reads.simulins_of(session.user_id, asked.before, limit + 1).await;
     let mut rows = rows.map_err(|error| unread(&error))?;
-    let next = super::cut(&mut rows, limit).map(|last| last.id);
+    let next = cut(&mut rows, limit).map(|last| last.id);
     let ids: Vec<SimulinId> = rows.iter().map(|row| row.id).collect();
     let mut simulins: Vec<Simulin> = rows.into_iter().map(Simulin::from).collect();
     // A name may be newer than what the read models were filled with.

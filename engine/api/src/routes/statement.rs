@@ -8,6 +8,7 @@ use daybook_schema::{BetId, SeasonId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::pages::first_second_of;
 use crate::error::{ApiError, Code};
 use crate::guards::LoggedInAs;
 use crate::reading::{AtLeast, unread};
@@ -46,8 +47,8 @@ const DAY_SECONDS: i64 = 86_400;
 
 impl StatementAsked {
     fn movements(&self) -> Result<MovementsAsked, ApiError> {
-        let from = self.from.as_ref().map(|day| super::first_second_of(day, "from")).transpose()?;
-        let to = self.to.as_ref().map(|day| super::first_second_of(day, "to")).transpose()?;
+        let from = self.from.as_ref().map(|day| first_second_of(day, "from")).transpose()?;
+        let to = self.to.as_ref().map(|day| first_second_of(day, "to")).transpose()?;
         let after = self.after.as_ref().and_then(|after| {
             let (season, place) = after.split_once('~')?;
             Some((season.parse().ok()?, place.parse().ok()?))

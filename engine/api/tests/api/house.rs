@@ -36,7 +36,7 @@ pub type MakeOptions = Arc<dyn Fn(&Path, Keyring) -> Options + Send + Sync>;
 
 /// The options of every ledger here that says nothing else.
 fn usual_options() -> MakeOptions {
-    Arc::new(|data, keys| Options::new(data, keys))
+    Arc::new(Options::new)
 }
 
 /// A clock that goes on by a fifth of a second for each command: no bet comes too soon.

@@ -20,7 +20,7 @@ const REPLAYED: &str = "idempotency-replayed";
 async fn every_command_is_answered_again_as_the_first_time() {
     let mut house = House::playing().await;
     let mut ada = Player::register(&house, "ada").await;
-    let mut sent: Vec<(String, String, Value, (u16, Value), Option<String>)> = Vec::new();
+    let mut sent = Vec::new();
     let start = ada.start_body().await;
     let named = json!({ "species": "sprig", "name": "Drop" });
     let simulin = ada.post("/api/simulins", named).await.expect(201).body["simulin"]["id"]

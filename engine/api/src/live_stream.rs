@@ -1,102 +1,25 @@
-//! Live events of a season: those that are committed, from a seq on, for as long as its session
+//! A stream of a season's events: those that are committed, from a seq on, for as long as its session
 //! lasts.
-
-mod streams;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse;
-use dashmap::DashMap;
-use daybook_schema::{Event, SeasonId, Seq, StoredEvent, StreamKind, UserId};
-use daybook_simulator::streams::ends_stream;
-use serde_json::{Value, json};
+use daybook_schema::{SeasonId, UserId};
+use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
 
 use crate::accounts::now_seconds;
 use crate::error::ApiError;
+use crate::live_hub::LiveEvent;
+use crate::open_session::OpenSession;
+use crate::open_streams::{Ended, Place};
 use crate::service::Service;
-use crate::sessions::OpenSession;
-pub(crate) use streams::{Ended, Place, Streams};
 
-/// Events of a season that wait for one who is slow; past it they are read back from the ledger.
-const WAITING_MAX: usize = 64;
 /// How soon a browser comes again after its connection broke.
 const COMES_AGAIN_AFTER: Duration = Duration::from_secs(3);
-
-/// An event as a stream tells it.
-#[derive(Debug)]
-pub(crate) struct LiveEvent {
-    seq: u64,
-    kind: &'static str,
-    data: Value,
-    ends_season: bool,
-}
-
-impl LiveEvent {
-    /// An event of a season; none where it is not for players.
-    fn of(stored: &StoredEvent) -> Option<Self> {
-        let Event::SuspicionFlagged(_) = &stored.event else { return Some(Self::told(stored)) };
-        None
-    }
-
-    fn told(stored: &StoredEvent) -> Self {
-        let mut data = serde_json::to_value(&stored.event).unwrap_or_default();
-        if let Some(fields) = data.as_object_mut() {
-            let season_id = stored.header.stream.as_season();
-            fields.insert("seasonId".to_owned(), json!(season_id));
-            fields.insert("at".to_owned(), json!(stored.header.recorded_at.seconds()));
-        }
-        Self {
-            seq: stored.header.seq.get(),
-            kind: stored.event.kind().as_str(),
-            data,
-            ends_season: ends_stream(&stored.event),
-        }
-    }
-
-    fn told_as_sse(&self) -> sse::Event {
-        let event = sse::Event::default().id(self.seq.to_string()).event(self.kind);
-        event.json_data(&self.data).unwrap_or_default()
-    }
-}
-
-/// Tells those who watch a season what is committed in it.
-#[derive(Debug, Default)]
-pub(crate) struct LiveHub(DashMap<SeasonId, broadcast::Sender<Arc<LiveEvent>>>);
-
-impl LiveHub {
-    /// Tells of committed events.
-    pub(crate) fn tell(&self, events: &[StoredEvent]) {
-        if self.0.is_empty() {
-            return;
-        }
-        let of_seasons =
-            events.iter().filter(|stored| stored.event.kind().stream() == StreamKind::Season);
-        for stored in of_seasons {
-            let season_id = stored.header.stream.as_season();
-            // Taken out of the map first: sending wakes watchers.
-            let Some(watched) = self.0.get(&season_id).map(|season| season.clone()) else {
-                continue;
-            };
-            if let Some(event) = LiveEvent::of(stored) {
-                // Whoever watched may have gone this moment.
-                drop(watched.send(Arc::new(event)));
-            }
-        }
-    }
-
-    fn watch(&self, season_id: SeasonId) -> broadcast::Receiver<Arc<LiveEvent>> {
-        let season = self.0.entry(season_id);
-        season.or_insert_with(|| broadcast::channel(WAITING_MAX).0).subscribe()
-    }
-
-    fn leave(&self, season_id: SeasonId) {
-        self.0.remove_if(&season_id, |_, season| season.receiver_count() == 0);
-    }
-}
 
 /// One stream of a season's events.
 pub(crate) struct Stream {
@@ -167,7 +90,7 @@ impl Stream {
     fn take(&mut self, event: &LiveEvent) {
         if event.seq > self.last {
             self.last = event.seq;
-            self.waiting.push_back(event.told_as_sse());
+            self.waiting.push_back(event.as_sse());
         }
         if event.ends_season {
             self.end(Ended::Season);
@@ -211,20 +134,5 @@ impl Stream {
                 }
             }
         }
-    }
-}
-
-impl Service {
-    /// The events of a season that is in play, or was: from the ledger itself.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`](crate::Code::NotFound) where the user has no such season.
-    pub(crate) async fn season_events(
-        &self,
-        user_id: UserId,
-        season_id: SeasonId,
-    ) -> Result<Vec<StoredEvent>, ApiError> {
-        let head: Seq = self.season_stream_head(user_id, season_id).await?;
-        self.ledger_reads.read(move |reader| reader.stream_from_head(head)).await
     }
 }

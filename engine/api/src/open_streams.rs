@@ -8,7 +8,7 @@ use daybook_schema::UserId;
 use tokio::sync::watch;
 
 use crate::error::{ApiError, Code};
-use crate::sessions::OpenSession;
+use crate::open_session::OpenSession;
 use crate::tokens::TokenHash;
 
 /// Streams of one user at the same time; one more takes the place of the oldest.

@@ -1,0 +1,39 @@
+//! A session that is kept at hand.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::accounts::sessions::Session;
+
+/// An open session, and what it was answered.
+#[derive(Debug)]
+pub(crate) struct OpenSession {
+    session: Session,
+    /// The newest seq that an answer to it stood for.
+    answered_seq: AtomicU64,
+}
+
+impl Deref for OpenSession {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl OpenSession {
+    /// A session that was answered with what stands for a seq at most.
+    pub(crate) const fn new(session: Session, answered_seq: u64) -> Self {
+        Self { session, answered_seq: AtomicU64::new(answered_seq) }
+    }
+
+    /// It was answered with what stands for a seq.
+    pub(crate) fn answered(&self, seq: u64) {
+        self.answered_seq.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// The newest seq that an answer to it stood for.
+    pub(crate) fn answered_seq(&self) -> u64 {
+        self.answered_seq.load(Ordering::Relaxed)
+    }
+}
