@@ -22,6 +22,7 @@ mod house;
 mod idempotency;
 mod live;
 mod lockout;
+mod lost_answers;
 mod play;
 mod player;
 mod power_cut;
