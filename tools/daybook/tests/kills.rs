@@ -1,5 +1,5 @@
 //! Guards: a service that is killed at any moment leaves no account and no session in the ledger or
-//! in accounts.db alone, and revives none.
+//! in accounts.db alone, revives none, and loses no bet.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -24,7 +24,7 @@ use std::time::Duration;
 use client::{Client, PASSWORD};
 use common::run;
 use daybook_ledger::replay;
-use serde_json::json;
+use serde_json::{Value, json};
 use serving::{Serving, UNLIMITED};
 
 const KILLS: u64 = 12;
@@ -192,6 +192,159 @@ async fn kills_leave_nothing_half_done() {
         record.number,
         record.open.len() + record.ended.len()
     );
+    let report =
+        common::json(&run(&["verify", "--full", "--json", "--data", data.to_str().unwrap()]));
+    assert_eq!(report["verdict"], "intact");
+}
+
+/// A player who bets on each pot of each day, and lets the day end.
+struct Farmer {
+    client: Client,
+    season: String,
+    day: u8,
+    pots_left: Vec<&'static str>,
+    /// What was sent and not answered: it is sent again under its key.
+    under_way: Option<Sent>,
+    /// Bets that were answered, by season.
+    placed: Vec<(String, usize)>,
+}
+
+struct Sent {
+    path: String,
+    key: String,
+    body: Value,
+}
+
+const POTS: [&str; 4] = ["water", "sun", "pest", "growth"];
+
+impl Farmer {
+    async fn register(base: &str, number: u64) -> Self {
+        let mut client = Client::new(base);
+        client.register(&format!("farmer{number}@farm.example")).await.expect(201);
+        let (season, pots_left) = (String::new(), Vec::new());
+        Self { client, season, day: 1, pots_left, under_way: None, placed: Vec::new() }
+    }
+
+    /// What comes next; none where the service is gone.
+    async fn next(&mut self) -> Option<Sent> {
+        let key = daybook_schema::CommandId::random().to_string();
+        if self.season.is_empty() || self.day > 28 {
+            let next = self.client.request("GET", "/api/fairness/next").send().await.ok()?;
+            let next: Value = next.json().await.ok()?;
+            let body = json!({ "commitment": next["commitment"] });
+            return Some(Sent { path: "/api/seasons".to_owned(), key, body });
+        }
+        let (season, day) = (&self.season, self.day);
+        Some(match self.pots_left.last() {
+            Some(pot) => {
+                let body =
+                    json!({ "potId": pot, "betType": "fold", "amount": 0, "expectedDay": day });
+                Sent { path: format!("/api/seasons/{season}/bets"), key, body }
+            }
+            None => {
+                let body = json!({ "expectedDay": day });
+                Sent { path: format!("/api/seasons/{season}/advance"), key, body }
+            }
+        })
+    }
+
+    /// A command was answered.
+    fn done(&mut self, sent: &Sent, answer: &Value) {
+        if sent.path == "/api/seasons" {
+            self.season = answer["season"]["id"].as_str().unwrap().to_owned();
+            (self.day, self.pots_left) = (1, POTS.to_vec());
+            self.placed.push((self.season.clone(), 0));
+        } else if sent.path.ends_with("/bets") {
+            self.pots_left.pop();
+            self.placed.last_mut().unwrap().1 += 1;
+        } else {
+            self.day += 1;
+            self.pots_left = POTS.to_vec();
+        }
+    }
+
+    /// Plays until the service is gone.
+    async fn play(mut self) -> Self {
+        loop {
+            let sent = match self.under_way.take() {
+                Some(sent) => sent,
+                None => match self.next().await {
+                    Some(sent) => sent,
+                    None => return self,
+                },
+            };
+            let request = self.client.request("POST", &sent.path).json(&sent.body);
+            let answered = async {
+                let answer = request.header("idempotency-key", &sent.key).send().await.ok()?;
+                let status = answer.status().as_u16();
+                Some((status, answer.json::<Value>().await.ok()?))
+            };
+            match answered.await {
+                Some((200 | 201, answer)) => self.done(&sent, &answer),
+                Some((409, answer)) if answer["error"] == "RAPID_BET" => {
+                    self.under_way = Some(sent);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                // It is starting, or about to end: certainly not applied now.
+                Some((503, _)) | None => {
+                    self.under_way = Some(sent);
+                    return self;
+                }
+                Some((status, answer)) => panic!("{}: {status} {answer}", sent.path),
+            }
+        }
+    }
+
+    /// All bets that were answered are there.
+    async fn expect_bets(&mut self) {
+        for (season, placed) in self.placed.iter().rev().take(2) {
+            let shown = self.client.get(&format!("/api/seasons/{season}")).await.expect(200).body;
+            let there = shown["bets"].as_array().unwrap().len();
+            // One more may have been placed and not answered.
+            assert!((*placed..=placed + 1).contains(&there), "{there} of {placed}");
+        }
+    }
+}
+
+/// No bet that was answered is lost, and none is placed twice, however often the service is killed
+/// while it is played.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_lose_no_bet_and_place_none_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let more =
+        [&UNLIMITED[..], &["--bet-limit", "1000000/1000000", "--read-wait", "20000"]].concat();
+    let kills = std::env::var("DAYBOOK_LONG").map_or(KILLS, |text| text.parse().unwrap());
+    let mut farmers: Vec<Farmer> = Vec::new();
+    for kill in 0..=kills {
+        let serving = Serving::start(data, &more);
+        for number in farmers.len()..16 {
+            farmers.push(Farmer::register(&serving.base, number as u64).await);
+        }
+        for farmer in &mut farmers {
+            farmer.client.base.clone_from(&serving.base);
+            farmer.expect_bets().await;
+        }
+        if kill == kills {
+            assert_eq!(serving.stop().0.code(), Some(0));
+            break;
+        }
+        let playing: Vec<_> = farmers.drain(..).map(|farmer| tokio::spawn(farmer.play())).collect();
+        tokio::time::sleep(Duration::from_millis(60 + 41 * (kill % 9))).await;
+        serving.kill();
+        for farmer in playing {
+            farmers.push(farmer.await.unwrap());
+        }
+    }
+    let answered: usize = farmers.iter().flat_map(|farmer| &farmer.placed).map(|it| it.1).sum();
+    let open = farmers.iter().filter(|farmer| {
+        farmer.under_way.as_ref().is_some_and(|sent| sent.path.ends_with("/bets"))
+    });
+    let reader = daybook_ledger::Reader::open(data).unwrap();
+    let kinds = [daybook_schema::EventKind::BetPlaced];
+    let placed = reader.events_of_kinds(&kinds, daybook_schema::Seq::MIN).count();
+    assert!((answered..=answered + open.count()).contains(&placed), "{placed} of {answered}");
+    println!("{kills} kills, {answered} bets answered, {placed} placed");
     let report =
         common::json(&run(&["verify", "--full", "--json", "--data", data.to_str().unwrap()]));
     assert_eq!(report["verdict"], "intact");
