@@ -1,27 +1,126 @@
-// Logging in and out, the page of routes and the page of a new password, in a real browser.
+// Logging in and out, the page of routes, the page of a new password and a player's life, in a real browser.
 import { spawn, spawnSync } from "node:child_process";
 import { createServer } from "node:http";
-import { mkdtempSync, openSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 
-const [daybook, browserPath] = process.argv.slice(2);
+const [daybook, browserPath, client] = process.argv.slice(2);
 const PASSWORD = "a pail of cold water";
 
-/** Starts a service at a free port and gives its address for browsers. */
-async function serve(directory) {
-  const settings = ["--password-memory", "8", "--password-passes", "1"];
+/** Starts a service at a free port and gives its address, and the one for browsers. */
+async function serve(directory, more = []) {
+  const settings = ["--password-memory", "8", "--password-passes", "1", ...more];
   const child = spawn(daybook, ["serve", "--data", join(directory, "data"), "--listen", "127.0.0.1:0", ...settings], {
     stdio: ["ignore", "pipe", openSync(join(directory, "log"), "w")],
   });
   for await (const line of createInterface({ input: child.stdout })) {
-    const found = line.match(/for browsers at (\S+)/);
-    if (found) return { child, base: found[1] };
+    const found = line.match(/Listening at http:\/\/(\S+), for browsers at (\S+)/);
+    if (found) return { child, address: found[1], base: found[2] };
   }
   throw new Error("the service did not start");
+}
+
+/** Puts nginx in front of a service, as docs/nginx.conf shows it. */
+async function proxy(directory, port, address) {
+  const script = new URL("../../tools/http/nginx_configuration.py", import.meta.url).pathname;
+  const made = spawnSync("python3", [script, directory, port, address], { encoding: "utf8" });
+  assert.equal(made.status, 0, made.stderr);
+  const child = spawn("nginx", ["-c", made.stdout.trim()], { stdio: "ignore" });
+  for (let tries = 0; tries < 100; tries++) {
+    if (await fetch(`http://127.0.0.1:${port}/healthz`).then((it) => it.ok, () => false)) return child;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error("nginx did not start");
+}
+
+/** A port that nobody listens at. */
+const freePort = () =>
+  new Promise((resolve) => {
+    const listener = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = listener.address();
+      listener.close(() => resolve(String(port)));
+    });
+  });
+
+/** A player's life through the typed client: two seasons, a companion, the board, the statement. */
+async function playersLife(context, base, name) {
+  const page = await context.newPage();
+  // The client is served as a part of a game's own page.
+  await page.route("**/daybook.js", (route) => route.fulfill({ path: client, contentType: "text/javascript" }));
+  // Each fifth answer to an advance is lost after it was given.
+  let advances = 0, lost = 0;
+  await page.route("**/advance", async (route) => {
+    if (advances++ % 5 !== 0) return route.continue();
+    const cookies = await context.cookies();
+    const cookie = cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
+    const given = await route.fetch({ headers: { ...(await route.request().allHeaders()), cookie } });
+    if (given.ok()) lost += 1;
+    await route.abort("connectionreset");
+  });
+  await page.goto(`${base}/reset`);
+  const told = await page.evaluate(async ([name, password]) => {
+    const { Daybook, DaybookError } = await import("/daybook.js");
+    const daybook = new Daybook();
+    const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    await daybook.register(`${name}@farm.example`, password, "Player");
+    const simulin = await daybook.adoptSimulin("sprig", "Drop");
+    const key = await daybook.newKey();
+    const commitment = await daybook.nextCommitment();
+    const first = (await daybook.startSeason(commitment, { simulinId: simulin.id, key })).season;
+    // The answer may be lost: the same id gets it again, though the commitment is used up.
+    const again = (await daybook.startSeason(commitment, { simulinId: simulin.id, key })).season;
+    const seen = [];
+    let ended;
+    const over = new Promise((resolve) => (ended = resolve));
+    daybook.watch(first.id, (kind) => seen.push(kind), ended);
+    const bet = (potId) => ({ potId, betType: "call", amount: 1 });
+    let last;
+    for (let day = 1; day <= 28; day++) {
+      await daybook.placeBets(first.id, day, ["water", "sun", "pest", "growth"].map(bet));
+      await pause(110);
+      last = await daybook.advance(first.id, day);
+    }
+    const recalled = await daybook.recall(first.id, 7);
+    const { potLevels } = recalled;
+    const checked = await daybook.check(first.id, 7, { potLevels, coinsEarned: recalled.funds.paid });
+    const second = (await daybook.startSeason(await daybook.nextCommitment())).season;
+    const refusal = await daybook.placeBets(second.id, 1, [{ potId: "sun", betType: "raise", amount: 9000 }]).then(
+      () => "accepted", (error) => (error instanceof DaybookError ? `${error.status} ${error.code}` : String(error)));
+    await daybook.abandon(second.id);
+    const statement = [];
+    for await (const row of daybook.statement()) statement.push(row);
+    const board = await daybook.leaderboard("all_time");
+    const whole = await daybook.season(first.id);
+    const { seasons } = await daybook.seasons();
+    const odds = await daybook.odds(second.id).then(() => "shown", (error) => error.code);
+    const { simulins } = await daybook.simulins();
+    const reason = await over;
+    await daybook.logOut();
+    const out = await daybook.me().then(() => "in", (error) => error.code);
+    return { same: first.id === again.id, seen, reason, last, checked, refusal, statement, board, whole, seasons, odds,
+             simulins, out };
+  }, [name, PASSWORD]);
+  assert.ok(told.same);
+  assert.ok(lost >= 5, `${lost} answers were lost`);
+  assert.equal(told.last.end.finalScore, told.whole.season.finalScore);
+  assert.equal(told.reason, "season_over");
+  assert.equal(told.seen.filter((kind) => kind === "day_resolved").length, 28, "every day was told");
+  assert.equal(told.seen.filter((kind) => kind === "bet_placed").length, 112, "every bet was told");
+  assert.deepEqual(told.checked, { valid: true, errors: [], details: [] });
+  assert.equal(told.refusal, "409 INSUFFICIENT_BALANCE");
+  assert.equal(told.seasons.length, 2);
+  assert.equal(told.board.own.score, told.whole.season.finalScore);
+  assert.equal(told.simulins[0].name, "Drop");
+  assert.equal(told.odds, "NOT_FOUND");
+  const bySeason = Object.groupBy ? Object.groupBy(told.statement, (row) => row.seasonId) : {};
+  for (const rows of Object.values(bySeason)) assert.equal(rows.at(-1).balanceAfter, 0, "the balance went back");
+  assert.ok(told.statement.length > 112);
+  assert.equal(told.out, "UNAUTHORIZED");
+  await page.close();
 }
 
 /** Sends JSON as a page of the service's own would. */
@@ -111,7 +210,10 @@ async function newPassword(context, base, directory) {
 }
 
 const directory = mkdtempSync(join(tmpdir(), "daybook-browser-"));
-const { child, base } = await serve(directory);
+chmodSync(directory, 0o755); // nginx's workers must reach it
+// Limits that a player who never pauses would meet.
+const unlimited = ["--api-limit", "10000/10000", "--bet-limit", "10000/10000"];
+const { child, base } = await serve(directory, unlimited);
 const quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                "--disable-component-update", "--disable-sync"];
 const browser = await chromium.launch({ executablePath: browserPath, args: quiet });
@@ -121,7 +223,20 @@ try {
   await anotherSite(context, base);
   await pageOfRoutes(context, base);
   await newPassword(context, base, directory);
-  console.log("browser: login, logout, the routes' page, a new password, another site's page");
+  await playersLife(await browser.newContext(), base, "direct");
+  const behind = join(directory, "behind"), port = await freePort();
+  mkdirSync(behind, { mode: 0o755 });
+  const site = `http://localhost:${port}`;
+  const service = await serve(behind, [...unlimited, "--public-url", site, "--trusted-proxy", "127.0.0.1=x-forwarded-for"]);
+  const nginx = await proxy(behind, port, service.address);
+  try {
+    await playersLife(await browser.newContext(), site, "proxied");
+  } finally {
+    nginx.kill("SIGTERM");
+    service.child.kill("SIGTERM");
+    await new Promise((ended) => service.child.once("exit", ended));
+  }
+  console.log("browser: login, logout, the routes' page, a new password, another site's page, a player's life, twice");
 } finally {
   await browser.close();
   child.kill("SIGTERM");

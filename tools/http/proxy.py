@@ -4,14 +4,13 @@ import argparse
 import http.client
 import json
 import os
-import pathlib
-import re
 import socket
 import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from nginx_configuration import configuration
+
 PUBLIC = "https://farm.example"
 # Few enough to be used up here.
 SETTINGS = ["--public-url", PUBLIC, "--trusted-proxy", "127.0.0.1=x-forwarded-for", "--api-limit", "4/0.01",
@@ -22,20 +21,6 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def configuration(directory, port, upstream):
-    """The documented file, at these ports, without TLS: it ends before Daybook."""
-    text = (ROOT / "docs" / "nginx.conf").read_text(encoding="utf-8")
-    text = re.sub(r"\n\s*ssl_certificate[^\n]*", "", text)
-    text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};").replace("127.0.0.1:8080", upstream)
-    assert f"listen 127.0.0.1:{port}" in text and upstream in text
-    path = pathlib.Path(directory) / "nginx.conf"
-    temporary = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in
-                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    path.write_text(f"daemon off;\nmaster_process off;\npid {directory}/nginx.pid;\nerror_log {directory}/error.log;\n"
-                    f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{text}\n}}\n", encoding="utf-8")
-    return path
 
 
 class Client:

@@ -1,0 +1,241 @@
+// A client of Daybook for browsers and Node: typed by the OpenAPI document, with retries done right.
+//
+// A command has one id for all of its sendings. What is not known to have been done is sent again
+// under the same id, and so is done once. Nothing is ever sent again under another id.
+
+import type { components } from "./openapi";
+
+type Schemas = components["schemas"];
+export type User = Schemas["User"];
+export type Season = Schemas["Season"];
+export type WholeSeason = Schemas["WholeSeason"];
+export type Advanced = Schemas["Advanced"];
+export type PlacedBets = Schemas["PlacedBets"];
+export type Simulin = Schemas["Simulin"];
+export type Recall = Schemas["Recall"];
+export type Odds = Schemas["Odds"];
+export type Bet = Schemas["BetOnPot"];
+export type StatementRow = Schemas["StatementRow"];
+export type BoardPage = Schemas["BoardPage"];
+export type Claim = Schemas["Claim"];
+export type Checked = Schemas["Checked"];
+export type Detail = Schemas["Detail"] & Record<string, unknown>;
+
+/** A refusal of the service's, or a command whose fate is not known because nobody answered. */
+export class DaybookError extends Error {
+  constructor(
+    /** The code, such as `INSUFFICIENT_BALANCE`; `NO_ANSWER` where nobody answered. */
+    readonly code: string,
+    message: string,
+    readonly status: number,
+    /** Everything that is wrong, with its values. */
+    readonly details: Detail[],
+    /** The command's id: sending it again under this one is safe. */
+    readonly key?: string,
+  ) {
+    super(message);
+  }
+}
+
+/** What a command may be sent with. */
+export interface Sending {
+  /** The command's id, from an earlier sending whose answer was lost. */
+  key?: string;
+}
+
+/** How a client is set up. */
+export interface Settings {
+  /** Where the service is; the page's own origin without it. */
+  base?: string;
+  /** How long a command is sent again before it is given up, in milliseconds. */
+  patienceMs?: number;
+  /** The `fetch` to use. */
+  fetch?: typeof fetch;
+}
+
+/** What a stream tells: the kind of an event, its fields, and its seq in the ledger. */
+export type OnEvent = (kind: string, data: Record<string, unknown>, seq: number) => void;
+
+const KINDS = [
+  "season_started", "day_opened", "bet_placed", "bet_resolved", "day_resolved", "trigger_earned",
+  "week_evaluated", "jackpot_paid", "stipend_granted", "season_completed", "season_abandoned", "season_expired",
+] as const;
+
+export class Daybook {
+  private readonly base: string;
+  private readonly patienceMs: number;
+  private readonly send: typeof fetch;
+  /** The server's clock is so far ahead of ours, in milliseconds; not known before the first answer. */
+  private aheadMs: number | undefined;
+
+  constructor(settings: Settings = {}) {
+    this.base = settings.base ?? "";
+    this.patienceMs = settings.patienceMs ?? 30_000;
+    this.send = settings.fetch ?? ((url, init) => fetch(url, init));
+  }
+
+  // Accounts. They take no id: a login may be tried again, and a second registration is refused.
+
+  async register(email: string, password: string, displayName: string): Promise<User> {
+    return (await this.once<{ user: User }>("POST", "/api/auth/register", { email, password, displayName })).user;
+  }
+
+  async logIn(email: string, password: string): Promise<User> {
+    return (await this.once<{ user: User }>("POST", "/api/auth/login", { email, password })).user;
+  }
+
+  logOut = (): Promise<void> => this.once("POST", "/api/auth/logout", {});
+  me = async (): Promise<User> => (await this.read<{ user: User }>("/api/auth/me")).user;
+
+  // Play.
+
+  /** What the operator commits to for the next season. Keep it with the start's id until that is answered. */
+  nextCommitment = async (): Promise<string> =>
+    (await this.read<Schemas["NextCommitment"]>("/api/fairness/next")).commitment;
+
+  /** Starts a season. The command's id is the player's part of the draws. */
+  startSeason = (
+    commitment: string,
+    { key, ...rest }: { simulinId?: string } & Sending = {},
+  ): Promise<Schemas["StartedSeason"]> => this.command("/api/seasons", { commitment, ...rest }, key);
+
+  /** Places one to four bets on a day: all or none. A late copy never bets on the next day. */
+  placeBets = (seasonId: string, expectedDay: number, bets: Bet[], { key }: Sending = {}): Promise<PlacedBets> =>
+    this.command(`/api/seasons/${seasonId}/bets`, { bets, expectedDay }, key);
+
+  advance = (seasonId: string, expectedDay: number, { key }: Sending = {}): Promise<Advanced> =>
+    this.command(`/api/seasons/${seasonId}/advance`, { expectedDay }, key);
+
+  abandon = (seasonId: string, { key }: Sending = {}): Promise<Schemas["SeasonEnd"]> =>
+    this.command(`/api/seasons/${seasonId}/abandon`, {}, key);
+
+  async adoptSimulin(species: string, name: string, { key }: Sending = {}): Promise<Simulin> {
+    return (await this.command<{ simulin: Simulin }>("/api/simulins", { species, name }, key)).simulin;
+  }
+
+  // Reads.
+
+  season = (id: string): Promise<WholeSeason> => this.read(`/api/seasons/${id}`);
+  seasons = (before?: number): Promise<Schemas["SeasonsPage"]> => this.read("/api/seasons", { before });
+  odds = (seasonId: string): Promise<Odds> => this.read(`/api/seasons/${seasonId}/odds`);
+  simulins = (before?: string): Promise<Schemas["SimulinsPage"]> => this.read("/api/simulins", { before });
+  recall = (seasonId: string, day: number): Promise<Recall> => this.read(`/api/seasons/${seasonId}/days/${day}`);
+  leaderboard = (period: string, after?: string): Promise<BoardPage> =>
+    this.read(`/api/leaderboards/${period}`, { after });
+
+  /** Compares what was shown of a resolved day with what it was. */
+  check = (seasonId: string, day: number, claim: Claim): Promise<Checked> =>
+    this.once("POST", `/api/seasons/${seasonId}/days/${day}/check`, claim);
+
+  /** Every movement of coins between two UTC days, such as `2026-11-01`, both included. */
+  async *statement(from?: string, to?: string): AsyncGenerator<StatementRow> {
+    let after: string | undefined;
+    do {
+      const page: Schemas["StatementPage"] = await this.read("/api/auth/me/statement", { from, to, after, limit: 500 });
+      yield* page.movements;
+      after = page.next ?? undefined;
+    } while (after !== undefined);
+  }
+
+  /** Watches a season in a browser. It goes on by itself where the connection breaks. Call what it returns to stop. */
+  watch(seasonId: string, onEvent: OnEvent, onEnd: (reason: string) => void = () => {}): () => void {
+    const source = new EventSource(`${this.base}/api/seasons/${seasonId}/live`);
+    for (const kind of KINDS) {
+      source.addEventListener(kind, (event) => onEvent(kind, JSON.parse(event.data), Number(event.lastEventId)));
+    }
+    source.addEventListener("end", (event) => {
+      const { reason } = JSON.parse(event.data) as { reason: string };
+      // A service that stops may be back soon: the browser comes again.
+      if (reason === "stopping") return;
+      source.close();
+      onEnd(reason);
+    });
+    return () => source.close();
+  }
+
+  /** A new id: a UUIDv7 with the server's time, for ids from far ahead are refused. */
+  async newKey(): Promise<string> {
+    if (this.aheadMs === undefined) await this.read("/api/head");
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(Math.floor(Date.now() + (this.aheadMs ?? 0))) << 16n);
+    crypto.getRandomValues(bytes.subarray(6));
+    bytes[6] = 0x70 | (bytes[6]! & 0x0f);
+    bytes[8] = 0x80 | (bytes[8]! & 0x3f);
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  }
+
+  /** Sends a command until it is answered. Every sending has the same id. */
+  private async command<T>(path: string, body: object, key?: string): Promise<T> {
+    const id = key ?? (await this.newKey());
+    return this.untilAnswered(() => this.ask<T>("POST", path, body, id), id);
+  }
+
+  /** What changes nothing may be asked again. */
+  private read<T>(path: string, query: Record<string, string | number | undefined> = {}): Promise<T> {
+    const given = Object.entries(query).filter(([, value]) => value !== undefined);
+    const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+    return this.untilAnswered(() => this.ask<T>("GET", text ? `${path}?${text}` : path));
+  }
+
+  private once<T>(method: string, path: string, body: object): Promise<T> {
+    return this.ask(method, path, body);
+  }
+
+  private async untilAnswered<T>(ask: () => Promise<T>, key?: string): Promise<T> {
+    const until = Date.now() + this.patienceMs;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!(error instanceof DaybookError) || !isPassing(error)) throw error;
+        const waitMs = Math.max(error.retryAfterMs ?? 0, 100 * 2 ** Math.min(attempt, 6) * (0.5 + Math.random() / 2));
+        if (Date.now() + waitMs > until) throw error;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+      }
+    }
+  }
+
+  private async ask<T>(method: string, path: string, body?: object, key?: string): Promise<T> {
+    const headers: Record<string, string> = {};
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (key !== undefined) headers["Idempotency-Key"] = key;
+    let answer: Response, text: string;
+    try {
+      const init: RequestInit = { method, headers, credentials: "same-origin" };
+      if (body !== undefined) init.body = JSON.stringify(body);
+      answer = await this.send(this.base + path, init);
+      text = await answer.text();
+    } catch (error) {
+      throw new DaybookError("NO_ANSWER", String(error), 0, [], key);
+    }
+    const date = Date.parse(answer.headers.get("Date") ?? "");
+    if (!Number.isNaN(date)) this.aheadMs = date - Date.now();
+    if (answer.ok) return (text === "" ? undefined : JSON.parse(text)) as T;
+    const refusal = parsed(text);
+    const error = new DaybookError(refusal.error, refusal.message, answer.status, refusal.details, key);
+    const retryAfter = Number(answer.headers.get("Retry-After") ?? Number.NaN);
+    if (!Number.isNaN(retryAfter)) error.retryAfterMs = retryAfter * 1_000;
+    throw error;
+  }
+}
+
+export interface DaybookError {
+  /** How long the service said to wait, in milliseconds. */
+  retryAfterMs?: number;
+}
+
+/** Whether the same may be answered well a little later: nobody answered, or the service said when. */
+function isPassing(error: DaybookError): boolean {
+  return error.code === "NO_ANSWER" || error.status === 408 || error.status >= 502 ||
+    (error.retryAfterMs !== undefined && error.code !== "ADOPTION_LIMIT" && error.code !== "SEASON_LIMIT");
+}
+
+/** A refusal; what stands between client and service may answer with a page of its own. */
+function parsed(text: string): { error: string; message: string; details: Detail[] } {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { error: "UNAVAILABLE", message: text.slice(0, 200), details: [] };
+  }
+}
