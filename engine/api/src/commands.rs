@@ -115,7 +115,7 @@ pub(crate) fn put_head(headers: &mut HeaderMap, head: Head, signed: Option<Strin
 
 impl Service {
     /// Hands a player's command to the engine, which has so long to come to it. Bets may be meant
-    /// for a day.
+    /// for a day. Once it is handed over it is decided, also where the client hangs up.
     ///
     /// # Errors
     /// What the rules say, or that it was certainly not applied.

@@ -2,12 +2,12 @@
 //! and the headers of every answer.
 
 use serde_json::{Value, json};
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
-use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Response};
+use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Required, Response};
 
 use crate::error::{ApiError, Code};
 use crate::rate_limits::Class;
@@ -29,11 +29,85 @@ fn operations(item: &mut PathItem) -> Vec<(bool, &mut Operation)> {
     all.into_iter().filter_map(|(changes, it)| Some((changes, it.as_mut()?))).collect()
 }
 
+/// Commands of players: each takes an id, and answers with the head that it stands for.
+const COMMANDS: [&str; 7] = [
+    "startSeason",
+    "placeBets",
+    "advanceDay",
+    "abandonSeason",
+    "adoptSimulin",
+    "chooseSimulinPath",
+    "retireSimulin",
+];
+/// Reads of the read models.
+const READS: [&str; 6] =
+    ["listSeasons", "showSeason", "listSimulins", "showLeaderboard", "showStatement", "listFlags"];
+/// Reads of the newest state.
+const NEWEST: [&str; 3] = ["showHead", "showJackpot", "nextCommitment"];
+
+/// Headers that operations of play take, and those that they answer with.
+fn complete_headers(operation: &mut Operation) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    let is_of = |ids: &[&str]| ids.contains(&id.as_str());
+    let (is_command, is_read) = (is_of(&COMMANDS), is_of(&READS));
+    if !is_command && !is_read && !is_of(&NEWEST) {
+        return;
+    }
+    let mut takes = |name: &str, kind: Type, description: &str| {
+        let schema = ObjectBuilder::new().schema_type(SchemaType::Type(kind)).build();
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(description))
+            .schema(Some(schema));
+        operation.parameters.get_or_insert_default().push(RefOr::T(parameter.build()));
+    };
+    if is_command {
+        let key =
+            "The command's own id, a UUIDv7: every retry has the same, and gets the same answer";
+        takes("Idempotency-Key", Type::String, key);
+    }
+    if is_read {
+        let at_least = "The seq of an event that the answer must stand for";
+        takes("X-Ledger-At-Least", Type::Integer, at_least);
+    }
+    takes("X-Sign-Head", Type::String, "1: the head is signed too");
+    let well =
+        operation.responses.responses.iter_mut().filter(|(status, _)| status.starts_with('2'));
+    for (_, response) in well {
+        let RefOr::T(response) = response else { continue };
+        let mut says = |name: &str, description: &str| {
+            response.headers.insert(name.to_owned(), text_header(description));
+        };
+        says("X-Ledger-Head", "The head that the answer stands for, as SEQ:HASH");
+        says("X-Ledger-Head-Signed", "The same as a signed note in base64, where it was asked for");
+        if is_command {
+            says("Idempotency-Replayed", "true: it is the first answer once more");
+        }
+        if is_read {
+            says("X-Stale", "true: the read models have not come to what was asked for");
+        }
+    }
+}
+
+fn text_header(description: &str) -> RefOr<Header> {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build();
+    let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description));
+    RefOr::T(header.build())
+}
+
 fn complete_operation(operation: &mut Operation, changes: bool, class: Option<Class>) {
+    complete_headers(operation);
     let has_body = operation.request_body.is_some();
+    let has_parameters = operation.parameters.as_ref().is_some_and(|given| {
+        let is_in_path = |it: &RefOr<Parameter>| matches!(it, RefOr::T(it) if matches!(it.parameter_in, ParameterIn::Path));
+        given.iter().any(|parameter| !is_in_path(parameter))
+    });
     let has_session = operation.security.is_some();
     let is_of = |code: Code| match code {
-        Code::ValidationError | Code::ContentTooLarge => has_body,
+        Code::ValidationError => has_body || has_parameters,
+        Code::ContentTooLarge => has_body,
         Code::Unauthorized => has_session,
         Code::CrossSite => changes,
         Code::UnsupportedMediaType => has_body,

@@ -218,4 +218,25 @@ mod tests {
             assert_eq!(read, None, "byte {index}");
         }
     }
+
+    /// Guards: players keep these notes; their bytes are for ever. And no note of another kind passes
+    /// for one.
+    #[test]
+    fn the_head_of_an_answer_is_signed_as_it_always_was() {
+        let signer = Signer::new(SigningKey::from_bytes(&[7; 32]));
+        let head = Head { seq: 41, hash: EventHash::new([9; 32]) };
+        let note = signer.sign_answered_head(identity(), head);
+        let expected = "daybook answered head v1\n\
+             ldg_22222222-2222-2222-2222-222222222222\n\
+             epoch 1 00000000000000000000000000000000\n\
+             head 41:0909090909090909090909090909090909090909090909090909090909090909\n\n\
+             — daybook/ldg_22222222-2222-2222-2222-222222222222 hyChns80Oq20DUAhrGcfFQN8TSiOnX/7LhLg8wIp4uQlJaX7KMWrzjdQfrCHB9vdR0OBahtux7coCFcItYZSG/QERwE=\n";
+        assert_eq!(note, expected);
+        let key = signer.verifying_key();
+        assert!(is_answered_head(identity(), head, note.as_bytes(), &key));
+        let other = Head { seq: 42, ..head };
+        assert!(!is_answered_head(identity(), other, note.as_bytes(), &key));
+        let newest = signer.sign_newest_head(identity(), head);
+        assert!(!is_answered_head(identity(), head, newest.as_bytes(), &key));
+    }
 }

@@ -236,14 +236,11 @@ pub(crate) async fn advance(
 ) -> Result<Response, ApiError> {
     let (user_id, season_id) = (sending.session.user_id, path.season_id()?);
     check_season(advance.season_id.as_ref(), season_id)?;
-    in_full(async move {
-        let expected_day = advance.expected_day;
-        let command = Command::AdvanceDay { user_id, season_id, expected_day };
-        let applied = service.command(&sending, command, None).await?;
-        let body = applied.advanced()?;
-        Ok(applied.answer(StatusCode::OK, body))
-    })
-    .await
+    let expected_day = advance.expected_day;
+    let command = Command::AdvanceDay { user_id, season_id, expected_day };
+    let applied = service.command(&sending, command, None).await?;
+    let body = applied.advanced()?;
+    Ok(applied.answer(StatusCode::OK, body))
 }
 
 /// A resolved day as it was: stakes, draws and the key that they came from, payouts, funds.

@@ -1,11 +1,13 @@
 //! Server-sent events of a season.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use std::convert::Infallible;
-use std::time::Duration;
+use utoipa::ToSchema;
 
 use super::in_path::{InPath, SeasonInPath};
 use crate::commands::one_of;
@@ -18,6 +20,21 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// A connection on which nothing moves is given up by whoever stands between.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
+
+/// An event of a stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it stands in the document")]
+pub(crate) struct Told {
+    /// Its seq in the ledger; `end` and what opens a stream have none.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Its kind, or `end`.
+    #[schema(nullable = false)]
+    event: Option<String>,
+    /// Its fields, as JSON.
+    #[schema(nullable = false)]
+    data: Option<String>,
+}
 
 /// What happens in a season, as it is committed: server-sent events.
 ///
@@ -32,7 +49,7 @@ const COMMENT_EVERY: Duration = Duration::from_secs(15);
         ("Last-Event-ID" = Option<u64>, Header, description = "The newest event that was seen"),
     ),
     responses(
-        (status = 200, description = "Events, for as long as session and season last", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Events, for as long as session and season last", content_type = "text/event-stream", body = Told),
         (status = 204, description = "The season is over, and all of it was seen"),
         (status = 404, description = "NOT_FOUND: there is none, or it is not one's own", body = ErrorBody),
     ))]

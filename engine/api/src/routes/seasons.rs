@@ -17,7 +17,7 @@ use crate::error::{ApiError, Code, ErrorBody};
 use crate::guards::LoggedInAs;
 use crate::odds::Odds;
 use crate::reading::{AtLeast, unread};
-use crate::service::{Service, in_full};
+use crate::service::Service;
 use crate::validation::{Nothing, RequestBody, Valid, ValidQuery};
 
 /// A season to start.
@@ -68,15 +68,12 @@ pub(crate) async fn start(
     sending: Sending,
     Valid(start): Valid<Start>,
 ) -> Result<Response, ApiError> {
-    in_full(async move {
-        let (user_id, client_seed) = (sending.session.user_id, start.client_seed()?);
-        let Start { commitment, simulin_id, .. } = start;
-        let command = Command::StartSeason { user_id, commitment, client_seed, simulin_id };
-        let applied = service.command(&sending, command, None).await?;
-        let body = applied.started_season()?;
-        Ok(applied.answer(StatusCode::CREATED, body))
-    })
-    .await
+    let (user_id, client_seed) = (sending.session.user_id, start.client_seed()?);
+    let Start { commitment, simulin_id, .. } = start;
+    let command = Command::StartSeason { user_id, commitment, client_seed, simulin_id };
+    let applied = service.command(&sending, command, None).await?;
+    let body = applied.started_season()?;
+    Ok(applied.answer(StatusCode::CREATED, body))
 }
 
 /// Which seasons.
@@ -174,14 +171,11 @@ pub(crate) async fn abandon(
     path: InPath<SeasonInPath>,
     _: Valid<Nothing>,
 ) -> Result<Response, ApiError> {
-    in_full(async move {
-        let (user_id, season_id) = (sending.session.user_id, path.season_id()?);
-        let command = Command::AbandonSeason { user_id, season_id };
-        let applied = service.command(&sending, command, None).await?;
-        let body = applied.abandoned()?;
-        Ok(applied.answer(StatusCode::OK, body))
-    })
-    .await
+    let (user_id, season_id) = (sending.session.user_id, path.season_id()?);
+    let command = Command::AbandonSeason { user_id, season_id };
+    let applied = service.command(&sending, command, None).await?;
+    let body = applied.abandoned()?;
+    Ok(applied.answer(StatusCode::OK, body))
 }
 
 /// Today's weather, chances and multipliers.

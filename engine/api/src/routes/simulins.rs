@@ -213,14 +213,11 @@ pub(crate) async fn choose_path(
     at: InPath<SimulinInPath>,
     Valid(ChosenPath { path }): Valid<ChosenPath>,
 ) -> Result<Response, ApiError> {
-    in_full(async move {
-        let (user_id, simulin_id) = (sending.session.user_id, at.simulin_id()?);
-        let command = Command::ChooseSimulinPath { user_id, simulin_id, path };
-        let applied = service.command(&sending, command, None).await?;
-        let simulin = Changed { id: simulin_id, path: Some(path), retired_at: None };
-        Ok(applied.answer(StatusCode::OK, ChangedSimulin { simulin }))
-    })
-    .await
+    let (user_id, simulin_id) = (sending.session.user_id, at.simulin_id()?);
+    let command = Command::ChooseSimulinPath { user_id, simulin_id, path };
+    let applied = service.command(&sending, command, None).await?;
+    let simulin = Changed { id: simulin_id, path: Some(path), retired_at: None };
+    Ok(applied.answer(StatusCode::OK, ChangedSimulin { simulin }))
 }
 
 /// Retires a companion: another may be adopted in its place.
@@ -239,12 +236,9 @@ pub(crate) async fn retire(
     at: InPath<SimulinInPath>,
     _: Valid<Nothing>,
 ) -> Result<Response, ApiError> {
-    in_full(async move {
-        let (user_id, simulin_id) = (sending.session.user_id, at.simulin_id()?);
-        let command = Command::RetireSimulin { user_id, simulin_id };
-        let applied = service.command(&sending, command, None).await?;
-        let simulin = Changed { id: simulin_id, path: None, retired_at: Some(applied.at()) };
-        Ok(applied.answer(StatusCode::OK, ChangedSimulin { simulin }))
-    })
-    .await
+    let (user_id, simulin_id) = (sending.session.user_id, at.simulin_id()?);
+    let command = Command::RetireSimulin { user_id, simulin_id };
+    let applied = service.command(&sending, command, None).await?;
+    let simulin = Changed { id: simulin_id, path: None, retired_at: Some(applied.at()) };
+    Ok(applied.answer(StatusCode::OK, ChangedSimulin { simulin }))
 }

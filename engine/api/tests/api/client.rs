@@ -39,6 +39,20 @@ impl Answer {
     }
 }
 
+/// Guards: every number of every answer is exact in JavaScript.
+#[track_caller]
+fn expect_exact_numbers(body: &Value) {
+    match body {
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap();
+            assert!(number.abs() < 9_007_199_254_740_992.0, "{number} is not exact");
+        }
+        Value::Array(values) => values.iter().for_each(expect_exact_numbers),
+        Value::Object(fields) => fields.values().for_each(expect_exact_numbers),
+        _ => {}
+    }
+}
+
 /// A browser of one person, more or less.
 #[derive(Clone)]
 pub struct Client {
@@ -78,6 +92,7 @@ impl Client {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        expect_exact_numbers(&body);
         let cookies: Vec<String> = headers
             .get_all("set-cookie")
             .iter()
