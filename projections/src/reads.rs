@@ -70,6 +70,8 @@ pub struct Played {
     pub weeks: Vec<WeekDetails>,
     /// The companions, with their names.
     pub simulins: Vec<SimulinDetails>,
+    /// What was suspicious.
+    pub flags: Vec<FlagDetails>,
     /// The places on boards: the seed's columns.
     pub leaderboard_entries: serde_json::Value,
 }
@@ -277,6 +279,7 @@ impl Reads {
                  WHERE user_id = ?1 ORDER BY season_number, week_number"
             ),
             simulins: rows!("SELECT * FROM simulins WHERE user_id = ?1 ORDER BY id"),
+            flags: rows!("SELECT * FROM flags WHERE user_id = ?1 ORDER BY seq"),
             leaderboard_entries: json_of(&mut moment, ENTRIES_AS_JSON, user_id).await?,
         };
         moment.commit().await?;

@@ -32,6 +32,7 @@ struct OfToday {
 pub(crate) struct Counted<'a> {
     adoptions: &'a Adoptions,
     user_id: UserId,
+    day: i64,
     is_kept: bool,
 }
 
@@ -46,6 +47,7 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         if !self.is_kept
             && let Some(mut of_today) = self.adoptions.0.get_mut(&self.user_id)
+            && of_today.day == self.day
         {
             of_today.count = of_today.count.saturating_sub(1);
         }
@@ -80,7 +82,7 @@ impl Adoptions {
             return Err(error.retry_after(u64::try_from(left).unwrap_or(1)));
         }
         of_today.count += 1;
-        Ok(Counted { adoptions: self, user_id, is_kept: false })
+        Ok(Counted { adoptions: self, user_id, day, is_kept: false })
     }
 
     /// Forgets users who adopted none today.

@@ -136,7 +136,8 @@ shapes! {
         trigger_type: Trigger,
         /// When.
         earned_at: i64,
-        /// What it was earned by: `category`, and where it has them `potId` and `betIds`.
+        /// What it was earned by: `category`, and where it has them `potId` and `betIds`. These two
+        /// are left out where the read models do not have the season yet.
         #[schema(value_type = Object)]
         metadata: Value,
     }
@@ -202,7 +203,8 @@ shapes! {
 pub(crate) struct WholeSeason {
     /// The season.
     pub(crate) season: Season,
-    /// How it ended, if it has: completed, abandoned, expired_idle, expired_key, expired_restore.
+    /// How it ended, if it has: completed, abandoned, expired_idle, expired_key, expired_restore;
+    /// expired where the read models cannot tell yet why.
     pub(crate) end: Option<String>,
     /// Its days, in order.
     pub(crate) days: Vec<Day>,

@@ -162,6 +162,10 @@ impl Service {
             Err(_) => self.ledger.head().seq,
         };
         sending.session.answered(stands_for);
+        // It may have been brought to hand anew meanwhile.
+        if let Some(at_hand) = self.open_sessions.get(&sending.session.id) {
+            at_hand.answered(stands_for);
+        }
         let accepted = answered?;
         let identity = self.epochs().identity_at(accepted.first_seq);
         let signed = self.signed(sending.signs, accepted.head);

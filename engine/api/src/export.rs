@@ -23,8 +23,8 @@ pub struct Export {
     sessions: Vec<ShownSession>,
     /// Failed logins to the address that still count, in seconds since 1970.
     failed_logins: Vec<i64>,
-    /// What was played: seasons with their days, bets, triggers and weeks; companions; places on
-    /// boards.
+    /// What was played: seasons with their days, bets, triggers and weeks; companions; what was
+    /// flagged; places on boards.
     #[schema(value_type = Object)]
     play: Played,
 }

@@ -59,7 +59,16 @@ impl Admitted {
         let Some(more) = more else { return Ok(Remaining(self.remaining)) };
         match service.rate_limits.take(self.class, self.whose, more) {
             Allowed::Yes { remaining } => Ok(Remaining(remaining)),
-            Allowed::NotBefore { seconds } => {
+            // Whoever comes again needs the first token once more.
+            refused @ Allowed::NotBefore { .. } => {
+                let all = more.saturating_add(1);
+                let wait = match service.rate_limits.take(self.class, self.whose, all) {
+                    Allowed::Yes { .. } => refused,
+                    longer @ Allowed::NotBefore { .. } => longer,
+                };
+                let Allowed::NotBefore { seconds } = wait else {
+                    return Err(Code::Internal.into());
+                };
                 Err(ApiError::new(Code::RateLimited).retry_after(seconds))
             }
         }
@@ -117,6 +126,20 @@ fn client_of(
     Ok(Client::of(peer.0.ip(), headers, &service.settings.trusted_proxies))
 }
 
+/// A request that has no answer yet: where its client hangs up, it is in the log all the same.
+struct Unanswered {
+    line: Option<(tracing::Span, Method, Option<String>)>,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some((span, method, route)) = self.line.take() {
+            let route = route.as_deref().unwrap_or("none");
+            tracing::info!(target: "access", parent: &span, %method, route, "hung up");
+        }
+    }
+}
+
 /// The outermost guard: an id, the log, and what every answer carries.
 pub(crate) async fn outermost(
     State(service): State<Service>,
@@ -127,7 +150,9 @@ pub(crate) async fn outermost(
     let span = tracing::info_span!("request", id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut unanswered = Unanswered { line: Some((span.clone(), method.clone(), route.clone())) };
     let mut response = next.run(request).instrument(span.clone()).await;
+    unanswered.line = None;
     if response.status().as_u16() == Code::Internal.status() {
         let message = format!("Something went wrong here; the log has more under {id}");
         let remaining = response.headers_mut().remove(REMAINING);

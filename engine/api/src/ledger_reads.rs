@@ -1,9 +1,11 @@
 //! Events read back from the ledger, by a few readers that all requests share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+use dashmap::DashMap;
 use daybook_ledger::{DatabaseError, Ledger, ReadError, Reader};
-use tokio::sync::Semaphore;
+use daybook_schema::UserId;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::error::{ApiError, Code};
 
@@ -13,8 +15,10 @@ const AT_ONCE_MAX: usize = 4;
 /// Reads the ledger, a few at a time.
 pub(crate) struct LedgerReads {
     ledger: Ledger,
-    idle: Arc<Mutex<Vec<Reader>>>,
-    turns: Semaphore,
+    idle: Arc<std::sync::Mutex<Vec<Reader>>>,
+    turns: Arc<Semaphore>,
+    /// One read at a time of each user: nobody fills the line of all.
+    of_users: DashMap<UserId, Arc<Mutex<()>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,35 @@ enum Failed {
 
 impl LedgerReads {
     pub(crate) fn new(ledger: &Ledger) -> Self {
-        Self { ledger: ledger.clone(), idle: Arc::default(), turns: Semaphore::new(AT_ONCE_MAX) }
+        Self {
+            ledger: ledger.clone(),
+            idle: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            of_users: DashMap::new(),
+        }
+    }
+
+    /// Reads something for a user, one after another.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn read_for<T: Send + 'static>(
+        &self,
+        user_id: UserId,
+        work: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let own = Arc::clone(&self.of_users.entry(user_id).or_default());
+        let turn = Arc::clone(&own).lock_owned().await;
+        // Held until the reading is over, also where the client hung up.
+        let read = self.read(move |reader| {
+            let read = work(reader);
+            drop(turn);
+            read
+        });
+        let read = read.await;
+        drop(own);
+        self.of_users.remove_if(&user_id, |_, own| Arc::strong_count(own) == 1);
+        read
     }
 
     /// Reads something, on a thread that may block.
@@ -38,7 +70,8 @@ impl LedgerReads {
         &self,
         work: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _turn = self.turns.acquire().await.map_err(|_| Code::Unavailable)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| Code::Unavailable)?;
         let (ledger, idle) = (self.ledger.clone(), Arc::clone(&self.idle));
         let reading = tokio::task::spawn_blocking(move || -> Result<T, Failed> {
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -47,6 +80,8 @@ impl LedgerReads {
                 None => ledger.reader()?,
             };
             let read = work(&reader)?;
+            // The turn is over when the reading is, also where the client hung up.
+            drop(turn);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             Ok(read)
         });

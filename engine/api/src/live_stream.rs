@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse;
-use daybook_schema::{SeasonId, UserId};
+use daybook_schema::{SeasonId, StoredEvent, UserId};
 use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
@@ -21,70 +21,82 @@ use crate::service::Service;
 /// How soon a browser comes again after its connection broke.
 const COMES_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
+/// One who watches a season; dropped, it leaves nothing behind.
+struct Watching {
+    service: Service,
+    season_id: SeasonId,
+    events: Option<broadcast::Receiver<Arc<LiveEvent>>>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.events = None;
+        self.service.live.leave(self.season_id);
+    }
+}
+
 /// One stream of a season's events.
 pub(crate) struct Stream {
-    service: Service,
+    watching: Watching,
     user_id: UserId,
-    season_id: SeasonId,
     /// The newest event that was told.
     last: u64,
     waiting: VecDeque<sse::Event>,
-    receiver: Option<broadcast::Receiver<Arc<LiveEvent>>>,
-    place: Place,
+    /// None before it is open.
+    place: Option<Place>,
     /// When the session is over by its time.
     until: Instant,
     is_over: bool,
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.receiver = None;
-        self.service.live.leave(self.season_id);
-    }
-}
-
 impl Stream {
-    /// Begins a stream after an event.
+    /// Begins a stream after an event; none where there is nothing to tell, now or later.
     ///
     /// # Errors
-    /// Where the season's past cannot be read, or the service is about to stop.
+    /// Where the user has no such season, has too many streams, or the service is about to stop.
     pub(crate) async fn begin(
         service: &Service,
         session: &OpenSession,
         season_id: SeasonId,
         after: u64,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Option<Self>, ApiError> {
         let left = u64::try_from(session.expires_at - now_seconds()).unwrap_or(0);
+        // Before the past is read: what comes meanwhile waits here.
+        let events = Some(service.live.watch(season_id));
         let mut stream = Self {
-            service: service.clone(),
+            watching: Watching { service: service.clone(), season_id, events },
             user_id: session.user_id,
-            season_id,
             last: after,
             waiting: VecDeque::new(),
-            // Before the past is read: what comes meanwhile waits here.
-            receiver: Some(service.live.watch(season_id)),
-            place: service.streams.open(session)?,
+            place: None,
             until: Instant::now() + Duration::from_secs(left),
             is_over: false,
         };
-        stream.waiting.push_back(sse::Event::default().retry(COMES_AGAIN_AFTER).comment("open"));
-        stream.catch_up().await?;
-        Ok(stream)
-    }
-
-    /// Whether there is nothing to tell, now or later.
-    pub(crate) fn has_nothing(&self) -> bool {
-        self.is_over && self.waiting.len() <= 2
+        let events = service.season_events(session.user_id, season_id).await?;
+        // What the season has not come to is no event of it: all of it is told.
+        if events.last().is_none_or(|newest| newest.header.seq.get() < after) {
+            stream.last = 0;
+        }
+        stream.take_all(&events);
+        if stream.is_over && stream.waiting.len() <= 1 {
+            return Ok(None);
+        }
+        stream.waiting.push_front(sse::Event::default().retry(COMES_AGAIN_AFTER).comment("open"));
+        // A request for what is not there ends no other stream.
+        stream.place = Some(service.streams.open(session)?);
+        Ok(Some(stream))
     }
 
     /// Reads back what was committed after the newest that was told.
     async fn catch_up(&mut self) -> Result<(), ApiError> {
-        for stored in self.service.season_events(self.user_id, self.season_id).await? {
-            if let Some(event) = LiveEvent::of(&stored) {
-                self.take(&event);
-            }
-        }
+        let Watching { service, season_id, .. } = &self.watching;
+        let events = service.season_events(self.user_id, *season_id).await?;
+        self.take_all(&events);
         Ok(())
+    }
+
+    fn take_all(&mut self, events: &[StoredEvent]) {
+        events.iter().filter_map(LiveEvent::of).for_each(|event| self.take(&event));
     }
 
     fn take(&mut self, event: &LiveEvent) {
@@ -110,7 +122,9 @@ impl Stream {
     pub(crate) async fn next(&mut self) -> Option<sse::Event> {
         loop {
             // Whoever may not listen any more is told nothing more.
-            if let Some(why) = self.place.ended().filter(|_| !self.is_over) {
+            let is_expired = (Instant::now() >= self.until).then_some(Ended::Session);
+            let ended = self.place.as_ref().and_then(Place::ended).or(is_expired);
+            if let Some(why) = ended.filter(|_| !self.is_over) {
                 self.waiting.clear();
                 self.end(why);
             }
@@ -120,11 +134,11 @@ impl Stream {
             if self.is_over {
                 return None;
             }
-            let receiver = self.receiver.as_mut()?;
+            let (events, place) = (self.watching.events.as_mut()?, self.place.as_mut()?);
             tokio::select! {
-                () = self.place.wait_for_end() => {}
-                () = sleep_until(self.until) => self.end(Ended::Session),
-                told = receiver.recv() => match told {
+                () = place.wait_for_end() => {}
+                () = sleep_until(self.until) => {}
+                told = events.recv() => match told {
                     Ok(event) => self.take(&event),
                     Err(broadcast::error::RecvError::Lagged(_)) => {
                         // It ends where the ledger cannot be read; the client comes again.

@@ -1,6 +1,6 @@
 //! The odds of a day that is open: exact chances, and what each bet pays.
 
-use daybook_schema::{BetType, Pot, SeasonId, Threshold, Weather};
+use daybook_schema::{BetType, Coins, DayNumber, Pot, RulesetNumber, SeasonId, Threshold, Weather};
 use daybook_simulator::odds::{WAYS, return_billionths, threshold_ways};
 use daybook_simulator::{Rules, Rulesets, Season, bet_bounds, multiplier};
 use serde::Serialize;
@@ -37,6 +37,22 @@ pub(crate) struct AllowedStake {
     smallest: Option<u64>,
     /// The largest.
     largest: Option<u64>,
+}
+
+/// What the odds of a day depend on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Today {
+    day_number: DayNumber,
+    weather: Weather,
+    coins: Coins,
+}
+
+impl Today {
+    /// The open day of a season.
+    pub(crate) fn of(season: &Season) -> Self {
+        let Season { day_number, weather, .. } = *season;
+        Self { day_number, weather, coins: season.coins() }
+    }
 }
 
 /// The odds of a pot.
@@ -95,10 +111,10 @@ const fn part(of: u64, all: u64) -> f64 {
 
 impl Odds {
     /// The odds of a season's open day; none where its rules are unknown.
-    pub(crate) fn of(season_id: SeasonId, season: &Season) -> Option<Self> {
+    pub(crate) fn of(season_id: SeasonId, ruleset: RulesetNumber, today: Today) -> Option<Self> {
         let rulesets = Rulesets::default();
-        let rules = rulesets.get(season.ruleset)?;
-        let (weather, coins) = (season.weather, season.coins());
+        let rules = rulesets.get(ruleset)?;
+        let Today { day_number, weather, coins } = today;
         let stakes = BetType::ALL.iter().map(|&bet_type| {
             let allowed = bet_bounds(bet_type, coins);
             AllowedStake {
@@ -109,7 +125,7 @@ impl Odds {
         });
         Some(Self {
             season_id,
-            day_number: season.day_number.get(),
+            day_number: day_number.get(),
             weather,
             coins: coins.get(),
             stakes: stakes.collect(),

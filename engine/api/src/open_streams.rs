@@ -13,6 +13,11 @@ use crate::tokens::TokenHash;
 
 /// Streams of one user at the same time; one more takes the place of the oldest.
 const PER_USER_MAX: usize = 8;
+/// Those that ended and whose client does not read their end hold memory too: there are no more of
+/// both than so many.
+const WITH_ENDED_MAX: usize = 2 * PER_USER_MAX;
+/// How long who has so many should wait.
+const RETRY_AFTER_SECONDS: u64 = 15;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +87,8 @@ impl Streams {
     /// Opens one.
     ///
     /// # Errors
-    /// [`Code::Unavailable`] once the service is about to stop.
+    /// [`Code::Unavailable`] once the service is about to stop, [`Code::RateLimited`] where too many
+    /// that ended are not read to their end.
     pub(crate) fn open(&self, session: &OpenSession) -> Result<Place, ApiError> {
         let all = &self.0;
         let _order = all.order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +99,9 @@ impl Streams {
         let (end, ended) = watch::channel(None);
         let open = Arc::new(Open { user_id, token: token.clone(), end });
         let mut of_user = all.of_users.entry(user_id).or_default();
+        if of_user.len() >= WITH_ENDED_MAX {
+            return Err(ApiError::new(Code::RateLimited).retry_after(RETRY_AFTER_SECONDS));
+        }
         of_user.push(Arc::clone(&open));
         let surplus = of_user.len().saturating_sub(PER_USER_MAX);
         // Those that end leave by themselves.

@@ -43,7 +43,8 @@ const COMMANDS: [&str; 7] = [
 const READS: [&str; 6] =
     ["listSeasons", "showSeason", "listSimulins", "showLeaderboard", "showStatement", "listFlags"];
 /// Reads of the newest state.
-const NEWEST: [&str; 3] = ["showHead", "showJackpot", "nextCommitment"];
+const NEWEST: [&str; 6] =
+    ["showHead", "showJackpot", "nextCommitment", "showOdds", "recallDay", "checkDay"];
 
 /// Headers that operations of play take, and those that they answer with.
 fn complete_headers(operation: &mut Operation) {

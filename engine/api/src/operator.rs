@@ -129,7 +129,7 @@ impl Service {
                 let user_id = self.named(&user).await?.user.id;
                 self.accounts.set_role(user_id, role).await?;
                 // Who is logged in has the new role at once.
-                self.forget_sessions(&self.accounts.tokens_of(user_id).await?);
+                self.look_up_again(&self.accounts.tokens_of(user_id).await?);
                 (user_id, None)
             }
             Task::ResetPassword { user } => {

@@ -5,7 +5,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use daybook_projections::ReadError;
+use daybook_projections::{ReadError, sqlx};
 use daybook_schema::{Head, Seq};
 use serde::Serialize;
 
@@ -71,6 +71,9 @@ impl Reading {
 
 /// What could not be read of `game.db`.
 pub(crate) fn unread(error: &ReadError) -> ApiError {
+    if matches!(error, ReadError::Sqlite(sqlx::Error::PoolTimedOut)) {
+        return ApiError::new(Code::Overloaded);
+    }
     tracing::error!(%error, "the read models cannot be read");
     ApiError::new(Code::Unavailable)
 }
@@ -87,7 +90,7 @@ impl Service {
         let wait = self.settings.read_wait;
         let stands_for = self.reads.wait_for(projections, asked.min(newest), wait).await;
         let stands_for = stands_for.map_err(|error| unread(&error))?;
-        let head = self.head_at(stands_for.seq).await?;
+        let head = self.head_at(stands_for.seq.min(newest)).await?;
         let signed = self.signed(at_least.signs, head);
         Ok(Reading { head, is_stale: stands_for.is_stale || asked > newest, signed })
     }

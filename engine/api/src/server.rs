@@ -30,7 +30,7 @@ use crate::watched::Watched;
 
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+const STREAMS_PER_CONNECTION_MAX: u32 = 16;
 /// When the system has no descriptor left, the next connection is looked at so much later.
 const ACCEPTED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 

@@ -47,7 +47,8 @@ impl Service {
                 !number.is_multiple_of(8) && kept.expires_at > now_seconds()
             });
         }
-        self.open_sessions.insert(token.clone(), Arc::clone(&session));
+        // Another request may have brought it to hand meanwhile: there is one of it.
+        let session = Arc::clone(&self.open_sessions.entry(token.clone()).or_insert(session));
         if self.session_ends.load(Ordering::SeqCst) != ends {
             // One ended meanwhile; it may have been this one.
             self.open_sessions.remove(token);
@@ -55,12 +56,17 @@ impl Service {
         Ok(Some(session))
     }
 
-    /// Forgets sessions that are over, or whose user changed; their streams end.
+    /// Forgets sessions that are over; their streams end.
     pub(crate) fn forget_sessions(&self, tokens: &[TokenHash]) {
+        self.look_up_again(tokens);
+        tokens.iter().for_each(|token| self.streams.end_of(token));
+    }
+
+    /// Forgets what is at hand of sessions whose user changed.
+    pub(crate) fn look_up_again(&self, tokens: &[TokenHash]) {
         self.session_ends.fetch_add(1, Ordering::SeqCst);
         for token in tokens {
             self.open_sessions.remove(token);
-            self.streams.end_of(token);
         }
     }
 

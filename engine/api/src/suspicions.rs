@@ -36,13 +36,8 @@ impl Suspicions {
         self.raised.notified().await;
     }
 
-    /// One that waits.
-    pub(crate) fn first(&self) -> Option<Suspicion> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied()
-    }
-
-    /// It is on record.
-    pub(crate) fn done(&self, suspicion: &Suspicion) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(suspicion);
+    /// Takes all that wait.
+    pub(crate) fn take(&self) -> BTreeSet<Suspicion> {
+        std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -95,9 +95,19 @@ async fn follow(service: Service) {
     loop {
         match service.ledger.subscribe(service.heads.next_seq()) {
             Ok(mut subscription) => {
-                while let Ok(Some(cut)) = subscription.next().await {
-                    service.heads.push(&cut);
-                    service.live.tell(&cut);
+                loop {
+                    match subscription.next().await {
+                        Ok(Some(cut)) => {
+                            service.heads.push(&cut);
+                            service.live.tell(&cut);
+                        }
+                        // The ledger was closed.
+                        Ok(None) => break,
+                        Err(error) => {
+                            tracing::warn!(%error, "following the ledger broke off; tried again");
+                            break;
+                        }
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, "the ledger cannot be followed; tried again"),
@@ -109,16 +119,18 @@ async fn follow(service: Service) {
 /// Puts suspicions on record, as they are raised.
 async fn flag(service: Service) {
     loop {
-        let Some(suspicion) = service.suspicions.first() else {
-            service.suspicions.raised().await;
-            continue;
-        };
-        match flag_one(&service, suspicion).await {
-            Ok(()) => service.suspicions.done(&suspicion),
-            Err(error) => {
+        let mut failed = Vec::new();
+        for suspicion in service.suspicions.take() {
+            if let Err(error) = flag_one(&service, suspicion).await {
                 log("a suspicion is not on record", &error);
-                sleep(TRIED_AGAIN_AFTER).await;
+                failed.push(suspicion);
             }
+        }
+        if failed.is_empty() {
+            service.suspicions.raised().await;
+        } else {
+            sleep(TRIED_AGAIN_AFTER).await;
+            failed.into_iter().for_each(|suspicion| service.suspicions.raise(suspicion));
         }
     }
 }
@@ -227,8 +239,10 @@ async fn keep(service: Service) {
             }
             Ok(())
         });
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(%error, "the engine was not kept; tried again");
+        match kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the engine was not kept; tried again"),
+            Err(error) => tracing::error!(%error, "keeping the engine panicked; tried again"),
         }
         sleep(SWEPT_EVERY).await;
     }

@@ -1,4 +1,5 @@
-// A client of Daybook for browsers and Node: typed by the OpenAPI document, with retries done right.
+// A client of Daybook for browsers: typed by the OpenAPI document, with retries done right. In Node give it a `fetch`
+// that keeps cookies; `watch` needs an EventSource.
 //
 // A command has one id for all of its sendings. What is not known to have been done is sent again
 // under the same id, and so is done once. Nothing is ever sent again under another id.
@@ -49,6 +50,8 @@ export interface Settings {
   base?: string;
   /** How long a command is sent again before it is given up, in milliseconds. */
   patienceMs?: number;
+  /** How long one answer is waited for, in milliseconds. */
+  answerMs?: number;
   /** The `fetch` to use. */
   fetch?: typeof fetch;
 }
@@ -64,6 +67,7 @@ const KINDS = [
 export class Daybook {
   private readonly base: string;
   private readonly patienceMs: number;
+  private readonly answerMs: number;
   private readonly send: typeof fetch;
   /** The server's clock is so far ahead of ours, in milliseconds; not known before the first answer. */
   private aheadMs: number | undefined;
@@ -71,6 +75,7 @@ export class Daybook {
   constructor(settings: Settings = {}) {
     this.base = settings.base ?? "";
     this.patienceMs = settings.patienceMs ?? 30_000;
+    this.answerMs = settings.answerMs ?? 10_000;
     this.send = settings.fetch ?? ((url, init) => fetch(url, init));
   }
 
@@ -113,6 +118,12 @@ export class Daybook {
     return (await this.command<{ simulin: Simulin }>("/api/simulins", { species, name }, key)).simulin;
   }
 
+  choosePath = (simulinId: string, path: string, { key }: Sending = {}): Promise<Schemas["ChangedSimulin"]> =>
+    this.command(`/api/simulins/${simulinId}/path`, { path }, key);
+
+  retireSimulin = (simulinId: string, { key }: Sending = {}): Promise<Schemas["ChangedSimulin"]> =>
+    this.command(`/api/simulins/${simulinId}/retire`, {}, key);
+
   // Reads.
 
   season = (id: string): Promise<WholeSeason> => this.read(`/api/seasons/${id}`);
@@ -122,6 +133,8 @@ export class Daybook {
   recall = (seasonId: string, day: number): Promise<Recall> => this.read(`/api/seasons/${seasonId}/days/${day}`);
   leaderboard = (period: string, after?: string): Promise<BoardPage> =>
     this.read(`/api/leaderboards/${period}`, { after });
+
+  jackpot = async (): Promise<number> => (await this.read<Schemas["Jackpot"]>("/api/jackpot")).coins;
 
   /** Compares what was shown of a resolved day with what it was. */
   check = (seasonId: string, day: number, claim: Claim): Promise<Checked> =>
@@ -137,20 +150,50 @@ export class Daybook {
     } while (after !== undefined);
   }
 
-  /** Watches a season in a browser. It goes on by itself where the connection breaks. Call what it returns to stop. */
+  /**
+   * Watches a season in a browser. It goes on by itself where the connection breaks, tells each event once, and
+   * tells at last why it ended. Call what it returns to stop.
+   */
   watch(seasonId: string, onEvent: OnEvent, onEnd: (reason: string) => void = () => {}): () => void {
-    const source = new EventSource(`${this.base}/api/seasons/${seasonId}/live`);
-    for (const kind of KINDS) {
-      source.addEventListener(kind, (event) => onEvent(kind, JSON.parse(event.data), Number(event.lastEventId)));
-    }
-    source.addEventListener("end", (event) => {
-      const { reason } = JSON.parse(event.data) as { reason: string };
-      // A service that stops may be back soon: the browser comes again.
-      if (reason === "stopping") return;
+    let source: EventSource, last = 0, stopped = false, attempt = 0;
+    const stop = (reason?: string) => {
       source.close();
-      onEnd(reason);
-    });
-    return () => source.close();
+      if (!stopped && reason !== undefined) onEnd(reason);
+      stopped = true;
+    };
+    // What a browser does not open again by itself: the service was away, or has nothing more to tell.
+    const reopen = async () => {
+      try {
+        if ((await this.season(seasonId)).end !== null && attempt > 0) return stop("season_over");
+      } catch (error) {
+        const code = error instanceof DaybookError ? error.code : "NO_ANSWER";
+        if (code === "UNAUTHORIZED" || code === "SESSION_EXPIRED") return stop("session_over");
+        if (code === "NOT_FOUND") return stop("not_found");
+      }
+      await pause(backoffMs(attempt++));
+      if (!stopped) open();
+    };
+    const open = () => {
+      source = new EventSource(`${this.base}/api/seasons/${seasonId}/live`);
+      for (const kind of KINDS) {
+        source.addEventListener(kind, (event) => {
+          const seq = Number(event.lastEventId);
+          attempt = 0;
+          // A new source begins at the beginning.
+          if (seq > last) onEvent(kind, JSON.parse(event.data), (last = seq));
+        });
+      }
+      source.addEventListener("end", (event) => {
+        const { reason } = JSON.parse(event.data) as { reason: string };
+        // A service that stops may be back soon.
+        if (reason !== "stopping") stop(reason);
+      });
+      source.addEventListener("error", () => {
+        if (source.readyState === EventSource.CLOSED && !stopped) void reopen();
+      });
+    };
+    open();
+    return () => stop();
   }
 
   /** A new id: a UUIDv7 with the server's time, for ids from far ahead are refused. */
@@ -189,9 +232,9 @@ export class Daybook {
         return await ask();
       } catch (error) {
         if (!(error instanceof DaybookError) || !isPassing(error)) throw error;
-        const waitMs = Math.max(error.retryAfterMs ?? 0, 100 * 2 ** Math.min(attempt, 6) * (0.5 + Math.random() / 2));
+        const waitMs = Math.max(error.retryAfterMs ?? 0, backoffMs(attempt));
         if (Date.now() + waitMs > until) throw error;
-        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        await pause(waitMs);
       }
     }
   }
@@ -200,19 +243,22 @@ export class Daybook {
     const headers: Record<string, string> = {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (key !== undefined) headers["Idempotency-Key"] = key;
-    let answer: Response, text: string;
+    let answer: Response, given: unknown;
     try {
-      const init: RequestInit = { method, headers, credentials: "same-origin" };
+      const signal = AbortSignal.timeout(this.answerMs);
+      const init: RequestInit = { method, headers, credentials: "same-origin", signal };
       if (body !== undefined) init.body = JSON.stringify(body);
       answer = await this.send(this.base + path, init);
-      text = await answer.text();
+      const text = await answer.text();
+      // An answer that is none of ours is no answer: something else stands between.
+      given = text === "" ? undefined : JSON.parse(text);
     } catch (error) {
       throw new DaybookError("NO_ANSWER", String(error), 0, [], key);
     }
     const date = Date.parse(answer.headers.get("Date") ?? "");
     if (!Number.isNaN(date)) this.aheadMs = date - Date.now();
-    if (answer.ok) return (text === "" ? undefined : JSON.parse(text)) as T;
-    const refusal = parsed(text);
+    if (answer.ok) return given as T;
+    const refusal = refusalOf(given);
     const error = new DaybookError(refusal.error, refusal.message, answer.status, refusal.details, key);
     const retryAfter = Number(answer.headers.get("Retry-After") ?? Number.NaN);
     if (!Number.isNaN(retryAfter)) error.retryAfterMs = retryAfter * 1_000;
@@ -231,11 +277,17 @@ function isPassing(error: DaybookError): boolean {
     (error.retryAfterMs !== undefined && error.code !== "ADOPTION_LIMIT" && error.code !== "SEASON_LIMIT");
 }
 
-/** A refusal; what stands between client and service may answer with a page of its own. */
-function parsed(text: string): { error: string; message: string; details: Detail[] } {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return { error: "UNAVAILABLE", message: text.slice(0, 200), details: [] };
-  }
+/** A refusal, whatever was answered. */
+function refusalOf(given: unknown): { error: string; message: string; details: Detail[] } {
+  const { error, message, details } = (given ?? {}) as { error?: unknown; message?: unknown; details?: unknown };
+  return {
+    error: typeof error === "string" ? error : "UNAVAILABLE",
+    message: typeof message === "string" ? message : "",
+    details: Array.isArray(details) ? details : [],
+  };
 }
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** How long to wait before another attempt: longer each time, up to six seconds, and never for all alike. */
+const backoffMs = (attempt: number): number => 100 * 2 ** Math.min(attempt, 6) * (0.5 + Math.random() / 2);

@@ -101,9 +101,10 @@ pub enum SubmitError {
         repeated: bool,
     },
     /// Its id was used for another command.
-    #[error("this command id was used for another command{}", first.map_or(String::new(), |first| {
-        format!(", which begins with event {} ({})", first.seq, first.kind)
-    }))]
+    #[error("this command id was used for another command, {}; make a new id for a new command", first.map_or(
+        "which was refused".to_owned(),
+        |first| format!("whose first event is {} ({})", first.seq, first.kind)
+    ))]
     Conflict {
         /// What was done under the id; none where it was refused.
         first: Option<FirstUse>,

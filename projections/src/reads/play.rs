@@ -88,21 +88,6 @@ impl Reads {
         Ok(simulins.fetch_all(self.pool()?).await?)
     }
 
-    /// How many companions a user adopted since a time, in seconds since 1970.
-    ///
-    /// # Errors
-    /// [`ReadError`] when they cannot be counted.
-    pub async fn adoptions_since(&self, user_id: UserId, since: i64) -> Result<u32, ReadError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM simulins WHERE user_id = ?1 AND created_at >= ?2",
-        )
-        .bind(user_id.to_string())
-        .bind(since)
-        .fetch_one(self.pool()?)
-        .await?;
-        Ok(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
     /// What was suspicious, newest first, a page of it: what was put on record before an event.
     ///
     /// # Errors
@@ -113,13 +98,20 @@ impl Reads {
         before: Option<Seq>,
         limit: u32,
     ) -> Result<Vec<FlagDetails>, ReadError> {
-        let flags = sqlx::query_as(
-            "SELECT * FROM flags WHERE seq < ?1 AND (?2 IS NULL OR user_id = ?2) \
-             ORDER BY seq DESC LIMIT ?3",
-        );
         let before = before.map_or(i64::MAX, |before| before.get().cast_signed());
-        let user_id = user_id.map(|user_id| user_id.to_string());
-        Ok(flags.bind(before).bind(user_id).bind(limit).fetch_all(self.pool()?).await?)
+        let statement = match user_id {
+            // By the user's index; with the other each would be looked at.
+            Some(_) => {
+                "SELECT * FROM flags WHERE seq < ?1 AND user_id = ?3 ORDER BY seq DESC LIMIT ?2"
+            }
+            None => "SELECT * FROM flags WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2",
+        };
+        let flags = sqlx::query_as(statement).bind(before).bind(limit);
+        let flags = match user_id {
+            Some(user_id) => flags.bind(user_id.to_string()),
+            None => flags,
+        };
+        Ok(flags.fetch_all(self.pool()?).await?)
     }
 
     /// The movements of a user's coins, oldest first, a page of them.

@@ -12,6 +12,7 @@ impl WholeSeason {
     /// A season of its events so far; none where they do not begin one.
     pub(crate) fn from_ledger(events: &[StoredEvent], epochs: &Epochs) -> Option<Self> {
         let mut season: Option<Self> = None;
+        let mut jackpot_millicoins = 0_u64;
         for stored in events {
             let at = At {
                 identity: epochs.identity_at(stored.header.seq),
@@ -28,11 +29,18 @@ impl WholeSeason {
                     weeks: Vec::new(),
                 });
             }
+            if let Event::BetResolved(resolved) = &stored.event {
+                jackpot_millicoins += resolved.jackpot_share.get();
+            }
             if let Some(season) = &mut season {
                 season.take(at, &stored.event);
             }
         }
-        season
+        let mut season = season?;
+        // Whole until here: a sum of parts of coins would not be exact.
+        let millicoins = u32::try_from(jackpot_millicoins).unwrap_or(u32::MAX);
+        season.season.jackpot_contribution = f64::from(millicoins) / 1_000.0;
+        Some(season)
     }
 
     fn take(&mut self, at: At, event: &Event) {
@@ -48,8 +56,6 @@ impl WholeSeason {
             }
             Event::BetResolved(resolved) => {
                 self.season.coins += whole(resolved.payout.get());
-                let share = u32::try_from(resolved.jackpot_share.get()).unwrap_or(u32::MAX);
-                self.season.jackpot_contribution += f64::from(share) / 1_000.0;
                 let day = i64::from(resolved.day_number.get());
                 let bet = self.bets.iter_mut().rev();
                 let mut bet = bet.filter(|bet| bet.day_number == day);

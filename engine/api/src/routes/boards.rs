@@ -25,11 +25,14 @@ pub(crate) struct BoardAsked {
     /// A UTC day of the period, such as 2026-11-30; today without it.
     #[serde(default)]
     #[param(format = "date")]
-    #[schema(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", nullable = false)]
+    #[schema(pattern = "^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}$", nullable = false)]
     day: Option<String>,
     /// The `next` of the page before.
     #[serde(default)]
-    #[schema(pattern = "^[0-9]{1,16}~ldb_[0-9a-f-]{36}$", nullable = false)]
+    #[schema(
+        pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}~[0-9]{1,16}~ldb_[0-9a-f-]{36}$",
+        nullable = false
+    )]
     after: Option<String>,
     /// At most so many rows.
     #[serde(default)]
@@ -41,15 +44,21 @@ pub(crate) struct BoardAsked {
 impl RequestBody for BoardAsked {}
 
 impl BoardAsked {
+    /// A page goes on with the board of the page before, also where its time ended meanwhile.
     fn at(&self) -> Result<UnixMicros, ApiError> {
-        let Some(day) = &self.day else {
-            return Ok(UnixMicros::new(jiff::Timestamp::now().as_microsecond()));
+        let day = match self.after.as_ref().and_then(|after| after.split_once('~')) {
+            Some((first_day, _)) => first_second_of(first_day, "after"),
+            None => match &self.day {
+                Some(day) => first_second_of(day, "day"),
+                None => return Ok(UnixMicros::new(jiff::Timestamp::now().as_microsecond())),
+            },
         };
-        first_second_of(day, "day").map(UnixMicros::from_seconds)
+        day.map(UnixMicros::from_seconds)
     }
 
     fn after(&self) -> Option<BoardCursor> {
-        let (score, id) = self.after.as_ref()?.split_once('~')?;
+        let (_, cursor) = self.after.as_ref()?.split_once('~')?;
+        let (score, id) = cursor.split_once('~')?;
         Some(BoardCursor { score: score.parse().ok()?, id: id.to_owned() })
     }
 }
@@ -117,7 +126,9 @@ pub(crate) async fn show(
     let caller = Some(session.user_id);
     let board = reads.leaderboard(period, at, after.as_ref(), limit + 1, caller).await;
     let mut board = board.map_err(|error| unread(&error))?;
-    let next = cut(&mut board.rows, limit).map(|last| format!("{}~{}", last.score, last.id));
+    let first_day = &board.first_day;
+    let next = cut(&mut board.rows, limit);
+    let next = next.map(|last| format!("{first_day}~{}~{}", last.score, last.id));
     let users: Vec<UserId> = board.rows.iter().chain(&board.own).map(|row| row.user_id).collect();
     let names = service.accounts.shown_names(&users).await?;
     let named = |row: LeaderboardRow| {
@@ -146,6 +157,7 @@ pub(crate) async fn jackpot(
     State(service): State<Service>,
     signs: Signs,
 ) -> Result<Response, ApiError> {
+    let reading = service.reading_newest(signs);
     let coins = service.ask(|state| state.accounts.jackpot_coins()).await?;
-    Ok(service.reading_newest(signs).answer(Jackpot { coins: coins.get() }))
+    Ok(reading.answer(Jackpot { coins: coins.get() }))
 }

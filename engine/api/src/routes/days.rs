@@ -1,9 +1,9 @@
 //! A season's days: bets, the day's end, a day as it was, and a client's claim about one.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use daybook_schema::commands::{BetOrder, BetOrders};
 use daybook_schema::{Coins, Command, DayNumber, PerPot, Pot, SeasonId, SuspicionCode, limits};
 use daybook_simulator::Rejection;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::in_path::{DayInPath, InPath, SeasonInPath};
 use super::schemas;
 use crate::answers::{Advanced, PlacedBets};
-use crate::commands::Sending;
+use crate::commands::{Sending, Signs};
 use crate::error::{ApiError, Detail, ErrorBody};
 use crate::guards::{Admitted, LoggedInAs};
 use crate::recall::{Recall, Recalled};
@@ -160,7 +160,7 @@ fn check_season(given: Option<&String>, season_id: SeasonId) -> Result<(), ApiEr
     responses(
         (status = 201, description = "They are placed; the stakes left the balance", body = PlacedBets),
         (status = 404, description = "SEASON_NOT_FOUND", body = ErrorBody),
-        (status = 409, description = "DUPLICATE_BET, INSUFFICIENT_BALANCE, AMOUNT_NOT_ALLOWED, RAPID_BET, WRONG_DAY, SEASON_COMPLETE, SEASON_EXPIRED", body = ErrorBody),
+        (status = 409, description = "DUPLICATE_BET, INSUFFICIENT_BALANCE, AMOUNT_NOT_ALLOWED, RAPID_BET, WRONG_DAY, NOT_IN_ACTION_PHASE (the season is over), SEASON_EXPIRED", body = ErrorBody),
     ))]
 pub(crate) async fn place_bets(
     State(service): State<Service>,
@@ -179,7 +179,15 @@ pub(crate) async fn place_bets(
         let command = Command::PlaceBets { user_id, season_id, bets: orders };
         let applied = match service.command(&sending, command, bets.expected_day()).await {
             Err(error) => {
-                suspect(&service, &sending, season_id, &error);
+                let suspicion = Suspicion {
+                    user_id,
+                    season_id,
+                    day_number: bets.expected_day(),
+                    code: SuspicionCode::RapidBet,
+                };
+                if is_rapid(&error) {
+                    service.suspicions.raise(suspicion);
+                }
                 return Err(error.into());
             }
             Ok(applied) => applied,
@@ -193,14 +201,10 @@ pub(crate) async fn place_bets(
     Ok(response)
 }
 
-/// A bet that comes sooner than a person's is put on record.
-fn suspect(service: &Service, sending: &Sending, season_id: SeasonId, error: &SubmitError) {
-    let SubmitError::Rejected { rejections, .. } = error else { return };
-    let is_rapid = |rejection: &Rejection| matches!(rejection, Rejection::RapidBet { .. });
-    if rejections.iter().any(is_rapid) {
-        let (user_id, code) = (sending.session.user_id, SuspicionCode::RapidBet);
-        service.suspicions.raise(Suspicion { user_id, season_id, day_number: None, code });
-    }
+/// Whether a bet came sooner than a person's.
+fn is_rapid(error: &SubmitError) -> bool {
+    let SubmitError::Rejected { rejections, .. } = error else { return false };
+    rejections.iter().any(|rejection| matches!(rejection, Rejection::RapidBet { .. }))
 }
 
 /// A day to end.
@@ -255,11 +259,13 @@ pub(crate) async fn advance(
 pub(crate) async fn recall(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
+    signs: Signs,
     path: InPath<DayInPath>,
-) -> Result<Json<Recall>, ApiError> {
+) -> Result<Response, ApiError> {
     let (season_id, day_number) = (path.season_id()?, path.day_number()?);
+    let reading = service.reading_newest(signs);
     let recalled = service.recall(session.user_id, season_id, day_number).await?;
-    Ok(Json(recalled.recall))
+    Ok(reading.answer(recalled.recall))
 }
 
 /// What a client takes a resolved day to have been.
@@ -304,8 +310,8 @@ pub(crate) struct Checked {
     details: Vec<Detail>,
 }
 
-/// Levels may differ by so much: a client may count with floats.
-const LEVEL_TOLERANCE: f64 = 0.01;
+/// Levels may differ by 0.01: a client may count with floats, and they are not exact.
+const LEVEL_TOLERANCE: f64 = 0.01 + 1e-9;
 
 impl Claim {
     const fn level(&self, pot: Pot) -> f64 {
@@ -356,12 +362,13 @@ impl Claim {
 pub(crate) async fn check(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
+    signs: Signs,
     path: InPath<DayInPath>,
     Valid(claim): Valid<Claim>,
-) -> Result<Json<Checked>, ApiError> {
+) -> Result<Response, ApiError> {
     let (season_id, day_number) = (path.season_id()?, path.day_number()?);
     check_season(claim.season_id.as_ref(), season_id)?;
-    let user_id = session.user_id;
+    let (user_id, reading) = (session.user_id, service.reading_newest(signs));
     let actual = service.recall(user_id, season_id, day_number).await?;
     let differences = claim.differences(&actual);
     for (code, _) in differences.iter().filter(|_| !actual.is_over) {
@@ -370,7 +377,7 @@ pub(crate) async fn check(
     }
     let details: Vec<Detail> = differences.into_iter().map(|(_, detail)| detail).collect();
     let errors = details.iter().map(|detail| detail.message.clone()).collect();
-    Ok(Json(Checked { valid: details.is_empty(), errors, details }))
+    Ok(reading.answer(Checked { valid: details.is_empty(), errors, details }))
 }
 
 const _: () = assert!(limits::POTS == 4, "the schema of bets says four");

@@ -70,7 +70,7 @@ pub(crate) async fn next(
     LoggedInAs(session): LoggedInAs,
     signs: Signs,
 ) -> Result<Response, ApiError> {
-    let user_id = session.user_id;
+    let (user_id, reading) = (session.user_id, service.reading_newest(signs));
     let asked = service.ask(move |state| {
         let user = state.users.get(&user_id).ok_or(Rejection::UserNotFound { user_id })?;
         let in_progress = |season_id| Rejection::SeasonInProgress { season_id };
@@ -87,7 +87,7 @@ pub(crate) async fn next(
             let PublishedCommitment { season_number, commitment, key_id, seq, .. } = published;
             let (season_number, seq) = (season_number.get(), seq.get());
             let body = NextCommitment { season_number, commitment, key_id, seq };
-            Ok(service.reading_newest(signs).answer(body))
+            Ok(reading.answer(body))
         }
         Err(rejection) => {
             let rejections = Box::new(rejection.into());

@@ -65,12 +65,10 @@ pub(crate) async fn watch(
         ApiError::invalid_field("Last-Event-ID", "header", "must be the id of an event")
     })?;
     let stream = Stream::begin(&service, &session, season_id, after.unwrap_or(0)).await?;
+    let Some(stream) = stream else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     // The session may have ended while the past was read.
     if service.find_session(&session.id).await?.is_none() {
         return Err(ApiError::new(Code::SessionExpired));
-    }
-    if stream.has_nothing() {
-        return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         Some((Ok::<_, Infallible>(stream.next().await?), stream))

@@ -1,9 +1,8 @@
 //! Seasons: to start, to list, to see, to give up; today's odds.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use data_encoding::HEXLOWER;
 use daybook_schema::{ClientSeed, Command, Commitment, SimulinId};
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::in_path::{InPath, SeasonInPath};
 use super::pages::cut;
 use crate::answers::{Season, SeasonEnd, StartedSeason, WholeSeason};
-use crate::commands::Sending;
+use crate::commands::{Sending, Signs};
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::guards::LoggedInAs;
-use crate::odds::Odds;
+use crate::odds::{Odds, Today};
 use crate::reading::{AtLeast, unread};
 use crate::service::Service;
 use crate::validation::{Nothing, RequestBody, Valid, ValidQuery};
@@ -84,7 +83,7 @@ pub(crate) struct SeasonsAsked {
     /// Those with a smaller number: the `next` of the page before.
     #[serde(default)]
     #[param(minimum = 1)]
-    #[schema(minimum = 1, nullable = false)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, nullable = false)]
     before: Option<u32>,
     /// At most so many.
     #[serde(default)]
@@ -145,8 +144,8 @@ pub(crate) async fn show(
         Some(details) if details.season.user_id == session.user_id => {
             Ok(reading.answer(WholeSeason::from(details)))
         }
-        // The read models do not have it yet; the ledger does.
-        None if reading.is_stale => {
+        // The read models may not have it yet; the ledger does.
+        None => {
             let events = service.season_events(session.user_id, season_id).await?;
             let season = WholeSeason::from_ledger(&events, service.epochs());
             Ok(reading.answer(season.ok_or(Code::NotFound)?))
@@ -189,12 +188,16 @@ pub(crate) async fn abandon(
 pub(crate) async fn odds(
     State(service): State<Service>,
     LoggedInAs(session): LoggedInAs,
+    signs: Signs,
     path: InPath<SeasonInPath>,
 ) -> Result<Response, ApiError> {
     let (user_id, season_id) = (session.user_id, path.season_id()?);
-    let odds = service.ask(move |state| {
+    let reading = service.reading_newest(signs);
+    // The engine waits while it is asked: what is counted is counted here.
+    let season = service.ask(move |state| {
         let season = state.seasons.get(&season_id).filter(|season| season.user_id == user_id)?;
-        Odds::of(season_id, season)
+        Some((season.ruleset, Today::of(season)))
     });
-    Ok(Json(odds.await?.ok_or(Code::NotFound)?).into_response())
+    let (ruleset, today) = season.await?.ok_or(Code::NotFound)?;
+    Ok(reading.answer(Odds::of(season_id, ruleset, today).ok_or(Code::Internal)?))
 }

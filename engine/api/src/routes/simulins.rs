@@ -13,7 +13,7 @@ use super::auth::is_name;
 use super::in_path::{InPath, SimulinInPath};
 use super::pages::cut;
 use super::schemas;
-use crate::adoptions::{Counted, today_began_at};
+use crate::adoptions::Counted;
 use crate::answers::Simulin;
 use crate::commands::Sending;
 use crate::error::{ApiError, Detail, ErrorBody};
@@ -92,14 +92,11 @@ pub(crate) async fn adopt(
     .await
 }
 
-/// Counts an adoption of today. After a start it is the read models that know of others.
+/// Counts an adoption of today. After a start the ledger tells of others.
 async fn count(service: &Service, user_id: UserId) -> Result<Counted<'_>, ApiError> {
     let before = match service.adoptions.knows(user_id) {
         true => 0,
-        false => {
-            let counted = service.reads.adoptions_since(user_id, today_began_at()).await;
-            counted.map_err(|error| unread(&error))?
-        }
+        false => service.adopted_today(user_id).await?,
     };
     service.adoptions.count(user_id, before, service.settings.adoptions_per_day_max)
 }

@@ -234,6 +234,12 @@ async fn a_stopped_projection_makes_no_error_of_a_read() {
     eve.get(&format!("{after}/days/1")).await.expect(200);
     assert_eq!(eve.get(&after).await.expect(200).body["end"], "abandoned");
     eve.get(&format!("{after}/odds")).await.expect_error(404, "NOT_FOUND");
+    // Nor does one that began before it stopped and ended after, once the next is in play.
+    ada.advance(&before, 1).await;
+    ada.post(&format!("{before}/abandon"), json!({})).await.expect(200);
+    ada.start().await;
+    ada.get(&format!("{before}/days/1")).await.expect(200);
+    ada.get(&format!("{before}/days/2")).await.expect_error(404, "NOT_FOUND");
 }
 
 /// A body is told what is wrong with each of its fields.
@@ -332,4 +338,22 @@ async fn lists_are_paged() {
         let newest_first = ids.windows(2).all(|pair| pair[0] > pair[1]);
         assert!(ids.len() == 3 && newest_first, "{path}: {ids:?}");
     }
+}
+
+/// Each bet takes a token, and whoever waits as told is let in.
+#[tokio::test]
+async fn each_bet_takes_a_token_and_the_wait_is_for_all_of_them() {
+    let mut settings = crate::house::settings();
+    settings.rate_limits.bet = "5/1".parse().unwrap();
+    let house = House::with(settings).await;
+    let mut ada = Player::register(&house, "ada").await;
+    let season = ada.start().await;
+    let placed = ada.bet_on_all(&season).await.expect(201);
+    assert_eq!(placed.header("x-ratelimit-remaining"), Some("1"));
+    let refused = ada.bet_on_all(&season).await.expect_error(429, "RATE_LIMITED");
+    // One token was left, and is taken: the next time four are needed.
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3..=4).contains(&wait), "{wait}");
+    tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
+    ada.bet_on_all(&season).await.expect_error(409, "DUPLICATE_BET");
 }

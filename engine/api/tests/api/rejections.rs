@@ -119,7 +119,8 @@ async fn of_seasons(house: &House, table: &mut Table) {
     let started = ada.post("/api/seasons", body.clone()).await.expect(201);
     let season = format!("/api/seasons/{}", started.body["season"]["id"].as_str().unwrap());
     table.take(&ada.get("/api/fairness/next").await, "SEASON_IN_PROGRESS");
-    ada.post("/api/seasons", body).await.expect_error(409, "SEASON_IN_PROGRESS");
+    let again = ada.post("/api/seasons", body).await.expect_error(409, "SEASON_IN_PROGRESS");
+    assert_eq!(again.body["details"].as_array().unwrap().len(), 1, "{again:?}");
     let refused = bets(&mut ada, &season, bet("sun", "raise", 9_000)).await;
     table.take(&refused, "INSUFFICIENT_BALANCE");
     table.take(&bets(&mut ada, &season, bet("sun", "call", 400)).await, "AMOUNT_NOT_ALLOWED");

@@ -37,7 +37,7 @@ async fn a_claim_is_compared_with_a_resolved_day_and_what_differs_is_flagged() {
     assert_eq!(right, json!({ "valid": true, "errors": [], "details": [] }));
     // A little less, and a little off, are no differences.
     let mut near = claim(&day["day"], 0);
-    near["potLevels"]["sun"] = json!(near["potLevels"]["sun"].as_f64().unwrap() + 0.009);
+    near["potLevels"]["sun"] = json!(near["potLevels"]["sun"].as_f64().unwrap() + 0.01);
     assert_eq!(ada.post(&check, near).await.expect(200).body["valid"], true);
 
     let mut wrong = claim(&day["day"], earned + 1);

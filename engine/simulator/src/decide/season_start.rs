@@ -31,7 +31,11 @@ impl Decision<'_> {
         let mut rejections = Vec::new();
         let mut collect = |rejection| rejections.push(rejection);
         self.check_start(user).for_each(&mut collect);
-        let published = self.commitment_named(user, given).map_err(&mut collect).ok();
+        // While a season is in play there is no commitment to the next: that is told already.
+        let published = match user.season_in_play {
+            Some(_) => None,
+            None => self.commitment_named(user, given).map_err(&mut collect).ok(),
+        };
         let client = self.client_part(client_seed).map_err(&mut collect).ok();
         let companion =
             simulin_id.map(|id| self.simulin(user_id, id)).transpose().map_err(&mut collect).ok();
