@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use client::{Connection, Player};
@@ -247,8 +246,7 @@ async fn run(plan: &Plan, directory: &Path) -> Result<()> {
     over.store(true, Ordering::Relaxed);
     running.iter().for_each(|task| task.abort());
     let head = child.connect().await?.ask(&client::get("/api/head", "")).await?;
-    println!("the ledger's head: {}", head.json()?["seq"]);
-    ensure!(json!(head.status) == json!(200));
+    println!("the ledger's head: {}", head.text());
     child.stop().await
 }
 

@@ -36,8 +36,10 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.body)?)
+    /// A text in its body.
+    pub fn text_at(&self, pointer: &str) -> Result<String> {
+        let body: Value = serde_json::from_slice(&self.body)?;
+        Ok(body.pointer(pointer).and_then(Value::as_str).context("a text")?.to_owned())
     }
 }
 
@@ -142,11 +144,11 @@ impl Player {
         }
         let next = connection.ask(&get("/api/fairness/next", &self.cookie)).await?;
         let body =
-            json!({ "commitment": next.json()?["commitment"], "clientSeed": "5a".repeat(32) });
+            json!({ "commitment": next.text_at("/commitment")?, "clientSeed": "5a".repeat(32) });
         let started =
             connection.ask(&post("/api/seasons", &self.cookie, &body.to_string())).await?;
         ensure!(started.status == 201, "{}", started.text());
-        let season = started.json()?["season"]["id"].as_str().context("an id")?.to_owned();
+        let season = started.text_at("/season/id")?;
         (self.season, self.day, self.has_bet) = (season, 1, false);
         Ok(())
     }
