@@ -214,6 +214,19 @@ async fn a_stream_ends_with_its_session() {
     listener.expect_end("stopping").await;
 }
 
+/// A session that is over by its time ends its streams then, not at the next sweep.
+#[tokio::test]
+async fn a_stream_ends_when_its_session_expires() {
+    let mut settings = crate::house::settings();
+    settings.session_age = Duration::from_secs(3);
+    let house = House::with(settings).await;
+    let mut ada = Player::register(&house, "ada").await;
+    let season = ada.start().await;
+    let mut listener = Listener::open(&ada.client, &season, None).await;
+    listener.expect_end("session_over").await;
+    ada.get(&season).await.expect_error(401, "SESSION_EXPIRED");
+}
+
 /// A user has at most eight streams: one more takes the place of the oldest.
 #[tokio::test]
 async fn a_ninth_stream_takes_the_place_of_the_oldest() {

@@ -1,4 +1,4 @@
-//! Guards: every rejection of the rulebook is answered as docs/SERVICE.md tells. The table there is
+//! Guards: every rejection of the rulebook is answered as docs/PLAY.md tells. The table there is
 //! made here: `DAYBOOK_ACCEPT=1` takes today's for right.
 
 use std::collections::BTreeMap;
@@ -240,7 +240,7 @@ async fn every_rejection_is_answered_as_the_table_in_the_docs_tells() {
         let is_elsewhere = ELSEWHERE.iter().any(|(other, _)| other == code);
         assert!(table.0.contains_key(*code) != is_elsewhere, "{code}");
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/SERVICE.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/PLAY.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (before, rest) = text.split_once(BEGINS).expect("where it begins");
     let (told, after) = rest.split_once(ENDS).expect("where it ends");
