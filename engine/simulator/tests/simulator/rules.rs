@@ -126,7 +126,7 @@ fn one_season_at_a_time_and_four_starts_a_utc_day() {
         client_seed: ClientSeed::CommandId,
         simulin_id: None,
     };
-    assert_eq!(world.refused(command), ["SEASON_IN_PROGRESS", "COMMITMENT_OUTDATED"]);
+    assert_eq!(world.refused(command), ["SEASON_IN_PROGRESS"]);
     for _ in 0..3 {
         let id = world.state.users[&season.0].season_in_play.unwrap();
         world.must(Command::AbandonSeason { user_id: season.0, season_id: id });
