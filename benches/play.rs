@@ -68,16 +68,22 @@ async fn play(child: &Child, players: &mut [Player], plan: &Plan) -> Result<Meas
     let share = players.len().div_ceil(plan.connections);
     let running = players.chunks_mut(share).map(async |players| -> Result<Histogram<u64>> {
         let (mut latency, mut connection) = (Histogram::new(3)?, child.connect().await?);
-        'all: loop {
-            for player in &mut *players {
+        while Instant::now() < until {
+            let mut was_one_ready = false;
+            for player in players.iter_mut().filter(|player| player.is_ready()) {
                 if Instant::now() >= until {
-                    break 'all;
+                    break;
                 }
+                was_one_ready = true;
                 let request = player.next_command();
                 let sent = Instant::now();
                 let answer = connection.ask(&request).await?;
                 latency.record(micros(sent))?;
                 ensure!(answer.is_accepted(), "{}: {}", answer.status, answer.text());
+                player.answered();
+            }
+            if !was_one_ready {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         Ok(latency)
@@ -148,8 +154,12 @@ async fn caught_up(child: &Child, player: &Player) -> Result<Duration> {
 async fn visible(child: &Child, players: &mut [Player], count: usize) -> Result<Histogram<u64>> {
     let (mut latency, mut connection) = (Histogram::new(3)?, child.connect().await?);
     for player in players.iter_mut().take(count) {
+        while !player.is_ready() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let answer = connection.ask(&player.next_command()).await?;
         ensure!(answer.is_accepted(), "{}", answer.text());
+        player.answered();
         let asked = Instant::now();
         let read = connection.ask(&player.show_season()).await?;
         latency.record(micros(asked))?;

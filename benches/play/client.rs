@@ -2,6 +2,7 @@
 //! on each.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -97,9 +98,28 @@ pub struct Player {
     season: String,
     day: u8,
     has_bet: bool,
+    /// When the newest bet was answered.
+    bet_at: Option<Instant>,
 }
 
+/// Bets of a season may come so soon after one another, and a little later.
+const BETS_APART: Duration = Duration::from_millis(120);
+const DAYS: u8 = 28;
+
 impl Player {
+    /// Whether the next command may be sent now.
+    pub fn is_ready(&self) -> bool {
+        let is_early = self.bet_at.is_some_and(|at| at.elapsed() < BETS_APART);
+        self.day <= DAYS && (self.has_bet || !is_early)
+    }
+
+    /// The newest command was answered.
+    pub fn answered(&mut self) {
+        if self.has_bet {
+            self.bet_at = Some(Instant::now());
+        }
+    }
+
     /// The next command: a bet on each day, then the day's end.
     pub fn next_command(&mut self) -> String {
         self.has_bet = !self.has_bet;
@@ -149,7 +169,7 @@ impl Player {
             connection.ask(&post("/api/seasons", &self.cookie, &body.to_string())).await?;
         ensure!(started.status == 201, "{}", started.text());
         let season = started.text_at("/season/id")?;
-        (self.season, self.day, self.has_bet) = (season, 1, false);
+        (self.season, self.day, self.has_bet, self.bet_at) = (season, 1, false, None);
         Ok(())
     }
 }
@@ -167,7 +187,8 @@ pub async fn players(child: &Child, count: usize) -> Result<Vec<Player>> {
             let cookie =
                 answer.head.split("session=").nth(1).and_then(|rest| rest.split(';').next());
             let cookie = format!("session={}", cookie.context("a session")?);
-            let mut player = Player { cookie, season: String::new(), day: 1, has_bet: false };
+            let mut player =
+                Player { cookie, season: String::new(), day: 1, has_bet: false, bet_at: None };
             player.start(&mut connection).await?;
             players.push(player);
         }
