@@ -49,6 +49,10 @@ impl StatementAsked {
     fn movements(&self) -> Result<MovementsAsked, ApiError> {
         let from = self.from.as_ref().map(|day| first_second_of(day, "from")).transpose()?;
         let to = self.to.as_ref().map(|day| first_second_of(day, "to")).transpose()?;
+        // An empty answer would read as a player who moved nothing.
+        if from.zip(to).is_some_and(|(from, to)| to < from) {
+            return Err(ApiError::invalid_field("to", "value", "must not be before from"));
+        }
         let after = self.after.as_ref().and_then(|after| {
             let (season, place) = after.split_once('~')?;
             Some((season.parse().ok()?, place.parse().ok()?))

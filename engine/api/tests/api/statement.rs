@@ -92,11 +92,20 @@ async fn a_statement_is_cut_by_days_and_comes_as_csv() {
     assert!(
         statement(&mut ada, &format!("from={}", tomorrow.tomorrow().unwrap())).await.is_empty()
     );
-    for wrong in ["from=x", "from=2026-13-01", "to=2026-02-30", "after=1", "limit=0", "limit=1001"]
-    {
+    assert_eq!(statement(&mut ada, &format!("from={today}&to={tomorrow}")).await, all);
+    for wrong in [
+        "from=x",
+        "from=2026-13-01",
+        "to=2026-02-30",
+        "from=2026-11-30&to=2026-11-29",
+        "after=1",
+        "limit=0",
+        "limit=1001",
+    ] {
         let refused = ada.get(&format!("/api/auth/me/statement?{wrong}")).await;
         refused.expect_error(400, "VALIDATION_ERROR");
     }
+    assert_eq!(statement(&mut ada, "from=2020-01-01&to=2020-01-01").await.len(), 0);
     let request = ada.client.request("GET", "/api/auth/me/statement").header("accept", "text/csv");
     let csv = ada.client.send(request).await.expect(200);
     assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
