@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use daybook_api::{
-    Accounts, Parts, RateLimit, RateLimits, Server, Service, Settings, Upkeep, router,
+    Accounts, Parts, RateLimit, RateLimits, Server, Service, Settings, Telemetry, Upkeep, router,
 };
 use daybook_ledger::{Ledger, NewLedger, Options, Submission, keys};
+use daybook_monitor::Monitor;
 use daybook_projections::{DatabaseSettings, GameDatabase};
 use daybook_schema::Command;
 use hdrhistogram::Histogram;
@@ -48,7 +49,10 @@ async fn serve(data: &Path) -> Result<(String, watch::Sender<bool>, Upkeep)> {
     let options = Options::new(data, keys.season_keys).create(NewLedger::random());
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
     ledger.submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?.await?;
-    let accounts = Accounts::open(&data.join("accounts.db")).await?;
+    let monitor = Monitor::default();
+    let accounts = Accounts::open(&data.join("accounts.db"), &monitor).await?;
+    let telemetry = data.join("telemetry.db");
+    let telemetry = Telemetry::open(&telemetry, settings().telemetry, &monitor).await?;
     let game_database =
         GameDatabase::open(&data.join("game.db"), DatabaseSettings::default()).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -58,7 +62,8 @@ async fn serve(data: &Path) -> Result<(String, watch::Sender<bool>, Upkeep)> {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(server.run(stopped));
     let signer = keys.signer;
-    let parts = Parts { ledger, accounts, game_database, keys_dir, signer, settings };
+    let parts =
+        Parts { ledger, accounts, game_database, telemetry, monitor, keys_dir, signer, settings };
     let service = Service::new(parts, false)?;
     service.reconcile(daybook_api::Lacking::Refuse).await?;
     let upkeep = Upkeep::start(&service);

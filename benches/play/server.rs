@@ -8,10 +8,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use daybook_api::{
-    Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Server, Service, Settings, Upkeep,
-    router,
+    Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Server, Service, Settings, Telemetry,
+    Upkeep, router,
 };
 use daybook_ledger::{Ledger, NewLedger, Options, Submission, keys};
+use daybook_monitor::Monitor;
 use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
 use daybook_schema::Command;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -114,12 +115,17 @@ async fn run(data: &Path) -> Result<()> {
     keys::init(&keys_dir, &keys::random_season_key()?)?;
     let keys = keys::load(&keys_dir)?;
     let key_id = *keys.season_keys.key_ids().next().context("a season key")?;
-    let options = Options::new(data, keys.season_keys).create(NewLedger::random());
+    let monitor = Monitor::default();
+    let options =
+        Options::new(data, keys.season_keys).create(NewLedger::random()).monitor(monitor.clone());
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
     ledger.submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?.await?;
-    let accounts = Accounts::open(&data.join("accounts.db")).await?;
+    let accounts = Accounts::open(&data.join("accounts.db"), &monitor).await?;
+    let telemetry = data.join("telemetry.db");
+    let telemetry = Telemetry::open(&telemetry, settings().telemetry, &monitor).await?;
     let database = DatabaseSettings {
         accounts: Some(data.join("accounts.db")),
+        monitor: monitor.clone(),
         ..DatabaseSettings::default()
     };
     let game_database = GameDatabase::open(&data.join("game.db"), database).await?;
@@ -132,7 +138,8 @@ async fn run(data: &Path) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped));
     let signer = keys.signer;
-    let parts = Parts { ledger, accounts, game_database, keys_dir, signer, settings };
+    let parts =
+        Parts { ledger, accounts, game_database, telemetry, monitor, keys_dir, signer, settings };
     let service = Service::new(parts, false)?;
     service.reconcile(Lacking::Refuse).await?;
     let upkeep = Upkeep::start(&service);

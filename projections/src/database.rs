@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
+use daybook_monitor::Monitor;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::Mutex;
@@ -31,6 +32,8 @@ pub struct DatabaseSettings {
     /// `accounts.db`, where it may be: the workers fill people's names from it. It is made to move
     /// there what an earlier version had in `game.db` alone.
     pub accounts: Option<PathBuf>,
+    /// Records how long reads take (`db_query`) and applying events does (`project`).
+    pub monitor: Monitor,
 }
 
 impl Default for DatabaseSettings {
@@ -42,6 +45,7 @@ impl Default for DatabaseSettings {
             cache_kib: 64 * 1024,
             migrations: None,
             accounts: None,
+            monitor: Monitor::default(),
         }
     }
 }
@@ -186,6 +190,11 @@ impl GameDatabase {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What records how long things take.
+    pub(crate) const fn monitor(&self) -> &Monitor {
+        &self.settings.monitor
     }
 
     /// `accounts.db`, where it is at hand.

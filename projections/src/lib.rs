@@ -19,6 +19,7 @@ mod filling_from_accounts;
 mod game_file;
 mod insert;
 mod local_ledger;
+mod measured_pool;
 mod migrations;
 mod notices;
 mod position;
@@ -48,6 +49,7 @@ pub use filling_from_accounts::filling_waits;
 pub use futures_util::future::BoxFuture;
 pub use game_file::{FileLost, SetAside, Wait};
 pub use local_ledger::LocalLedger;
+pub use measured_pool::MeasuredPool;
 pub use migrations::{
     Migrated, MigrationError, MigrationNumber, MigrationStatus, Migrations, NewMigration,
     ParseMigrationNumberError,

@@ -7,6 +7,7 @@ mod types;
 use std::path::Path;
 use std::time::Duration;
 
+use daybook_monitor::Metric;
 use daybook_schema::{SeasonId, Seq, UserId};
 use serde::Serialize;
 use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
@@ -14,6 +15,7 @@ use sqlx::{FromRow, Sqlite, SqlitePool, Transaction};
 use crate::database::GameDatabase;
 use crate::feed::deadline;
 use crate::game_file::FileLost;
+use crate::measured_pool::MeasuredPool;
 use crate::sqlite::look;
 pub use types::{
     BetDetails, CohortRow, DayDetails, EconomicsRow, FlagDetails, FunnelRow, SeasonDetails,
@@ -85,6 +87,7 @@ const ENTRIES_AS_JSON: &str = "SELECT json_group_array(json_object('id', id, 'se
 pub struct Reads {
     pool: SqlitePool,
     database: GameDatabase,
+    query: Metric,
 }
 
 /// A season's newest event as a `game.db` knows it, if it knows the season: where to begin to walk
@@ -106,7 +109,8 @@ impl Reads {
     /// Reads a database; connections are made when they are needed.
     #[must_use]
     pub fn new(database: &GameDatabase) -> Self {
-        Self { pool: database.reader_pool(), database: database.clone() }
+        let query = database.monitor().metric("db_query");
+        Self { pool: database.reader_pool(), database: database.clone(), query }
     }
 
     /// Closes the connections, if the file is still there: [`GameDatabase::close`] folds the log in
@@ -118,13 +122,13 @@ impl Reads {
     }
 
     /// The connections, if the file is still there.
-    fn pool(&self) -> Result<&SqlitePool, FileLost> {
+    fn pool(&self) -> Result<MeasuredPool<'_>, FileLost> {
         if let Err(lost) = self.database.file.check() {
             // They are never closed: SQLite would fold a log into what is no longer ours.
             std::mem::forget(self.pool.clone());
             return Err(lost);
         }
-        Ok(&self.pool)
+        Ok(MeasuredPool::new(&self.pool, &self.query))
     }
 
     /// Waits until some projections have applied an event, but not longer than the time limit, and
@@ -181,7 +185,7 @@ impl Reads {
     async fn look_at_positions(&self) -> Result<(), ReadError> {
         let positions: Vec<(String, i64)> =
             sqlx::query_as("SELECT name, seq FROM projection_positions")
-                .fetch_all(self.pool()?)
+                .fetch_all(&*self.pool()?)
                 .await?;
         for (name, seq) in positions {
             self.database.applied.observe(&name, seq.unsigned_abs());
@@ -198,7 +202,8 @@ impl Reads {
         &self,
         season_id: SeasonId,
     ) -> Result<Option<SeasonDetails>, ReadError> {
-        let mut moment = self.pool()?.begin().await?;
+        let pool = self.pool()?;
+        let mut moment = pool.begin().await?;
         let season: Option<SeasonSummary> = sqlx::query_as("SELECT * FROM seasons WHERE id = ?1")
             .bind(season_id.to_string())
             .fetch_optional(&mut *moment)
@@ -244,7 +249,7 @@ impl Reads {
              + (SELECT count(*) FROM sessions WHERE user_id = ?1)",
         )
         .bind(user_id.to_string())
-        .fetch_one(self.pool()?)
+        .fetch_one(&*self.pool()?)
         .await?;
         Ok(known == 0)
     }
@@ -254,7 +259,8 @@ impl Reads {
     /// # Errors
     /// [`ReadError`] when it cannot be read.
     pub async fn all_of(&self, user_id: UserId) -> Result<Played, ReadError> {
-        let mut moment = self.pool()?.begin().await?;
+        let pool = self.pool()?;
+        let mut moment = pool.begin().await?;
         macro_rules! rows {
             ($statement:literal) => {
                 sqlx::query_as($statement).bind(user_id.to_string()).fetch_all(&mut *moment).await?
@@ -294,7 +300,7 @@ impl Reads {
         let season = sqlx::query_as(
             "SELECT * FROM seasons WHERE user_id = ?1 AND completed_at IS NULL LIMIT 1",
         );
-        Ok(season.bind(user_id.to_string()).fetch_optional(self.pool()?).await?)
+        Ok(season.bind(user_id.to_string()).fetch_optional(&*self.pool()?).await?)
     }
 
     /// A user's seasons, newest first, a page of them: those with a number below `before`.
@@ -313,7 +319,7 @@ impl Reads {
         );
         let before = before.unwrap_or(u32::MAX);
         let seasons = seasons.bind(user_id.to_string()).bind(before).bind(limit);
-        Ok(seasons.fetch_all(self.pool()?).await?)
+        Ok(seasons.fetch_all(&*self.pool()?).await?)
     }
 
     /// How many seasons there are.
@@ -323,7 +329,7 @@ impl Reads {
     pub async fn season_counts(&self) -> Result<SeasonCounts, ReadError> {
         let (started, completed): (i64, i64) =
             sqlx::query_as("SELECT count(*), count(final_score) FROM seasons")
-                .fetch_one(self.pool()?)
+                .fetch_one(&*self.pool()?)
                 .await?;
         let (started, completed) = (started.unsigned_abs(), completed.unsigned_abs());
         Ok(SeasonCounts { started, completed })
@@ -337,7 +343,7 @@ impl Reads {
         let seq: Option<i64> =
             sqlx::query_scalar("SELECT last_seq FROM season_streams WHERE season_id = ?1")
                 .bind(season_id.to_string())
-                .fetch_optional(self.pool()?)
+                .fetch_optional(&*self.pool()?)
                 .await?;
         Ok(seq.and_then(|seq| Seq::new(seq.unsigned_abs()).ok()))
     }
@@ -355,7 +361,7 @@ impl Reads {
              WHERE id = ?1",
         )
         .bind(season_id.to_string())
-        .fetch_optional(self.pool()?)
+        .fetch_optional(&*self.pool()?)
         .await?;
         Ok(stream.and_then(|(user_id, seq)| {
             Some((user_id.parse().ok()?, Seq::new(seq.unsigned_abs()).ok()?))
@@ -375,7 +381,7 @@ impl Reads {
         let days = sqlx::query_as(
             "SELECT day, users FROM daily_active_users WHERE day BETWEEN ?1 AND ?2 ORDER BY day",
         );
-        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
+        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
     }
 
     /// How many of the users first active on each UTC day of a range came back n days later.
@@ -387,7 +393,7 @@ impl Reads {
             "SELECT * FROM cohort_retention WHERE cohort_day BETWEEN ?1 AND ?2 \
              ORDER BY cohort_day, day_n",
         );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
     }
 
     /// How many users registered on the days of a range reached each step.
@@ -399,7 +405,7 @@ impl Reads {
             "SELECT step, name, sum(users) AS users FROM funnel_steps \
              WHERE cohort_day BETWEEN ?1 AND ?2 GROUP BY step, name ORDER BY step",
         );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(self.pool()?).await?)
+        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
     }
 
     /// What was staked and paid, by pot, type of bet and weather, beside what the rules give
@@ -409,7 +415,7 @@ impl Reads {
     /// [`ReadError`] when it cannot be read.
     pub async fn bet_economics(&self) -> Result<Vec<EconomicsRow>, ReadError> {
         let rows = sqlx::query_as("SELECT * FROM bet_economics ORDER BY pot_id, bet_type, weather");
-        Ok(rows.fetch_all(self.pool()?).await?)
+        Ok(rows.fetch_all(&*self.pool()?).await?)
     }
 }
 

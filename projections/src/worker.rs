@@ -367,7 +367,8 @@ impl Applying<'_> {
             let applied = {
                 let _writing = self.database.writing.lock().await;
                 self.database.file.check()?;
-                applier::apply(self.connection, self.projection, &position, part).await
+                let applying = applier::apply(self.connection, self.projection, &position, part);
+                self.database.monitor().measure_async("project", applying).await
             };
             self.database.file.check()?;
             match applied {

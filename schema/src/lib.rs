@@ -35,6 +35,7 @@ pub mod ids;
 pub mod limits;
 pub mod quantities;
 pub mod stored;
+pub mod telemetry;
 
 pub use block::{Block, BlockRange};
 pub use chain::{CommandMark, EventHeader};

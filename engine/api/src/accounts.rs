@@ -21,19 +21,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daybook_monitor::{Metric, Monitor, Timer};
 use daybook_projections::sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use daybook_projections::sqlx::{self, ConnectOptions, SqliteConnection};
 use daybook_projections::{
-    DatabaseFiles, MigrationError, Migrations, connect_options, has_orphaned_log,
+    DatabaseFiles, MeasuredPool, MigrationError, Migrations, connect_options, has_orphaned_log,
 };
 use daybook_schema::LedgerId;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 pub use self::error::{AccountsError, AccountsLost};
-use self::file::{
-    BUSY, is_lost, keep_private, make_private, rescue, result_code, set_busy_timeout,
-};
+use self::file::{BUSY, is_lost, rescue, result_code, set_busy_timeout};
 use crate::error::{ApiError, Code};
+use crate::private_file::{keep_private, make_private};
 use crate::tokens::Secret;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +60,7 @@ struct Inner {
     files: DatabaseFiles,
     writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
+    query: Metric,
     secret: Secret,
     lost: watch::Sender<Option<AccountsLost>>,
 }
@@ -80,6 +81,7 @@ impl std::fmt::Debug for Accounts {
 pub(crate) struct Writing {
     guard: Option<OwnedMutexGuard<Option<Writer>>>,
     accounts: Accounts,
+    _measured: Timer,
 }
 
 impl std::ops::Deref for Writing {
@@ -141,11 +143,12 @@ pub(crate) fn failed(error: sqlx::Error) -> ApiError {
 }
 
 impl Accounts {
-    /// Opens the file, making it with all its tables where there is none.
+    /// Opens the file, making it with all its tables where there is none. What it is asked is
+    /// measured as `db_query`.
     ///
     /// # Errors
     /// [`AccountsError`] when it is of a later version, or cannot be opened.
-    pub async fn open(path: &Path) -> Result<Self, AccountsError> {
+    pub async fn open(path: &Path, monitor: &Monitor) -> Result<Self, AccountsError> {
         if has_orphaned_log(path) {
             return Err(AccountsError::OrphanedLog { path: path.to_owned() });
         }
@@ -182,7 +185,17 @@ impl Accounts {
         let files = DatabaseFiles::of(&path);
         let writer = Arc::new(Mutex::new(Some(Writer { connection, is_left_open: false })));
         let lost = watch::Sender::new(None);
-        Ok(Self { inner: Arc::new(Inner { path, files, writer, readers, secret, lost }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path,
+                files,
+                writer,
+                readers,
+                query: monitor.metric("db_query"),
+                secret,
+                lost,
+            }),
+        })
     }
 
     /// The ledger that the people of a file play in, if one ever served them. The file is looked at
@@ -225,9 +238,9 @@ impl Accounts {
         &self.inner.path
     }
 
-    /// Connections that read.
-    pub(crate) fn readers(&self) -> &SqlitePool {
-        &self.inner.readers
+    /// Connections that read, for one query.
+    pub(crate) fn readers(&self) -> MeasuredPool<'_> {
+        MeasuredPool::new(&self.inner.readers, &self.inner.query)
     }
 
     /// Begins a transaction that writes; the only one of its time.
@@ -245,6 +258,7 @@ impl Accounts {
         };
         writer.roll_back().await;
         writer.is_left_open = true;
+        let measured = self.inner.query.start();
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await;
         if let Err(error) = begun {
             if is_lost(&error) {
@@ -252,7 +266,7 @@ impl Accounts {
             }
             return Err(failed(error));
         }
-        Ok(Writing { guard: Some(guard), accounts: self.clone() })
+        Ok(Writing { guard: Some(guard), accounts: self.clone(), _measured: measured })
     }
 
     /// Whether the files are still those that were opened. If not, what this process saw is saved,

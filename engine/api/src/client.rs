@@ -44,6 +44,11 @@ impl Neighbourhood {
         Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
     }
 
+    /// One that was stored.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

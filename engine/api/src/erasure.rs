@@ -1,6 +1,7 @@
 //! Erasing a user: recorded first, then the season in play ends, then the data goes.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use daybook_ledger::SubmitError;
 use daybook_ledger::keys::{erased_users, remember_erased};
@@ -12,6 +13,8 @@ use crate::service::Service;
 
 /// Seasons that may be begun and abandoned while one is erased: commands that were under way.
 const ABANDONED_MAX: usize = 8;
+/// How long telemetry is taken out at a time: a user may have stored a lot.
+const TELEMETRY_ERASED_FOR: Duration = Duration::from_secs(2);
 /// How many erased users a start looks for in what is left of them.
 const LOOKED_FOR_MAX: usize = 1_000;
 
@@ -49,6 +52,8 @@ impl Service {
         let told = self.erase_in_ledger(user_id).await;
         self.accounts.erase_data(user_id).await?;
         self.erased.lock().await.push(user_id);
+        // A part may be left: the upkeep goes on with it.
+        drop(self.erase_telemetry(user_id).await);
         match told {
             Ok(()) => self.accounts.confirm_erasure(user_id).await?,
             Err(ref error) => {
@@ -138,20 +143,36 @@ impl Service {
         Ok(())
     }
 
-    /// Makes sure that nothing is left of erased users in `game.db` and in the logs; tells whether
-    /// that is so.
+    /// Takes a user's telemetry out, part by part; tells whether all of it is gone.
+    async fn erase_telemetry(&self, user_id: UserId) -> Result<bool, ApiError> {
+        let began = Instant::now();
+        while began.elapsed() < TELEMETRY_ERASED_FOR {
+            if self.telemetry.erase(user_id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes sure that nothing is left of erased users in `game.db`, in `telemetry.db` and in the
+    /// logs; tells whether that is so.
     pub(crate) async fn clear_logs(&self) -> Result<bool, ApiError> {
         let erased = self.erased.lock().await.clone();
         if erased.is_empty() {
             return Ok(true);
         }
         let unread = |error: &dyn std::fmt::Display| {
-            tracing::warn!(%error, "game.db cannot be cleared of erased users for now");
+            tracing::warn!(%error, "the files cannot be cleared of erased users for now");
             ApiError::new(Code::Unavailable)
         };
         for user_id in &erased {
             // The workers' copy follows within a second.
             if !self.reads.is_erased(*user_id).await.map_err(|error| unread(&error))? {
+                return Ok(false);
+            }
+        }
+        for user_id in &erased {
+            if !self.erase_telemetry(*user_id).await? {
                 return Ok(false);
             }
         }

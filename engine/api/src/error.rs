@@ -92,6 +92,8 @@ codes! {
     RegistrationLimit 429 "REGISTRATION_LIMIT" "Too many registrations from here today",
     /// Too many adoptions of one user.
     AdoptionLimit 429 "ADOPTION_LIMIT" "Too many adoptions today",
+    /// Too much telemetry of one user, or of one address without a session.
+    TelemetryLimit 429 "TELEMETRY_LIMIT" "Too much telemetry from here today",
     /// A fault of the service's; the log has more under the id.
     Internal 500 "INTERNAL" "Something went wrong here",
     /// More is asked than can be done.

@@ -1,6 +1,7 @@
 //! All that is held on a user.
 
 use daybook_projections::Played;
+use daybook_schema::limits::TELEMETRY_ROWS_PER_EXPORT;
 use daybook_schema::{SessionNumber, UserId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,6 +10,7 @@ use crate::accounts::sessions::ListedSession;
 use crate::accounts::users::{Named, User};
 use crate::error::{ApiError, Code};
 use crate::service::Service;
+use crate::telemetry::OwnEvent;
 use crate::tokens::Kept;
 
 /// All that is held on a user.
@@ -27,6 +29,10 @@ pub struct Export {
     /// flagged; places on boards.
     #[schema(value_type = Object)]
     play: Played,
+    /// What clients told of themselves in the user's name, the newest first.
+    telemetry: Vec<OwnEvent>,
+    /// Where the next page of telemetry goes on (`telemetryBefore`), if there is one.
+    telemetry_next: Option<i64>,
 }
 
 /// One of a user's sessions.
@@ -62,11 +68,13 @@ impl ShownSession {
 }
 
 impl Service {
-    /// All that is held on a user: in the accounts, and of play in the read models.
+    /// All that is held on a user: in the accounts, of play in the read models, and a page of
+    /// telemetry.
     pub(crate) async fn export(
         &self,
         user_id: UserId,
         current: Option<SessionNumber>,
+        telemetry_before: Option<i64>,
     ) -> Result<Export, ApiError> {
         let account = self.accounts.find(Named::Id(user_id)).await?.ok_or(Code::SessionExpired)?;
         let sessions = self.accounts.list_sessions(user_id).await?;
@@ -76,7 +84,14 @@ impl Service {
             tracing::error!(%error, "the read models cannot be read");
             ApiError::new(Code::Unavailable)
         })?;
+        let before = telemetry_before.unwrap_or(i64::MAX);
+        let telemetry =
+            self.telemetry.own_events(user_id, before, TELEMETRY_ROWS_PER_EXPORT).await?;
+        let is_full = u32::try_from(telemetry.len()) == Ok(TELEMETRY_ROWS_PER_EXPORT);
+        let telemetry_next = telemetry.last().filter(|_| is_full).map(OwnEvent::place);
         Ok(Export {
+            telemetry,
+            telemetry_next,
             user: account.user,
             is_locked: account.locked_by.is_some(),
             sessions: sessions

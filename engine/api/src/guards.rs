@@ -160,6 +160,10 @@ pub(crate) async fn outermost(
         response.headers_mut().extend(remaining.map(|remaining| (REMAINING, remaining)));
     }
     let status = response.status().as_u16();
+    // How long a stream lasts says nothing of how long an answer took.
+    if !is_stream(&response) {
+        service.api_response.record_since(started);
+    }
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The route, not the path: ids of people stay out of the log.
     let route = route.as_deref().unwrap_or("none");
@@ -175,6 +179,11 @@ pub(crate) async fn outermost(
         headers.insert(REQUEST_ID, id);
     }
     response
+}
+
+fn is_stream(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Who asks, and whether there is a token left of the route's class.

@@ -27,6 +27,7 @@ mod openapi;
 mod operator;
 mod operator_socket;
 mod passwords;
+mod private_file;
 mod rate_limits;
 mod reading;
 mod recall;
@@ -38,6 +39,8 @@ mod service;
 mod sessions;
 mod settings;
 mod suspicions;
+mod telemetry;
+mod telemetry_of_own;
 mod tokens;
 mod upkeep;
 mod validation;
@@ -54,6 +57,7 @@ pub use server::{Ready, Server};
 pub use service::{Parts, Service};
 pub use settings::{
     ClientHeader, Connections, Hashing, Lockout, PublicUrl, PublicUrlError, RateLimit,
-    RateLimitError, RateLimits, Settings, TrustedProxy, TrustedProxyError,
+    RateLimitError, RateLimits, Settings, TelemetrySettings, TrustedProxy, TrustedProxyError,
 };
+pub use telemetry::{ClientEvent, StoreError, Telemetry, TelemetryCounts, TelemetryError};
 pub use upkeep::Upkeep;

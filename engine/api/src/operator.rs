@@ -53,6 +53,9 @@ pub enum Task {
     Export {
         /// The user.
         user: String,
+        /// The `telemetryNext` of the answer before, for older telemetry.
+        #[serde(default)]
+        telemetry_before: Option<i64>,
     },
     /// Locks the account and ends its sessions.
     Lock {
@@ -144,10 +147,10 @@ impl Service {
                 self.set_password(user_id, &password, None).await?;
                 (user_id, None)
             }
-            Task::Export { user } => {
+            Task::Export { user, telemetry_before } => {
                 let account = self.named(&user).await?;
                 let mut answer = answer_of(&account);
-                let export: Export = self.export(account.user.id, None).await?;
+                let export: Export = self.export(account.user.id, None, telemetry_before).await?;
                 answer.export = serde_json::to_value(export).ok();
                 (account.user.id, Some(answer))
             }

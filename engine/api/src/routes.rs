@@ -17,6 +17,7 @@ mod schemas;
 mod seasons;
 mod simulins;
 mod statement;
+mod telemetry;
 
 use axum::Router;
 use axum::extract::Request;
@@ -92,6 +93,11 @@ fn of_bets() -> OpenApiRouter<Service> {
     OpenApiRouter::new().routes(routes!(days::place_bets))
 }
 
+/// What clients tell of themselves.
+fn of_telemetry() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(telemetry::receive))
+}
+
 /// For whoever watches over the service: no neighbour's requests make these fail.
 fn probes() -> OpenApiRouter<Service> {
     OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready))
@@ -103,11 +109,13 @@ pub fn document() -> Document {
     let of_passwords = openapi::complete(of_passwords().into_openapi(), Some(Class::Auth));
     let most = openapi::complete(most().into_openapi(), Some(Class::Api));
     let of_bets = openapi::complete(of_bets().into_openapi(), Some(Class::Bet));
+    let of_telemetry = openapi::complete(of_telemetry().into_openapi(), Some(Class::Telemetry));
     let probes = openapi::complete(probes().into_openapi(), None);
     let mut whole = Whole::openapi();
     whole.merge(of_passwords);
     whole.merge(most);
     whole.merge(of_bets);
+    whole.merge(of_telemetry);
     whole.merge(probes);
     openapi::finish(whole)
 }
@@ -128,6 +136,7 @@ pub fn router(service: &Service) -> Router {
     let all = guarded(of_passwords().into(), Class::Auth)
         .merge(guarded(most().into(), Class::Api))
         .merge(guarded(of_bets().into(), Class::Bet))
+        .merge(guarded(of_telemetry().into(), Class::Telemetry))
         .merge(guarded(documents::routes(document()), Class::Api))
         .merge(probes)
         .fallback_service(admitted(service, unknown, Class::Api).with_state(service.clone()));

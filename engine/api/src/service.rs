@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use daybook_ledger::{Accepted, Ledger, Signer, Submission, SubmitError};
+use daybook_monitor::{Metric, Monitor};
 use daybook_projections::{GameDatabase, Reads};
 use daybook_schema::{Command, UserId};
 use daybook_simulator::State;
@@ -26,6 +27,7 @@ use crate::passwords::{HashingError, Passwords};
 use crate::rate_limits::RateLimits;
 use crate::settings::Settings;
 use crate::suspicions::Suspicions;
+use crate::telemetry::Telemetry;
 use crate::tokens::TokenHash;
 
 /// How long what a start puts right waits for its turn.
@@ -42,6 +44,10 @@ pub struct Parts {
     pub accounts: Accounts,
     /// The read models' file.
     pub game_database: GameDatabase,
+    /// What clients tell of themselves.
+    pub telemetry: Telemetry,
+    /// What records how long things take; ledger and read models have the same.
+    pub monitor: Monitor,
     /// The keys directory, which remembers who was erased.
     pub keys_dir: PathBuf,
     /// Signs heads for those who ask for it.
@@ -61,6 +67,9 @@ pub struct Inner {
     pub(crate) ledger: Ledger,
     pub(crate) accounts: Accounts,
     pub(crate) game_database: GameDatabase,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) monitor: Monitor,
+    pub(crate) api_response: Metric,
     pub(crate) reads: Reads,
     pub(crate) keys_dir: PathBuf,
     pub(crate) settings: Settings,
@@ -109,7 +118,16 @@ impl Service {
     /// # Errors
     /// [`HashingError`] where Argon2id does not take the parameters.
     pub fn new(parts: Parts, is_demo: bool) -> Result<Self, HashingError> {
-        let Parts { ledger, accounts, game_database, keys_dir, signer, settings } = parts;
+        let Parts {
+            ledger,
+            accounts,
+            game_database,
+            telemetry,
+            monitor,
+            keys_dir,
+            signer,
+            settings,
+        } = parts;
         let inner = Inner {
             reads: Reads::new(&game_database),
             passwords: Passwords::new(settings.hashing)?,
@@ -130,6 +148,9 @@ impl Service {
             ledger,
             accounts,
             game_database,
+            telemetry,
+            api_response: monitor.metric("api_response"),
+            monitor,
             keys_dir,
             signer,
             settings,

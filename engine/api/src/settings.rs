@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use daybook_schema::limits;
 use ipnet::IpNet;
 
 /// How a service is set up.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub read_wait: Duration,
     /// Companions that a user may adopt on a UTC day.
     pub adoptions_per_day_max: u32,
+    /// How much telemetry is stored.
+    pub telemetry: TelemetrySettings,
 }
 
 impl Default for Settings {
@@ -52,6 +55,34 @@ impl Default for Settings {
             command_wait: Duration::from_millis(200),
             read_wait: Duration::from_millis(500),
             adoptions_per_day_max: 20,
+            telemetry: TelemetrySettings::default(),
+        }
+    }
+}
+
+/// How much telemetry is stored, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TelemetrySettings {
+    /// Days that events are kept: at least 8, for an event that comes again must still be known.
+    pub kept_days: u32,
+    /// Bytes of the file; past it the oldest days go.
+    pub bytes_max: u64,
+    /// Free bytes of its disk below which nothing more is stored.
+    pub disk_free_bytes_min: u64,
+    /// Events that one user stores on a UTC day.
+    pub events_per_user_day_max: u32,
+    /// Events that one client address without a session stores on a UTC day.
+    pub events_per_client_day_max: u32,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            kept_days: limits::TELEMETRY_KEPT_DAYS,
+            bytes_max: limits::TELEMETRY_BYTES_MAX,
+            disk_free_bytes_min: limits::TELEMETRY_DISK_FREE_BYTES_MIN,
+            events_per_user_day_max: limits::TELEMETRY_EVENTS_PER_USER_DAY_MAX,
+            events_per_client_day_max: limits::TELEMETRY_EVENTS_PER_CLIENT_DAY_MAX,
         }
     }
 }

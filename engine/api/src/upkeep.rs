@@ -7,6 +7,8 @@
 //! | ended sessions and suspicions are told the ledger | at once; tried again after 2 s |
 //! | expired sessions, old limits, links and changes are swept | each minute |
 //! | erasures are brought to their end | at once, and each 30 s |
+//! | flags become telemetry | each 5 s |
+//! | what took longer than it may becomes telemetry | each second |
 //! | outdated seasons and commitments are renewed, idle seasons expire | each minute |
 //!
 //! Each piece of work is idempotent: what a killed process began the next one goes on with.
@@ -32,6 +34,9 @@ const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 const ENDS_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
 /// How often an erasure is looked for that nobody told of.
 const ERASURES_LOOKED_FOR_EVERY: Duration = Duration::from_secs(30);
+/// How often flags are looked for that are not in `telemetry.db`.
+const FLAGS_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
+const OVER_BUDGET_TOLD_EVERY: Duration = Duration::from_secs(1);
 /// Seasons expire only when players had so long to come back after a start.
 const EXPIRES_AFTER: Duration = Duration::from_secs(3_600);
 
@@ -53,6 +58,8 @@ impl Upkeep {
         running.spawn(until_stopped(keep(service.clone()), stop.subscribe()));
         running.spawn(until_stopped(follow(service.clone()), stop.subscribe()));
         running.spawn(until_stopped(flag(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(tell_flags(service.clone()), stop.subscribe()));
+        running.spawn(until_stopped(tell_over_budget(service.clone()), stop.subscribe()));
         Self { stop, running }
     }
 
@@ -131,6 +138,31 @@ async fn flag(service: Service) {
         } else {
             sleep(TRIED_AGAIN_AFTER).await;
             failed.into_iter().for_each(|suspicion| service.suspicions.raise(suspicion));
+        }
+    }
+}
+
+/// Tells flags as telemetry, once the read models have them.
+async fn tell_flags(service: Service) {
+    loop {
+        match service.tell_flags().await {
+            Ok(true) => {}
+            Ok(false) => sleep(FLAGS_LOOKED_FOR_EVERY).await,
+            Err(error) => {
+                log("flags are not in telemetry.db", &error);
+                sleep(FLAGS_LOOKED_FOR_EVERY).await;
+            }
+        }
+    }
+}
+
+/// Tells as telemetry what took longer than it may: each metric once a second at most.
+async fn tell_over_budget(service: Service) {
+    loop {
+        sleep(OVER_BUDGET_TOLD_EVERY).await;
+        // What cannot be stored now is not worth keeping.
+        if let Err(error) = service.tell_over_budget().await {
+            tracing::debug!(error = %error.body().message, "what took long is not in telemetry.db");
         }
     }
 }

@@ -91,7 +91,7 @@ impl<T: RequestBody> FromRequest<Service> for Valid<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Service) -> Result<Self, ApiError> {
-        let body = read_body(request).await?;
+        let body = read_body(request, BODY_BYTES_MAX).await?;
         let body = match body.is_empty() && T::MAY_BE_ABSENT {
             true => b"{}".to_vec(),
             false => body,
@@ -136,7 +136,7 @@ pub(crate) fn checked<T: RequestBody>(mut value: Value) -> Result<T, ApiError> {
 }
 
 /// In JSON `5.0` is the whole number 5.
-fn whole_numbers(value: &mut Value) {
+pub(crate) fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
             let float = number.as_f64().filter(|_| number.is_f64());
@@ -175,13 +175,17 @@ impl<T: RequestBody> FromRequestParts<Service> for ValidQuery<T> {
     }
 }
 
-async fn read_body(request: Request) -> Result<Vec<u8>, ApiError> {
+/// A request's whole body, if it has so many bytes at most.
+///
+/// # Errors
+/// [`Code::ContentTooLarge`] where it has more.
+pub(crate) async fn read_body(request: Request, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+    if length.is_some_and(|length| length > bytes_max) {
         return Err(ApiError::new(Code::ContentTooLarge));
     }
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = Limited::new(request.into_body(), bytes_max).collect().await;
     match body {
         Ok(body) => Ok(body.to_bytes().to_vec()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(Code::ContentTooLarge)),
@@ -223,7 +227,7 @@ fn validator<T: RequestBody>() -> Result<Arc<Validator>, ApiError> {
 }
 
 /// What does not hold, in words that repeat nothing of what was sent: it may be a password.
-fn explained(error: &ValidationError<'_>, body: &Value) -> Vec<Detail> {
+pub(crate) fn explained(error: &ValidationError<'_>, body: &Value) -> Vec<Detail> {
     let place = error.instance_path().to_string();
     let place = place.trim_start_matches('/').replace('/', ".");
     let of = |name: &str| match place.is_empty() {

@@ -5,10 +5,18 @@ use std::path::{Path, PathBuf};
 
 use daybook_schema::limits;
 
+/// The free bytes of a directory's disk, as far as this process may use them.
+///
+/// # Errors
+/// What the system says where it cannot tell.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(directory)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// The free bytes of a directory's disk, where they are too few to write.
 pub(crate) fn lacks_room(directory: &Path) -> io::Result<Option<u64>> {
-    let found = rustix::fs::statvfs(directory)?;
-    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    let free_bytes = free_bytes(directory)?;
     Ok((free_bytes < limits::DISK_FREE_BYTES_MIN).then_some(free_bytes))
 }
 

@@ -95,6 +95,7 @@ pub use daybook_schema::{Head, ParseHeadError, StoredEvent};
 pub use ed25519_dalek::VerifyingKey;
 pub use event_cut::Cut;
 pub use files::{UnfinishedFile, copy_aside, create_directories};
+pub use free_disk::free_bytes;
 pub use housekeeping::{Keeper, Withdrawn};
 pub use ledger::Ledger;
 pub use lock::{LockError, WriterLock};

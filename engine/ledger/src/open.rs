@@ -65,11 +65,18 @@ impl Ledger {
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let held = HeldLedger { held, path };
-        let writer =
-            writer_thread::spawn(held, Arc::clone(&status), Arc::clone(&events), to_commit)?;
+        let commit = options.monitor.metric("commit");
+        let decide = options.monitor.metric("decide");
+        let writer = writer_thread::spawn(
+            held,
+            Arc::clone(&status),
+            Arc::clone(&events),
+            commit,
+            to_commit,
+        )?;
         let decider = Decider::new(recovery, options);
-        let thread =
-            StateThread { decider, status: Arc::clone(&status), waiting: Arc::clone(&waiting) };
+        let (status_too, waiting_too) = (Arc::clone(&status), Arc::clone(&waiting));
+        let thread = StateThread { decider, status: status_too, waiting: waiting_too, decide };
         let state = state_thread::spawn(thread, incoming, batches)?;
         let dispatcher = events.start_dispatcher()?;
         let deciding = vec![state, writer];

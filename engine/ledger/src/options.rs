@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use daybook_monitor::Monitor;
 use daybook_schema::{LedgerId, UnixMicros};
 use daybook_simulator::{Rulesets, SeasonKeys};
 
@@ -54,6 +55,7 @@ pub struct Options {
     pub(crate) create: Option<NewLedger>,
     pub(crate) time: Time,
     pub(crate) lock: Option<WriterLock>,
+    pub(crate) monitor: Monitor,
 }
 
 /// A ledger that somebody knows of, and who: a file, or an option.
@@ -82,6 +84,7 @@ impl Options {
             create: None,
             time: Time::System,
             lock: None,
+            monitor: Monitor::default(),
         }
     }
 
@@ -150,6 +153,13 @@ impl Options {
     #[must_use]
     pub fn lock(self, lock: WriterLock) -> Self {
         Self { lock: Some(lock), ..self }
+    }
+
+    /// Records how long it takes to decide a batch of commands (`decide`) and to commit it
+    /// (`commit`).
+    #[must_use]
+    pub fn monitor(self, monitor: Monitor) -> Self {
+        Self { monitor, ..self }
     }
 
     /// Takes the time from elsewhere than the system's clocks.

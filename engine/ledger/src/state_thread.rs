@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
+use daybook_monitor::Metric;
+
 use crate::batch::Batch;
 use crate::decider::{Decided, Decider};
 use crate::foreign_panics::contain_and_log;
@@ -17,6 +19,8 @@ pub(crate) struct StateThread {
     pub(crate) status: Arc<Status>,
     /// Requests that wait.
     pub(crate) waiting: Arc<AtomicUsize>,
+    /// How long batches take.
+    pub(crate) decide: Metric,
 }
 
 /// Starts the thread; it ends when it is told to, or when the writer stopped.
@@ -30,6 +34,7 @@ pub(crate) fn spawn(
         let mut is_closed = false;
         while !is_closed && let Ok(first) = requests.recv() {
             thread.decider.disk.look();
+            let deciding = thread.decide.start();
             let mut batch = thread.decider.begin_batch();
             is_closed = thread.take(first, &mut batch);
             while !is_closed
@@ -38,6 +43,7 @@ pub(crate) fn spawn(
             {
                 is_closed = thread.take(next, &mut batch);
             }
+            drop(deciding);
             thread.waiting.fetch_sub(batch.answers.len(), Ordering::Relaxed);
             if batches.send(batch).is_err() {
                 break;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use daybook_monitor::Metric;
 use daybook_schema::{Event, Head, Seq, UnixMicros, limits};
 use daybook_simulator::NewEvent;
 use rusqlite::{ErrorCode, Row};
@@ -44,6 +45,8 @@ struct Writer {
     restart_at_pages: u64,
     /// The log's size, in bytes, from which on it is warned of again.
     warn_at_bytes: u64,
+    /// How long commits take.
+    commit: Metric,
 }
 
 /// A file as it was when the ledger was opened.
@@ -78,6 +81,7 @@ pub(crate) fn spawn(
     HeldLedger { held, path }: HeldLedger,
     status: Arc<Status>,
     events: Arc<CommittedEvents>,
+    commit: Metric,
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
@@ -96,6 +100,7 @@ pub(crate) fn spawn(
         checkpoints,
         restart_at_pages: RESTART_PAGES,
         warn_at_bytes: limits::WAL_BYTES_RESTART,
+        commit,
     };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.status.guard();
@@ -170,7 +175,7 @@ impl Writer {
             return Ok(());
         }
         self.begin()?;
-        self.insert_and_commit(batch).map_err(|error| failure_of(&error))
+        self.commit.measure(|| self.insert_and_commit(batch)).map_err(|error| failure_of(&error))
     }
 
     /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so

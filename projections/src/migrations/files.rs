@@ -107,7 +107,7 @@ pub(super) fn accounts() -> Vec<Numbered> {
 }
 
 pub(super) fn telemetry() -> Vec<Numbered> {
-    carried!("telemetry": "0001" "telemetry_events",)
+    carried!("telemetry": "0001" "telemetry_events", "0002" "intake",)
 }
 
 /// Statements that would take a migration out of its transaction or its file.

@@ -98,7 +98,8 @@ impl Reads {
         caller: Option<UserId>,
     ) -> Result<Leaderboard, ReadError> {
         let first_day = day_text(first_day(period, at));
-        let mut moment = self.pool()?.begin().await?;
+        let pool = self.pool()?;
+        let mut moment = pool.begin().await?;
         let (score, id) = after.map_or((i64::MAX, ""), |row| (row.score, row.id.as_str()));
         let entries: Vec<Entry> = sqlx::query_as(
             "SELECT id, user_id, season_id, score, calculated_at FROM leaderboard_history \

@@ -85,7 +85,7 @@ impl Reads {
         );
         let before = before.map(|before| before.to_string());
         let simulins = simulins.bind(user_id.to_string()).bind(before).bind(limit);
-        Ok(simulins.fetch_all(self.pool()?).await?)
+        Ok(simulins.fetch_all(&*self.pool()?).await?)
     }
 
     /// What was suspicious, newest first, a page of it: what was put on record before an event.
@@ -111,7 +111,16 @@ impl Reads {
             Some(user_id) => flags.bind(user_id.to_string()),
             None => flags,
         };
-        Ok(flags.fetch_all(self.pool()?).await?)
+        Ok(flags.fetch_all(&*self.pool()?).await?)
+    }
+
+    /// What was put on record after an event, oldest first, so many at most.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    pub async fn flags_after(&self, seq: i64, limit: u32) -> Result<Vec<FlagDetails>, ReadError> {
+        let flags = sqlx::query_as("SELECT * FROM flags WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+        Ok(flags.bind(seq).bind(limit).fetch_all(&*self.pool()?).await?)
     }
 
     /// The movements of a user's coins, oldest first, a page of them.
@@ -124,7 +133,8 @@ impl Reads {
         asked: MovementsAsked,
     ) -> Result<Movements, ReadError> {
         let MovementsAsked { after: (after_season, after_place), from, until, limit } = asked;
-        let mut moment = self.pool()?.begin().await?;
+        let pool = self.pool()?;
+        let mut moment = pool.begin().await?;
         let seasons: Vec<(String, i64)> = sqlx::query_as(
             "SELECT id, season_number FROM seasons WHERE user_id = ?1 AND season_number >= ?2 \
              AND started_at < ?3 AND (completed_at IS NULL OR completed_at >= ?4) \

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use daybook_api::{
-    Accounts, Lacking, OperatorSocket, Reconciled, Server, Service, Settings, Upkeep, router,
+    Accounts, Lacking, OperatorSocket, Reconciled, Server, Service, Settings, Telemetry, Upkeep,
+    router,
 };
 use daybook_ledger::{Ledger, WriterLock};
 use daybook_projections::{FeedSource, GameDatabase, Relay, RelayError, Workers, all_projections};
@@ -174,6 +175,7 @@ struct Running {
     service: Service,
     ledger: Ledger,
     accounts: Accounts,
+    telemetry: Telemetry,
     database: GameDatabase,
     public_url: String,
     is_demo: bool,
@@ -196,6 +198,7 @@ impl Running {
         let OpenedParts { parts, signer, verifying_key } =
             opening.open(arguments, settings).await?;
         let (ledger, accounts) = (parts.ledger.clone(), parts.accounts.clone());
+        let telemetry = parts.telemetry.clone();
         let database = parts.game_database.clone();
         let public_url = parts.settings.public_url.as_str().to_owned();
         let (source, relay) = match relaying {
@@ -231,6 +234,7 @@ impl Running {
             service,
             ledger,
             accounts,
+            telemetry,
             database,
             public_url,
             is_demo,
@@ -278,6 +282,7 @@ impl Running {
         {
             tracing::warn!(%error, "the relay ended");
         }
+        self.telemetry.close().await;
         close_files(&self.service, &self.accounts, self.database).await;
         close_ledger(&self.ledger).await
     }

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use daybook_api::{
-    Accounts, ErrorText, Lacking, Parts, Service, Settings, SocketPath, TASK_PATH, Task, TaskAnswer,
+    Accounts, ErrorText, Lacking, Parts, Service, Settings, SocketPath, TASK_PATH, Task,
+    TaskAnswer, Telemetry,
 };
 use daybook_ledger::{KnownHead, Ledger, Options, Reader, keys};
+use daybook_monitor::Monitor;
 use daybook_projections::{FeedSource, Workers, all_projections};
 
 use crate::Outcome;
@@ -29,7 +31,7 @@ pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
     let runtime = crate::runtime()?;
     let answer = runtime.block_on(async {
         match by_service(&common.data.data, &task).await? {
-            Some(answer) => Ok(answer),
+            Some(first) => whole_by_service(&common.data.data, task, first).await,
             None => here(common, known_heads, settings, task).await,
         }
     })?;
@@ -63,7 +65,8 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (Task::SetPassword { user, password }, &named.common, settings)
         }
         UserCommand::Export(named) => {
-            (Task::Export { user: named.user.clone() }, &named.common, settings)
+            let user = named.user.clone();
+            (Task::Export { user, telemetry_before: None }, &named.common, settings)
         }
         UserCommand::Lock(named) => {
             (Task::Lock { user: named.user.clone() }, &named.common, settings)
@@ -112,6 +115,45 @@ async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
     bail!("{}", refusal.message)
 }
 
+/// An answer with all pages of an export's telemetry.
+async fn whole(task: Task, ask: impl AsyncFn(Task) -> Result<TaskAnswer>) -> Result<TaskAnswer> {
+    let first = ask(task.clone()).await?;
+    rest_of(task, first, ask).await
+}
+
+async fn whole_by_service(data: &Path, task: Task, first: TaskAnswer) -> Result<TaskAnswer> {
+    let ask = async |task| {
+        let answer = by_service(data, &task).await?;
+        answer.context("the service stopped meanwhile")
+    };
+    rest_of(task, first, ask).await
+}
+
+async fn rest_of(
+    task: Task,
+    mut answer: TaskAnswer,
+    ask: impl AsyncFn(Task) -> Result<TaskAnswer>,
+) -> Result<TaskAnswer> {
+    let Task::Export { user, .. } = task else { return Ok(answer) };
+    while let Some(export) = &mut answer.export
+        && let Some(next) = export.get("telemetryNext").and_then(serde_json::Value::as_i64)
+    {
+        let older = Task::Export { user: user.clone(), telemetry_before: Some(next) };
+        let mut older = ask(older).await?.export.unwrap_or_default();
+        for (name, part) in [("telemetry", true), ("telemetryNext", false)] {
+            let given = older.get_mut(name).map(serde_json::Value::take).unwrap_or_default();
+            match (export.get_mut(name), given) {
+                (Some(serde_json::Value::Array(all)), serde_json::Value::Array(more)) if part => {
+                    all.extend(more);
+                }
+                (Some(own), given) => *own = given,
+                (None, _) => {}
+            }
+        }
+    }
+    Ok(answer)
+}
+
 /// Does it with no service running: the ledger is opened for it.
 async fn here(
     common: &UserCommonArguments,
@@ -140,27 +182,37 @@ async fn here(
         .known_heads(known_heads);
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
     require_accounts(&ledger, &accounts, false).await?;
-    let opened = Accounts::open(&accounts).await?;
-    let game_database = open_game_database(&game_db, &accounts).await?;
+    let monitor = Monitor::default();
+    let opened = Accounts::open(&accounts, &monitor).await?;
+    let game_database = open_game_database(&game_db, &accounts, &monitor).await?;
+    let telemetry = data.join("telemetry.db");
+    let telemetry = Telemetry::open(&telemetry, settings.telemetry, &monitor).await?;
     let parts = Parts {
         ledger: ledger.clone(),
         accounts: opened.clone(),
         game_database: game_database.clone(),
+        telemetry: telemetry.clone(),
+        monitor,
         keys_dir,
         signer: keys.signer,
         settings,
     };
     let service = Service::new(parts, false)?;
     service.reconcile(Lacking::Refuse).await?;
-    let answer = service.operate(task).await;
+    let answer = whole(task, async |task| {
+        let answer = service.operate(task).await;
+        answer.map_err(|error| anyhow::anyhow!("{}", error.body().message))
+    })
+    .await;
     // What it did is in the read models too when it ends.
     Workers::catch_up(&game_database, &all_projections(), &FeedSource::ledger(&ledger)).await?;
     service.finish().await;
     service.close().await;
     opened.close().await;
+    telemetry.close().await;
     game_database.close().await?;
     ledger.close().await?;
-    answer.map_err(|error| anyhow::anyhow!("{}", error.body().message))
+    answer
 }
 
 fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnswer) -> Result<()> {
@@ -197,9 +249,17 @@ fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnsw
 /// Copies that were made before may still hold what was erased: they are their owner's to remove.
 fn tell_copies(data: &Path) {
     let holds = |name: &str| {
-        ["accounts.db.rescued-", "game.db.damaged-", "game.db.given-over-", "accounts-", "game-"]
-            .iter()
-            .any(|beginning| name.starts_with(beginning))
+        [
+            "accounts.db.rescued-",
+            "game.db.damaged-",
+            "game.db.given-over-",
+            "telemetry.db.set-aside-",
+            "accounts-",
+            "game-",
+            "telemetry-",
+        ]
+        .iter()
+        .any(|beginning| name.starts_with(beginning))
     };
     for directory in [data.to_owned(), data.join("backups")] {
         let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();

@@ -7,18 +7,31 @@ use std::process::Command;
 
 /// Which of our crates each may depend on: schema ← simulator ← ledger ← projections ← api
 /// and tools.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("daybook-schema", &[]),
+    ("daybook-monitor", &[]),
     ("daybook-simulator", &["daybook-schema"]),
-    ("daybook-ledger", &["daybook-schema", "daybook-simulator"]),
+    ("daybook-ledger", &["daybook-schema", "daybook-simulator", "daybook-monitor"]),
     (
         "daybook-projections",
         // The bots play the ledgers of its tests.
-        &["daybook-schema", "daybook-simulator", "daybook-ledger", "daybook-bots"],
+        &[
+            "daybook-schema",
+            "daybook-simulator",
+            "daybook-monitor",
+            "daybook-ledger",
+            "daybook-bots",
+        ],
     ),
     (
         "daybook-api",
-        &["daybook-schema", "daybook-simulator", "daybook-ledger", "daybook-projections"],
+        &[
+            "daybook-schema",
+            "daybook-simulator",
+            "daybook-monitor",
+            "daybook-ledger",
+            "daybook-projections",
+        ],
     ),
     ("daybook-bots", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     (
@@ -26,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         &[
             "daybook-schema",
             "daybook-simulator",
+            "daybook-monitor",
             "daybook-ledger",
             "daybook-projections",
             "daybook-api",
@@ -37,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         &[
             "daybook-schema",
             "daybook-simulator",
+            "daybook-monitor",
             "daybook-ledger",
             "daybook-projections",
             "daybook-api",

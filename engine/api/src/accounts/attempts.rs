@@ -165,7 +165,7 @@ impl Accounts {
         let row: Option<(String, i64)> =
             sqlx::query_as("SELECT recent, locked_until FROM failed_logins WHERE key = ?1")
                 .bind(key.as_slice())
-                .fetch_optional(self.readers())
+                .fetch_optional(&*self.readers())
                 .await
                 .map_err(failed)?;
         let (recent, locked_until) = row.unwrap_or_default();

@@ -1,5 +1,4 @@
-//! The file itself: who may read it, what SQLite's errors mean for it, and how it is saved when it is
-//! lost.
+//! The file itself: what SQLite's errors mean for it, and how it is saved when it is lost.
 
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -7,6 +6,8 @@ use std::path::{Path, PathBuf};
 use daybook_ledger::UnfinishedFile;
 use daybook_projections::path_in_sql;
 use daybook_projections::sqlx::{self, SqliteConnection};
+
+use crate::private_file::make_private;
 
 /// SQLite's primary result codes: another has the lock; a write or sync failed; damage.
 pub(super) const BUSY: u32 = 5;
@@ -53,28 +54,4 @@ pub(super) fn result_code(error: &sqlx::Error) -> Option<u32> {
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     let is_database = matches!(error, sqlx::Error::Database(_));
     !is_database || matches!(result_code(error), Some(IO_ERROR | CORRUPT | NOT_A_DATABASE))
-}
-
-/// Takes everybody else's right to read files that are there.
-pub(super) fn keep_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        match std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Makes an empty file that its owner alone may read, where there is none.
-pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -44,7 +44,7 @@ impl Accounts {
         )
         .bind(token.as_str())
         .bind(now_seconds())
-        .fetch_optional(self.readers())
+        .fetch_optional(&*self.readers())
         .await
         .map_err(failed)?;
         user_id.map(|user_id| parsed(&user_id)).transpose()

@@ -86,7 +86,7 @@ impl Accounts {
         )
         .bind(id.as_str())
         .bind(now_seconds())
-        .fetch_optional(self.readers())
+        .fetch_optional(&*self.readers())
         .await
         .map_err(failed)?;
         let Some((user_id, stored, role, expires_at)) = row else { return Ok(None) };
@@ -240,7 +240,7 @@ impl Accounts {
         )
         .bind(user_id.to_string())
         .bind(now_seconds())
-        .fetch_all(self.readers())
+        .fetch_all(&*self.readers())
         .await
         .map_err(failed)?;
         let listed = |(stored, created_at, expires_at, user_agent, ip_address)| {
@@ -259,7 +259,7 @@ impl Accounts {
     pub(crate) async fn tokens_of(&self, user_id: UserId) -> Result<Vec<TokenHash>, ApiError> {
         let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = ?1")
             .bind(user_id.to_string())
-            .fetch_all(self.readers())
+            .fetch_all(&*self.readers())
             .await
             .map_err(failed)?;
         Ok(ids.into_iter().map(TokenHash::from_stored).collect())
@@ -270,7 +270,7 @@ impl Accounts {
         let rows: Vec<(String, i64, String)> =
             sqlx::query_as("SELECT user_id, session_number, reason FROM ended_sessions LIMIT ?1")
                 .bind(i64::try_from(ENDED_AT_ONCE_MAX).unwrap_or(i64::MAX))
-                .fetch_all(self.readers())
+                .fetch_all(&*self.readers())
                 .await
                 .map_err(failed)?;
         let ended = |(user_id, stored, reason): (String, i64, String)| {
@@ -301,7 +301,7 @@ impl Accounts {
     pub(crate) async fn all_sessions(&self) -> Result<Vec<(UserId, SessionNumber)>, ApiError> {
         let rows: Vec<(String, i64)> =
             sqlx::query_as("SELECT user_id, session_number FROM session_numbers")
-                .fetch_all(self.readers())
+                .fetch_all(&*self.readers())
                 .await
                 .map_err(failed)?;
         rows.into_iter().map(|(user, stored)| Ok((parsed(&user)?, number(stored)?))).collect()

@@ -50,7 +50,7 @@ impl Accounts {
              WHERE simulin_id IN (SELECT value FROM json_each(?1))",
         )
         .bind(serde_json::Value::from(ids).to_string())
-        .fetch_all(self.readers())
+        .fetch_all(&*self.readers())
         .await
         .map_err(failed)?;
         Ok(rows.into_iter().filter_map(|(id, name)| Some((id.parse().ok()?, name))).collect())

@@ -16,7 +16,7 @@ impl Accounts {
     pub(crate) async fn served_ledger(&self) -> Result<Option<(LedgerId, u32)>, ApiError> {
         let row: Option<(String, i64)> =
             sqlx::query_as("SELECT ledger_id, epoch FROM served_ledger")
-                .fetch_optional(self.readers())
+                .fetch_optional(&*self.readers())
                 .await
                 .map_err(failed)?;
         let Some((ledger_id, epoch)) = row else { return Ok(None) };
@@ -44,7 +44,7 @@ impl Accounts {
              + (SELECT count(*) FROM erasures WHERE user_id NOT IN (SELECT id FROM users)) \
              - (SELECT count(*) FROM pending_users)",
         )
-        .fetch_one(self.readers())
+        .fetch_one(&*self.readers())
         .await
         .map_err(failed)?;
         Ok(usize::try_from(count).unwrap_or(0))

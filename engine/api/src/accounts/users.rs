@@ -228,7 +228,7 @@ impl Accounts {
             "SELECT user_id FROM pending_users JOIN users ON users.id = user_id WHERE created_at < ?1",
         )
         .bind(before)
-        .fetch_all(self.readers())
+        .fetch_all(&*self.readers())
         .await
         .map_err(failed)?;
         ids.iter().map(|id| parsed(id)).collect()
@@ -240,7 +240,7 @@ impl Accounts {
             "SELECT id FROM users WHERE id IN (SELECT value FROM json_each(?1))",
         )
         .bind(serde_json::to_string(users).unwrap_or_default())
-        .fetch_all(self.readers())
+        .fetch_all(&*self.readers())
         .await
         .map_err(failed)?;
         ids.iter().map(|id| parsed(id)).collect()
@@ -253,7 +253,7 @@ impl Accounts {
 
     pub(crate) async fn ids(&self, sql: &'static str) -> Result<Vec<UserId>, ApiError> {
         let ids: Vec<String> =
-            sqlx::query_scalar(sql).fetch_all(self.readers()).await.map_err(failed)?;
+            sqlx::query_scalar(sql).fetch_all(&*self.readers()).await.map_err(failed)?;
         ids.iter().map(|id| parsed(id)).collect()
     }
 
@@ -276,7 +276,7 @@ impl Accounts {
              AND id NOT IN (SELECT user_id FROM erasures)",
         )
         .bind(serde_json::Value::from(ids).to_string())
-        .fetch_all(self.readers())
+        .fetch_all(&*self.readers())
         .await
         .map_err(failed)?;
         let shown = |(id, display_name, avatar_url): (String, String, Option<String>)| {

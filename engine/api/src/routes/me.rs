@@ -118,10 +118,26 @@ pub(crate) async fn erase(
     .await
 }
 
-/// All that is held on oneself.
+/// What is asked for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct ExportAsked {
+    /// The password.
+    #[schema(value_type = String, format = "password", min_length = 8, max_length = 128,
+             example = "a pail of cold water")]
+    password: Password,
+    /// The `telemetryNext` of the answer before: older telemetry.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, nullable = false)]
+    telemetry_before: Option<i64>,
+}
+
+impl RequestBody for ExportAsked {}
+
+/// All that is held on oneself; of telemetry the newest 10,000 events, and older ones page by page.
 #[utoipa::path(post, path = "/api/auth/me/export", tag = "accounts", operation_id = "exportMe",
     security(("session" = [])),
-    request_body = Confirmation,
+    request_body = ExportAsked,
     responses(
         (status = 200, description = "All that is held", body = Export),
         (status = 423, description = "LOCKED_OUT: too many passwords were wrong", body = ErrorBody),
@@ -130,12 +146,12 @@ pub(crate) async fn export(
     State(service): State<Service>,
     caller: Caller,
     LoggedInAs(session): LoggedInAs,
-    Valid(confirmation): Valid<Confirmation>,
+    Valid(asked): Valid<ExportAsked>,
 ) -> Result<Json<Export>, ApiError> {
     in_full(async move {
-        let account =
-            service.check_own_password(session.user_id, &confirmation.password, &caller).await?;
-        service.export(account.user.id, Some(session.number)).await.map(Json)
+        let account = service.check_own_password(session.user_id, &asked.password, &caller).await?;
+        let (user_id, current) = (account.user.id, Some(session.number));
+        service.export(user_id, current, asked.telemetry_before).await.map(Json)
     })
     .await
 }

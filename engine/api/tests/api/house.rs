@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use daybook_api::{
     Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Reconciled, Server, Service,
-    Settings, Task, TaskAnswer, Upkeep, router,
+    Settings, Task, TaskAnswer, Telemetry, Upkeep, router,
 };
 use daybook_ledger::{
     Ledger, NewLedger, Options, Reader, Submission, SystemTimeSource, Time, TimeSource, keys,
 };
+use daybook_monitor::Monitor;
 use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
 use daybook_schema::{Command, Event, Seq, UnixMicros};
 use daybook_simulator::Keyring;
@@ -60,6 +61,8 @@ struct Running {
     base: String,
     ledger: Ledger,
     accounts: Accounts,
+    telemetry: Telemetry,
+    monitor: Monitor,
     database: GameDatabase,
     service: Service,
     reconciled: Reconciled,
@@ -171,6 +174,14 @@ impl House {
         &self.running().accounts
     }
 
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.running().telemetry
+    }
+
+    pub fn monitor(&self) -> &Monitor {
+        &self.running().monitor
+    }
+
     pub fn reconciled(&self) -> Reconciled {
         self.running().reconciled
     }
@@ -185,9 +196,17 @@ impl House {
         let data = data.as_path();
         let ledger = open_ledger(data, &self.options).await;
         let accounts = data.join("accounts.db");
-        let opened = Accounts::open(&accounts).await.map_err(|error| error.to_string())?;
-        let database_settings =
-            DatabaseSettings { accounts: Some(accounts), ..DatabaseSettings::default() };
+        let monitor = Monitor::default();
+        let opened =
+            Accounts::open(&accounts, &monitor).await.map_err(|error| error.to_string())?;
+        let telemetry = data.join("telemetry.db");
+        let telemetry = Telemetry::open(&telemetry, self.settings.telemetry, &monitor);
+        let telemetry = telemetry.await.map_err(|error| error.to_string())?;
+        let database_settings = DatabaseSettings {
+            accounts: Some(accounts),
+            monitor: monitor.clone(),
+            ..DatabaseSettings::default()
+        };
         let database = GameDatabase::open(&data.join("game.db"), database_settings).await.unwrap();
         let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&ledger));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -203,6 +222,8 @@ impl House {
             ledger: ledger.clone(),
             accounts: opened.clone(),
             game_database: database.clone(),
+            telemetry: telemetry.clone(),
+            monitor: monitor.clone(),
             keys_dir: data.join("keys"),
             signer: keys::load(&data.join("keys")).unwrap().signer,
             settings,
@@ -216,6 +237,8 @@ impl House {
             base,
             ledger,
             accounts: opened,
+            telemetry,
+            monitor,
             database,
             service,
             reconciled,
@@ -239,6 +262,7 @@ impl House {
         }
         running.service.close().await;
         running.accounts.close().await;
+        running.telemetry.close().await;
         drop(running.service);
         running.database.close().await.unwrap();
         running.ledger.close().await.unwrap();
@@ -268,6 +292,11 @@ impl House {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{what} did not happen within 30 s");
+    }
+
+    /// `telemetry.db`, to look into.
+    pub fn telemetry_db(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path("telemetry.db")).unwrap()
     }
 
     /// `accounts.db`, to look into.

@@ -32,3 +32,4 @@ mod rejections;
 mod shim;
 mod statement;
 mod suspicion;
+mod telemetry;

@@ -7,9 +7,15 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use daybook_api::{
-    Connections, Hashing, Lockout, PublicUrl, RateLimit, RateLimits, Settings, TrustedProxy,
+    Connections, Hashing, Lockout, PublicUrl, RateLimit, RateLimits, Settings, TelemetrySettings,
+    TrustedProxy,
 };
+use daybook_monitor::{Budget, Budgets};
 use daybook_schema::LedgerId;
+use daybook_schema::limits::{
+    TELEMETRY_EVENTS_PER_CLIENT_DAY_MAX, TELEMETRY_EVENTS_PER_USER_DAY_MAX, TELEMETRY_KEPT_DAYS,
+    TELEMETRY_KEPT_DAYS_MIN,
+};
 
 use super::opening::OpeningArguments;
 use super::read_models::NatsArguments;
@@ -87,6 +93,8 @@ pub(crate) struct ServeArguments {
     limits: LimitArguments,
     #[command(flatten)]
     people: PeopleArguments,
+    #[command(flatten)]
+    telemetry: TelemetryArguments,
     /// Each option, what it comes to, and where that is from
     #[arg(skip)]
     pub(crate) shown: Vec<String>,
@@ -144,6 +152,36 @@ struct LimitArguments {
     /// Companions that a user may adopt on a UTC day
     #[arg(long, env = "DAYBOOK_ADOPTIONS_PER_DAY", value_name = "N", default_value_t = 20)]
     adoptions_per_day: u32,
+}
+
+/// What clients tell of themselves, and how long things take.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Telemetry")]
+struct TelemetryArguments {
+    /// How long telemetry is kept
+    #[arg(long, env = "DAYBOOK_TELEMETRY_KEPT", value_name = "DAYS",
+          default_value_t = TELEMETRY_KEPT_DAYS,
+          value_parser = clap::value_parser!(u32).range(i64::from(TELEMETRY_KEPT_DAYS_MIN)..=36_500))]
+    telemetry_kept: u32,
+    /// The size of telemetry.db past which its oldest days go
+    #[arg(long, env = "DAYBOOK_TELEMETRY_SIZE", value_name = "MIB", default_value_t = 2_048,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    telemetry_size: u32,
+    /// Free space of the disk below which no telemetry is stored
+    #[arg(long, env = "DAYBOOK_TELEMETRY_FREE_DISK", value_name = "MIB", default_value_t = 1_024)]
+    telemetry_free_disk: u32,
+    /// Events that one user stores on a UTC day
+    #[arg(long, env = "DAYBOOK_TELEMETRY_PER_USER", value_name = "N",
+          default_value_t = TELEMETRY_EVENTS_PER_USER_DAY_MAX)]
+    telemetry_per_user: u32,
+    /// Events that one client address without a session stores on a UTC day
+    #[arg(long, env = "DAYBOOK_TELEMETRY_PER_CLIENT", value_name = "N",
+          default_value_t = TELEMETRY_EVENTS_PER_CLIENT_DAY_MAX)]
+    telemetry_per_client: u32,
+    /// How long something may take before it is told as telemetry, in milliseconds; may be given
+    /// more than once [default: api_response=200, db_query=50, others 100]
+    #[arg(long, env = "DAYBOOK_BUDGET", value_name = "METRIC=MS", value_delimiter = ',')]
+    budget: Vec<Budget>,
 }
 
 /// Accounts and sessions.
@@ -255,6 +293,24 @@ impl ServeArguments {
             command_wait: Duration::from_millis(limits.command_wait.into()),
             read_wait: Duration::from_millis(limits.read_wait.into()),
             adoptions_per_day_max: limits.adoptions_per_day,
+            telemetry: self.telemetry(),
+        }
+    }
+
+    /// How long things may take.
+    pub(crate) fn budgets(&self) -> Budgets {
+        self.telemetry.budget.iter().cloned().collect()
+    }
+
+    fn telemetry(&self) -> TelemetrySettings {
+        let telemetry = &self.telemetry;
+        let bytes = |mib: u32| u64::from(mib) << 20;
+        TelemetrySettings {
+            kept_days: telemetry.telemetry_kept,
+            bytes_max: bytes(telemetry.telemetry_size),
+            disk_free_bytes_min: bytes(telemetry.telemetry_free_disk),
+            events_per_user_day_max: telemetry.telemetry_per_user,
+            events_per_client_day_max: telemetry.telemetry_per_client,
         }
     }
 

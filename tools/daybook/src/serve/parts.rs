@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use daybook_api::{Accounts, AccountsError, Parts, Settings};
+use daybook_api::{Accounts, AccountsError, Parts, Settings, Telemetry};
 use daybook_ledger::keys::{self, Keys, KeysError};
 use daybook_ledger::{
     DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Signer, Submission,
     VerifyingKey, WriterLock, create_directories,
 };
+use daybook_monitor::Monitor;
 use daybook_projections::{
     DatabaseSettings, GameDatabase, SetAside, has_orphaned_log, known_ledgers,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Opening {
     keys_dir: PathBuf,
     game_db: PathBuf,
     options: Options,
+    monitor: Monitor,
 }
 
 /// What was opened.
@@ -83,11 +85,21 @@ impl Opening {
                 options.known_ledgers(known(&game_db, data)?)
             }
         };
-        let options = options.lock(lock);
+        let monitor = Monitor::new(arguments.budgets());
+        let options = options.lock(lock).monitor(monitor.clone());
         let instead_of = arguments.instead_of.iter();
         let options = instead_of.fold(options, |options, ledger| options.instead_of(*ledger));
         let is_demo = is_demo == Some(true);
-        Ok(Self { is_demo, season_keys, signer, verifying_key, keys_dir, game_db, options })
+        Ok(Self {
+            is_demo,
+            season_keys,
+            signer,
+            verifying_key,
+            keys_dir,
+            game_db,
+            options,
+            monitor,
+        })
     }
 
     /// Opens all of it.
@@ -96,7 +108,16 @@ impl Opening {
         arguments: &ServeArguments,
         settings: Settings,
     ) -> Result<OpenedParts> {
-        let Self { is_demo, season_keys, signer, verifying_key, keys_dir, game_db, options } = self;
+        let Self {
+            is_demo,
+            season_keys,
+            signer,
+            verifying_key,
+            keys_dir,
+            game_db,
+            options,
+            monitor,
+        } = self;
         let data = arguments.data.data.clone();
         let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
         let in_force = ledger.query(|state| state.current_key())?.await?;
@@ -122,8 +143,10 @@ impl Opening {
                 game_db.display()
             );
         }
-        let opened = Accounts::open(&accounts).await?;
-        let game_database = open_game_database(&game_db, &accounts).await?;
+        let opened = Accounts::open(&accounts, &monitor).await?;
+        let game_database = open_game_database(&game_db, &accounts, &monitor).await?;
+        let telemetry = data.join("telemetry.db");
+        let telemetry = Telemetry::open(&telemetry, settings.telemetry, &monitor).await?;
         if game_database.is_locked().await.unwrap_or(false) {
             note(&format!(
                 "another program keeps `{}` locked: the read models stand still until it lets go; end it",
@@ -134,6 +157,8 @@ impl Opening {
             ledger,
             accounts: opened,
             game_database,
+            telemetry,
+            monitor,
             keys_dir,
             signer: signer.clone(),
             settings,
@@ -229,9 +254,14 @@ fn options_of_known(
     })
 }
 
-pub(crate) async fn open_game_database(game_db: &Path, accounts: &Path) -> Result<GameDatabase> {
+pub(crate) async fn open_game_database(
+    game_db: &Path,
+    accounts: &Path,
+    monitor: &Monitor,
+) -> Result<GameDatabase> {
     let accounts = Some(accounts.to_owned());
-    let settings = DatabaseSettings { accounts, ..DatabaseSettings::default() };
+    let monitor = monitor.clone();
+    let settings = DatabaseSettings { accounts, monitor, ..DatabaseSettings::default() };
     let database = GameDatabase::open(game_db, settings).await?;
     if let Some(SetAside { path, reason }) = database.set_aside() {
         note(&format!(
