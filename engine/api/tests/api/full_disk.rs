@@ -78,10 +78,9 @@ fn fill(path: &Path) {
     filler.set_len(length - LEFT_BYTES as u64).unwrap();
 }
 
-#[test]
-fn a_full_disk_holds_up_no_end_of_a_session() {
+/// Runs a test as a child of its own on a disk of so many bytes; gives what it printed.
+pub fn on_a_small_disk(size: u64, variable: &str, test: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
-    let size = limits::DISK_FREE_BYTES_MIN + 64 * 1024 * 1024;
     let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
     // A mount that only the child sees; who is not root gets one of a user namespace.
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|found| {
@@ -93,10 +92,18 @@ fn a_full_disk_holds_up_no_end_of_a_session() {
         .args(["sh", "-c", &mount])
         .arg(directory.path())
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "full_disk::child_on_a_small_disk", "--nocapture"])
-        .env(DIRECTORY, directory.path())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, directory.path())
         .output()
         .expect("unshare of util-linux");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(printed.contains("SERVED ON"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let [printed, failed] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    printed + &failed
+}
+
+#[test]
+fn a_full_disk_holds_up_no_end_of_a_session() {
+    let size = limits::DISK_FREE_BYTES_MIN + 64 * 1024 * 1024;
+    let printed = on_a_small_disk(size, DIRECTORY, "full_disk::child_on_a_small_disk");
+    assert!(printed.contains("SERVED ON"), "{printed}");
 }

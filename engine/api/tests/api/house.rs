@@ -40,6 +40,14 @@ fn usual_options() -> MakeOptions {
     Arc::new(Options::new)
 }
 
+/// The options of a ledger where no bet comes too soon.
+pub fn stepping_options() -> MakeOptions {
+    Arc::new(|data, keys| {
+        let began = SystemTimeSource::default().wall();
+        Options::new(data, keys).time(Time::Source(Box::new(Stepping { began, steps: 0 })))
+    })
+}
+
 /// A clock that goes on by a fifth of a second for each command: no bet comes too soon.
 pub struct Stepping {
     pub began: UnixMicros,
@@ -96,10 +104,7 @@ impl House {
     pub async fn playing() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
-        let options: MakeOptions = Arc::new(|data, keys| {
-            let began = SystemTimeSource::default().wall();
-            Options::new(data, keys).time(Time::Source(Box::new(Stepping { began, steps: 0 })))
-        });
+        let options = stepping_options();
         let settings = settings();
         Self::started(Self { path, _own: Some(directory), settings, options, running: None }).await
     }
@@ -194,9 +199,9 @@ impl House {
     pub async fn try_start(&mut self) -> Result<(), String> {
         let data = self.path.clone();
         let data = data.as_path();
-        let ledger = open_ledger(data, &self.options).await;
-        let accounts = data.join("accounts.db");
         let monitor = Monitor::default();
+        let ledger = open_ledger(data, &self.options, &monitor).await;
+        let accounts = data.join("accounts.db");
         let opened =
             Accounts::open(&accounts, &monitor).await.map_err(|error| error.to_string())?;
         let telemetry = data.join("telemetry.db");
@@ -305,11 +310,13 @@ impl House {
     }
 }
 
-async fn open_ledger(data: &Path, options: &MakeOptions) -> Ledger {
+async fn open_ledger(data: &Path, options: &MakeOptions, monitor: &Monitor) -> Ledger {
     let keys = keys::load(&data.join("keys")).unwrap();
     let key_id = *keys.season_keys.key_ids().next().unwrap();
-    let options =
-        options(data, keys.season_keys).newest_head(keys.newest_head).create(NewLedger::random());
+    let options = options(data, keys.season_keys)
+        .newest_head(keys.newest_head)
+        .create(NewLedger::random())
+        .monitor(monitor.clone());
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await.unwrap().unwrap();
     if ledger.head().seq == 0 {
         let rotate = Command::RotateKey { key_id, compromised: false };

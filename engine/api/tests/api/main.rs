@@ -33,3 +33,4 @@ mod shim;
 mod statement;
 mod suspicion;
 mod telemetry;
+mod telemetry_file;
