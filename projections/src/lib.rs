@@ -66,7 +66,7 @@ pub use reads::{
     WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use sqlite::{connect_options, has_orphaned_log, path_in_sql};
+pub use sqlite::{Look, connect_options, has_orphaned_log, look, path_in_sql};
 pub use sqlx;
 pub use status::{ProjectionState, ProjectionStatus, Stopped, status};
 pub use witnesses::{disputed_heads, forget, give_over, known_heads, known_ledgers};

@@ -65,14 +65,18 @@ pub(crate) fn look_options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// A connection that looks at a file and needs no right to write beside it.
-pub(crate) struct Look {
-    pub(crate) connection: SqliteConnection,
+pub struct Look {
+    /// The connection.
+    pub connection: SqliteConnection,
     /// The directory of the copy that is read, where the file itself cannot be.
     _copy: Option<TempDir>,
 }
 
 /// Opens a file to look at it: nothing is written to it, and no log folded in.
-pub(crate) async fn look(path: &Path) -> Result<Look, sqlx::Error> {
+///
+/// # Errors
+/// What SQLite says.
+pub async fn look(path: &Path) -> Result<Look, sqlx::Error> {
     // A pipe would be waited for.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let error = format!("`{}` is no file", path.display());

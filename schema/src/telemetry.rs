@@ -3,6 +3,8 @@
 //! It may be lost, forged or blocked, so nothing of the game rests on it. Names and properties are
 //! the seed's; sets are closed only where the seed closes them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 pub use serde_json::Number;
 
@@ -47,6 +49,9 @@ pub struct EventShape {
     /// All of its properties.
     pub properties: &'static [Property],
 }
+
+/// A text that is often one of the program's own.
+pub type Text = Cow<'static, str>;
 
 const TEXT: PropertyKind = PropertyKind::Text { bytes_max: TELEMETRY_TEXT_BYTES_MAX };
 const MESSAGE: PropertyKind = PropertyKind::Text { bytes_max: TELEMETRY_MESSAGE_BYTES_MAX };
@@ -115,7 +120,7 @@ macro_rules! catalogue {
 
 catalogue! {
     /// A client began to run.
-    SessionStart "session_start" {} optional { referrer: String = TEXT },
+    SessionStart "session_start" {} optional { referrer: Text = TEXT },
     /// A client ended.
     SessionEnd "session_end" { duration_ms: Number = NUMBER, days_played: Number = NUMBER },
     /// A season was started.
@@ -124,25 +129,25 @@ catalogue! {
     SeasonComplete "season_complete"
         { season_number: Number = NUMBER, final_score: Number = NUMBER, days_played: Number = NUMBER },
     /// A day of a season began.
-    DayStart "day_start" { day_number: Number = NUMBER, phase: String = TEXT },
+    DayStart "day_start" { day_number: Number = NUMBER, phase: Text = TEXT },
     /// A day of a season was resolved.
     DayComplete "day_complete" { day_number: Number = NUMBER, triggers_earned: Number = NUMBER },
     /// A bet was placed.
-    BetPlaced "bet_placed" { pot_id: String = TEXT, bet_type: String = TEXT, amount: Number = NUMBER },
+    BetPlaced "bet_placed" { pot_id: Text = TEXT, bet_type: Text = TEXT, amount: Number = NUMBER },
     /// A bet was resolved.
-    BetResolved "bet_resolved" { pot_id: String = TEXT, won: bool = FLAG, payout: Number = NUMBER },
+    BetResolved "bet_resolved" { pot_id: Text = TEXT, won: bool = FLAG, payout: Number = NUMBER },
     /// A trigger was earned.
-    TriggerEarned "trigger_earned" { trigger_type: String = TEXT, day_number: Number = NUMBER },
+    TriggerEarned "trigger_earned" { trigger_type: Text = TEXT, day_number: Number = NUMBER },
     /// A week's hand was evaluated.
-    ComboEvaluated "combo_evaluated" { hand_type: String = TEXT, multiplier: Number = NUMBER },
+    ComboEvaluated "combo_evaluated" { hand_type: Text = TEXT, multiplier: Number = NUMBER },
     /// A companion's bond grew.
-    SimulinBond "simulin_bond" { simulin_id: String = TEXT, new_level: Number = NUMBER },
+    SimulinBond "simulin_bond" { simulin_id: Text = TEXT, new_level: Number = NUMBER },
     /// A step of the tutorial was shown, completed or skipped.
-    TutorialStep "tutorial_step" { step_id: String = TEXT, action: TutorialAction = TUTORIAL_ACTION },
+    TutorialStep "tutorial_step" { step_id: Text = TEXT, action: TutorialAction = TUTORIAL_ACTION },
     /// Something went wrong.
-    Error "error" { error_code: String = TEXT, message: String = MESSAGE } optional { stack: String = STACK },
+    Error "error" { error_code: Text = TEXT, message: Text = MESSAGE } optional { stack: Text = STACK },
     /// Something took longer than it may.
-    Performance "performance" { metric: String = TEXT, value: Number = NUMBER, unit: String = TEXT },
+    Performance "performance" { metric: Text = TEXT, value: Number = NUMBER, unit: Text = TEXT },
 }
 
 /// What became of a step of the tutorial.

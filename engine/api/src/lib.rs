@@ -59,5 +59,8 @@ pub use settings::{
     ClientHeader, Connections, Hashing, Lockout, PublicUrl, PublicUrlError, RateLimit,
     RateLimitError, RateLimits, Settings, TelemetrySettings, TrustedProxy, TrustedProxyError,
 };
-pub use telemetry::{ClientEvent, StoreError, Telemetry, TelemetryCounts, TelemetryError};
+pub use telemetry::{
+    ClientEvent, Compared, ComparedDay, StoreError, Telemetry, TelemetryCounts, TelemetryError,
+    compare,
+};
 pub use upkeep::Upkeep;

@@ -2,6 +2,7 @@
 //! nothing of play rests on it, and nothing of play waits for it.
 
 mod amounts;
+mod compare;
 mod event;
 mod file;
 mod intake;
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, oneshot};
 
 use self::amounts::{Amounts, DAY_MS};
 pub(crate) use self::amounts::{Charge, Whose};
+pub use self::compare::{Compared, ComparedDay, compare};
 pub use self::event::ClientEvent;
 pub(crate) use self::event::Row;
 pub use self::file::TelemetryError;

@@ -440,7 +440,7 @@ impl Bot {
     }
 }
 
-fn new_id(generator: &mut Generator, at: UnixMicros) -> CommandId {
+pub(crate) fn new_id(generator: &mut Generator, at: UnixMicros) -> CommandId {
     let mut random = [0; 10];
     let (low, high) = random.split_at_mut(8);
     low.copy_from_slice(&generator.next_u64().to_le_bytes());

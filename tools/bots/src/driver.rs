@@ -6,11 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use daybook_ledger::{Accepted, Keeper, Ledger, Pending, Submission, SubmitError};
-use daybook_schema::{Command, CommandId, KeyId, SessionEndReason, UnixMicros, UserId, limits};
+use daybook_schema::{
+    Command, CommandId, Event, KeyId, SessionEndReason, UnixMicros, UserId, limits,
+};
 use daybook_simulator::{Generator, Rejection};
 use hdrhistogram::Histogram;
 
 use crate::bot::{Bot, Step};
+use crate::client::{Client, Told};
 use crate::{Play, generator};
 
 /// When the demo's clock begins: 2026-01-05 00:00 UTC, a Monday.
@@ -28,7 +31,12 @@ pub struct Played {
     pub commands: u64,
     /// How long the answers took, in microseconds.
     pub latency_us: Histogram<u64>,
+    /// Bots that had themselves erased.
+    pub erased: Vec<UserId>,
 }
+
+/// The generators of the bots' clients are numbered from here.
+const CLIENTS: u64 = 1 << 40;
 
 /// A bot's place in the day's order.
 type Turn = Reverse<(UnixMicros, u32)>;
@@ -42,6 +50,8 @@ struct InFlight {
 pub(crate) struct Driver<'a> {
     ledger: &'a Ledger,
     bots: Vec<Bot>,
+    clients: Vec<Client>,
+    tell: &'a mut dyn FnMut(Told),
     joins_on: Vec<u32>,
     days: u32,
     turns: BinaryHeap<Turn>,
@@ -53,7 +63,11 @@ pub(crate) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub(crate) fn new(ledger: &'a Ledger, play: Play) -> Result<Self> {
+    pub(crate) fn new(
+        ledger: &'a Ledger,
+        play: Play,
+        tell: &'a mut dyn FnMut(Told),
+    ) -> Result<Self> {
         let Play { players, days, seed } = play;
         let mut own = generator(seed, u64::MAX - 1);
         // Two of five join on the first day, the others over the first half of the demo.
@@ -63,13 +77,20 @@ impl<'a> Driver<'a> {
                 if index < 6 || own.below(5) < 2 { 0 } else { later }
             })
             .collect();
-        let bots = (0..players)
+        let bots: Vec<Bot> = (0..players)
             .zip(&joins_on)
             .map(|(index, day)| Bot::new(generator(seed, u64::from(index)), index, midnight(*day)))
+            .collect();
+        let of_client = |index: u32| u64::from(index) | CLIENTS;
+        let clients = (0..).zip(&bots);
+        let clients = clients
+            .map(|(index, bot)| Client::new(generator(seed, of_client(index)), bot.user_id))
             .collect();
         Ok(Self {
             ledger,
             bots,
+            clients,
+            tell,
             joins_on,
             days,
             turns: BinaryHeap::new(),
@@ -77,7 +98,7 @@ impl<'a> Driver<'a> {
             answers: vec![None; players as usize],
             waiting: vec![false; players as usize],
             own,
-            played: Played { commands: 0, latency_us: Histogram::new(3)? },
+            played: Played { commands: 0, latency_us: Histogram::new(3)?, erased: Vec::new() },
         })
     }
 
@@ -100,7 +121,7 @@ impl<'a> Driver<'a> {
             progress(day + 1, self.ledger.head().seq);
         }
         self.keep_house(midnight(self.days + DAYS_AFTERWARDS))?;
-        let empty = Played { commands: 0, latency_us: Histogram::new(3)? };
+        let empty = Played { commands: 0, latency_us: Histogram::new(3)?, erased: Vec::new() };
         Ok(std::mem::replace(&mut self.played, empty))
     }
 
@@ -149,11 +170,15 @@ impl<'a> Driver<'a> {
         match answer {
             None => Ok(false),
             Some(Ok(accepted)) => {
-                let over = accepted
-                    .events
-                    .iter()
-                    .any(|new| matches!(new.event, daybook_schema::Event::SessionEnded(_)));
-                self.bot(index)?.learn(&accepted);
+                let over = is_of(&accepted, |event| matches!(event, Event::SessionEnded(_)));
+                let bot = self.bot(index)?;
+                bot.learn(&accepted);
+                let user_id = bot.user_id;
+                if is_of(&accepted, |event| matches!(event, Event::UserErased(_))) {
+                    self.played.erased.push(user_id);
+                } else if let Some(client) = self.clients.get_mut(index as usize) {
+                    client.learn(&accepted, self.tell);
+                }
                 Ok(over)
             }
             Some(Err(SubmitError::Rejected { rejections, .. })) => {
@@ -290,6 +315,11 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a command had an event of a kind.
+fn is_of(accepted: &Accepted, is_it: impl Fn(&Event) -> bool) -> bool {
+    accepted.events.iter().any(|new| is_it(&new.event))
 }
 
 /// A command of the engine's own, with a simulated id.

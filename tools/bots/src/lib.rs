@@ -4,6 +4,7 @@
 //! events, row for row.
 
 mod bot;
+mod client;
 mod driver;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use daybook_ledger::{Head, Ledger, NewLedger, Options, Time};
 use daybook_schema::LedgerId;
 use daybook_simulator::{Generator, Keyring, SeasonKey};
 
+pub use client::Told;
 use driver::Driver;
 pub use driver::{Played, STARTS_AT};
 
@@ -33,9 +35,23 @@ impl Play {
     /// # Errors
     /// When the engine refuses what it must accept, or stops.
     pub fn run(self, ledger: &Ledger, progress: &mut dyn FnMut(u32, u64)) -> Result<Played> {
+        self.run_telling(ledger, progress, &mut drop)
+    }
+
+    /// The same, and is told what the bots' clients tell of themselves: telemetry, each event with
+    /// its time in the demo.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_telling(
+        self,
+        ledger: &Ledger,
+        progress: &mut dyn FnMut(u32, u64),
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Played> {
         let simulated = Simulated::from_seed(self.seed);
         let Simulated { first_key, second_key, .. } = simulated;
-        Driver::new(ledger, self)?.play(first_key.key_id(), second_key.key_id(), progress)
+        Driver::new(ledger, self, tell)?.play(first_key.key_id(), second_key.key_id(), progress)
     }
 
     /// Makes a demo's ledger in a directory and plays it to its end.
@@ -90,7 +106,7 @@ impl Simulated {
     }
 }
 
-/// A generator of the bots' own, one for each bot and for the ledger.
+/// A generator of the bots' own, one for each bot, one for its client, and for the ledger.
 fn generator(seed: u64, stream: u64) -> Generator {
     let mut bytes = [0x5a; 32];
     let (first, rest) = bytes.split_at_mut(8);

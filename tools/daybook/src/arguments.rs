@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod analytics;
 mod config_file;
 pub(crate) mod opening;
 pub(crate) mod read_models;
@@ -15,6 +16,7 @@ use daybook_ledger::{Head, VerifyingKey};
 use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
 
 use crate::Outcome;
+use analytics::AnalyticsArguments;
 use opening::OpeningArguments;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
 use serve::ServeArguments;
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Projections(ProjectionsArguments),
     /// Change game.db, accounts.db and telemetry.db from version to version
     Migrate(MigrateArguments),
+    /// The analyst's tables
+    Analytics(AnalyticsArguments),
     /// Print the completions of a shell
     #[command(
         after_help = "Examples:\n  daybook completions bash > ~/.local/share/bash-completion/completions/daybook"

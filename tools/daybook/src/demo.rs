@@ -2,6 +2,7 @@
 
 mod directory;
 mod summary;
+mod telemetry;
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use daybook_ledger::{Head, Ledger, Report, Verdict, VerifyOptions, keys, verify}
 use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
 use daybook_schema::{Epoch, LedgerIdentity};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use crate::Outcome;
 use crate::arguments::DemoArguments;
@@ -19,6 +21,7 @@ use crate::arguments::shared::game_db_path;
 use crate::output::{grouped, progress_bar, table, write_json, write_line};
 use directory::KeysPlace;
 use summary::{LeaderboardRow, RetentionRow, Summary};
+use telemetry::TelemetryFile;
 
 #[derive(Serialize)]
 struct DemoJson {
@@ -29,6 +32,8 @@ struct DemoJson {
     seconds: f64,
     events_per_second: f64,
     projections_seconds: f64,
+    telemetry_events: u64,
+    telemetry_seconds: f64,
     latency_us: LatencyJson,
     head_seq: u64,
     head_hash: String,
@@ -77,13 +82,19 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     }
 
     let started = Instant::now();
-    let played = play(arguments, &ledger)?;
+    let runtime = crate::runtime()?;
+    let mut telemetry = TelemetryFile::open(&runtime, data)?;
+    let played = play(arguments, &ledger, &mut telemetry)?;
     let head = ledger.close().wait()?;
     let identity = LedgerIdentity { ledger_id: simulated.new.ledger_id, epoch: Epoch::FIRST };
     keys::load(&keys_dir)?.newest_head.write(identity, head)?;
     let play_seconds = started.elapsed().as_secs_f64();
 
-    let projected = project(data, &game_db)?;
+    let storing = Instant::now();
+    let telemetry_events = telemetry.finish(&played.erased)?;
+    let told = Told { events: telemetry_events, seconds: storing.elapsed().as_secs_f64() };
+
+    let projected = project(&runtime, data, &game_db)?;
 
     let bar = progress_bar(head.seq, "verifying");
     let options =
@@ -91,12 +102,18 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     let report = verify(data, &options, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    let told =
-        DemoReport { arguments, played: &played, head, report: &report, projected: &projected };
+    let demo = DemoReport {
+        arguments,
+        played: &played,
+        head,
+        report: &report,
+        projected: &projected,
+        told: &told,
+    };
     if arguments.json.json {
-        write_json(&told.to_json(play_seconds, seconds))?;
+        write_json(&demo.to_json(play_seconds, seconds))?;
     } else {
-        write_line(&told.to_text(play_seconds))?;
+        write_line(&demo.to_text(play_seconds))?;
     }
     Ok(match report.verdict {
         Verdict::Intact => Outcome::Holds,
@@ -104,17 +121,29 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
     })
 }
 
-fn play(arguments: &DemoArguments, ledger: &Ledger) -> Result<Played> {
+fn play(
+    arguments: &DemoArguments,
+    ledger: &Ledger,
+    telemetry: &mut TelemetryFile<'_>,
+) -> Result<Played> {
     let bar = progress_bar(u64::from(arguments.days), "playing");
     let DemoArguments { players, days, seed, .. } = *arguments;
-    let played = Play { players, days, seed }.run(ledger, &mut |day, events| {
+    let mut progress = |day, events| {
         bar.set_position(u64::from(day));
         bar.set_message(format!("days, {} events", grouped(events)));
-    });
+    };
+    let play = Play { players, days, seed };
+    let played = play.run_telling(ledger, &mut progress, &mut |told| telemetry.tell(told));
     bar.finish_and_clear();
     played.with_context(|| {
         format!("the demo in `{}` could not be played to its end", arguments.data.data.display())
     })
+}
+
+/// What the bots' clients told, and how long it took to store it.
+struct Told {
+    events: u64,
+    seconds: f64,
 }
 
 /// What the read models tell, and how long they took.
@@ -124,9 +153,9 @@ struct Projected {
 }
 
 /// Lets the projections follow the ledger into `game.db`, and reads the demo's tables from there.
-fn project(data: &Path, game_db: &Path) -> Result<Projected> {
+fn project(runtime: &Runtime, data: &Path, game_db: &Path) -> Result<Projected> {
     let bar = progress_bar(0, "projecting");
-    let projected = crate::runtime()?.block_on(async {
+    let projected = runtime.block_on(async {
         let database = GameDatabase::open(game_db, DatabaseSettings::default()).await?;
         let started = Instant::now();
         Workers::catch_up(&database, &all_projections(), &FeedSource::ledger(data)).await?;
@@ -145,6 +174,7 @@ struct DemoReport<'a> {
     head: Head,
     report: &'a Report,
     projected: &'a Projected,
+    told: &'a Told,
 }
 
 impl DemoReport<'_> {
@@ -162,6 +192,8 @@ impl DemoReport<'_> {
             seconds,
             events_per_second: self.events_per_second(play_seconds),
             projections_seconds: self.projected.seconds,
+            telemetry_events: self.told.events,
+            telemetry_seconds: self.told.seconds,
             latency_us: LatencyJson {
                 p50: latency.value_at_quantile(0.5),
                 p95: latency.value_at_quantile(0.95),
@@ -185,7 +217,8 @@ impl DemoReport<'_> {
             "Played {} seasons ({} completed) of {} players over {} UTC {}: {} events of {} commands.\n\
              {} events/s in {play_seconds:.1} s, every answer synced to disk (SQLite FULL); \
              latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms.\n\
-             Read models in game.db: {:.1} s, {} events/s.\n\n\
+             Read models in game.db: {:.1} s, {} events/s.\n\
+             Telemetry of the players' clients in telemetry.db: {} events, {:.1} s.\n\n\
              Leaderboard, all time\n{}\n\n\
              Retention, percent of the players first seen on a day (the first 10 are shown) that came back n days later\n{}\n\n\
              Audit\n{}\n\n\
@@ -204,6 +237,8 @@ impl DemoReport<'_> {
             latency.max() as f64 / 1_000.0,
             self.projected.seconds,
             grouped((self.head.seq as f64 / self.projected.seconds.max(f64::MIN_POSITIVE)) as u64),
+            grouped(self.told.events),
+            self.told.seconds,
             self.leaderboard(),
             self.retention(),
             crate::verify::to_text(self.report, &[], true),

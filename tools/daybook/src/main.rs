@@ -4,6 +4,7 @@
 //! holds; 1 the check found something wrong; 2 the command could not be carried out.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod analytics;
 mod arguments;
 mod demo;
 mod hints;
@@ -138,6 +139,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Relay(arguments) => relay::run(&arguments),
         Command::Projections(arguments) => projections::run(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
+        Command::Analytics(arguments) => analytics::run(&arguments),
         Command::Completions { shell } => arguments::completions(shell),
     }
 }

@@ -107,8 +107,8 @@ impl Row {
         bytes.copy_from_slice(first);
         let event_id = format!("{SERVERS_ID}{}", Builder::from_custom_bytes(bytes).into_uuid());
         let event = GameTelemetryEvent::Error {
-            error_code: format!("{ANTI_CHEAT}{}", code.to_uppercase()),
-            message: format!("Suspicious activity: {code}"),
+            error_code: format!("{ANTI_CHEAT}{}", code.to_uppercase()).into(),
+            message: format!("Suspicious activity: {code}").into(),
             stack: None,
         };
         Self::of_server(event_id, at_ms, now_ms, &event)
@@ -118,9 +118,9 @@ impl Row {
     pub(crate) fn of_performance(metric: &str, value_ms: f64, now_ms: i64) -> Self {
         let rounded = serde_json::Number::from_f64((value_ms * 100.0).round() / 100.0);
         let event = GameTelemetryEvent::Performance {
-            metric: metric.to_owned(),
+            metric: metric.to_owned().into(),
             value: rounded.unwrap_or_else(|| 0.into()),
-            unit: "ms".to_owned(),
+            unit: "ms".into(),
         };
         Self::of_server(format!("{SERVERS_ID}{}", Uuid::now_v7()), now_ms, now_ms, &event)
     }

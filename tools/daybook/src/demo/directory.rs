@@ -10,11 +10,14 @@ use daybook_ledger::{
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes
 /// last, because it is what tells that the directory is a demo's.
-const FILES: [&str; 10] = [
+const FILES: [&str; 13] = [
     "game.db-wal",
     "game.db-shm",
     "game.db",
     "game.db.lock",
+    "telemetry.db-wal",
+    "telemetry.db-shm",
+    "telemetry.db",
     "accounts.db-wal",
     "accounts.db-shm",
     "accounts.db",

@@ -1,0 +1,152 @@
+//! Guards: on a demo the seed's own queries over telemetry give what the ledger gives, and what
+//! differs is counted.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected stops"
+)]
+
+#[expect(dead_code, reason = "not every test uses all of it")]
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use common::{json, run};
+use daybook_ledger::Reader;
+use daybook_schema::{EventKind, Seq};
+use rusqlite::Connection;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// The seed's `getDailyActiveUsers`, as it stands there.
+const SEEDS_DAU: &str = "
+    SELECT COUNT(DISTINCT user_id) as dau
+    FROM telemetry_events
+    WHERE timestamp >= ?1
+    AND timestamp <= ?2
+    AND user_id IS NOT NULL
+";
+
+/// The seed's `getRetentionRate`, as it stands there.
+const SEEDS_RETENTION: &str = "
+    WITH cohort AS (
+      SELECT DISTINCT user_id
+      FROM telemetry_events
+      WHERE event_type = 'session_start'
+      AND date(timestamp / 1000, 'unixepoch') = ?1
+    ),
+    retained AS (
+      SELECT DISTINCT e.user_id
+      FROM telemetry_events e
+      JOIN cohort c ON e.user_id = c.user_id
+      WHERE e.event_type = 'session_start'
+      AND date(e.timestamp / 1000, 'unixepoch') = date(?1, '+' || ?2 || ' days')
+    )
+    SELECT
+      (SELECT COUNT(*) FROM cohort) as cohort_size,
+      (SELECT COUNT(*) FROM retained) as retained_count
+";
+
+fn count(users: &BTreeSet<String>) -> i64 {
+    i64::try_from(users.len()).unwrap()
+}
+
+/// Users by day, without those who were erased.
+fn user_days(data: &Path) -> Vec<(String, BTreeSet<String>)> {
+    let reader = Reader::open(data).unwrap();
+    let erased: BTreeSet<String> = reader
+        .events_of_kinds(&[EventKind::UserErased], Seq::MIN)
+        .map(|event| event.unwrap().header.stream.as_user().to_string())
+        .collect();
+    assert!(!erased.is_empty(), "a demo where somebody leaves for good");
+    let database = Connection::open(data.join("game.db")).unwrap();
+    let sql = "SELECT day, json_group_array(user_id) FROM user_days GROUP BY day ORDER BY day";
+    let mut statement = database.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).unwrap();
+    let of_day = |users: String| -> BTreeSet<String> {
+        let users: BTreeSet<String> = serde_json::from_str(&users).unwrap();
+        users.difference(&erased).cloned().collect()
+    };
+    rows.map(|row| row.unwrap()).map(|(day, users)| (day, of_day(users))).collect()
+}
+
+#[test]
+fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let named = data.to_str().unwrap();
+    let arguments = ["demo", "--players", "40", "--days", "16", "--seed", "5", "--data", named];
+    let demo = json(&run(&[&arguments[..], &["--json"]].concat()));
+    assert!(demo["telemetry_events"].as_u64().unwrap() > 10_000);
+    let days = user_days(&data);
+    assert!(days.len() >= 16);
+    let telemetry = Connection::open(data.join("telemetry.db")).unwrap();
+    for (index, (day, users)) in days.iter().enumerate() {
+        let begins = format!("SELECT unixepoch('{day}') * 1000");
+        let begins: i64 = telemetry.query_row(&begins, [], |row| row.get(0)).unwrap();
+        let ends = begins + DAY_MS - 1;
+        let dau: i64 = telemetry.query_row(SEEDS_DAU, [begins, ends], |row| row.get(0)).unwrap();
+        assert_eq!(dau, count(users), "{day}");
+        for (later, (_, then)) in (0_i64..).zip(&days[index..]) {
+            let counts =
+                |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+            let given = telemetry.query_row(SEEDS_RETENTION, (day, later), counts).unwrap();
+            assert_eq!(given, (count(users), count(&(users & then))), "{day} + {later}");
+        }
+    }
+    // They read indexes alone, and of these the part that they need.
+    for sql in [SEEDS_DAU, SEEDS_RETENTION] {
+        let mut plan = telemetry.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.query_map(["2026-01-05", "1"], |row| row.get::<_, String>(3)).unwrap();
+        for step in steps.map(Result::unwrap).filter(|step| step.contains("telemetry_events")) {
+            assert!(step.starts_with("SEARCH") && step.contains("COVERING"), "{step}");
+        }
+    }
+
+    let compared =
+        || json(&run(&["analytics", "compare", "--json", "--data", named]))["days"].clone();
+    for day in compared().as_array().unwrap() {
+        assert_eq!(day["ledger_users"], day["telemetry_users"], "{day}");
+        assert_eq!((&day["only_ledger"], &day["only_telemetry"]), (&0.into(), &0.into()));
+        assert_eq!(day["ledger_bets"], day["telemetry_bets"], "{day}");
+    }
+    // Two clients are blocked, and a visit is forged with a bet.
+    let (day, users) = &days[3];
+    let blocked: Vec<&String> = users.iter().take(2).collect();
+    telemetry
+        .execute("DELETE FROM telemetry_events WHERE user_id IN (?1, ?2)", [blocked[0], blocked[1]])
+        .unwrap();
+    for (id, event_type) in [("a", "session_start"), ("b", "bet_placed")] {
+        let forge = "INSERT INTO telemetry_events SELECT ?1, ?2, timestamp, 'x', 'usr_forged', '{}', '{}', \
+                     timestamp, timestamp, NULL, NULL, NULL, NULL FROM telemetry_events \
+                     WHERE date(timestamp / 1000, 'unixepoch') = ?3 LIMIT 1";
+        telemetry.execute(forge, [id, event_type, day]).unwrap();
+    }
+    let compared = compared();
+    let differs = compared.as_array().unwrap().iter().find(|it| it["day"] == **day).unwrap();
+    assert_eq!((&differs["only_ledger"], &differs["only_telemetry"]), (&2.into(), &1.into()));
+    assert_eq!(differs["telemetry_users"], users.len() - 1);
+    let bets =
+        differs["ledger_bets"].as_i64().unwrap() - differs["telemetry_bets"].as_i64().unwrap();
+    assert!(bets > 0, "the bets of the blocked clients are missing: {differs}");
+    let from = ["analytics", "compare", "--from", day, "--until", day, "--json", "--data", named];
+    assert_eq!(json(&run(&from))["days"].as_array().unwrap().len(), 1);
+    let text = run(&["analytics", "compare", "--data", named]);
+    assert!(String::from_utf8(text.stdout).unwrap().contains("are missing from telemetry"));
+    std::fs::remove_file(data.join("telemetry.db")).unwrap();
+    let missing = run(&["analytics", "compare", "--data", named]);
+    assert_eq!(missing.status.code(), Some(2));
+
+    // The same seed tells the same again.
+    let told = || -> String {
+        let database = Connection::open(data.join("telemetry.db")).unwrap();
+        let all = "SELECT group_concat(event_id || timestamp || properties) FROM \
+                   (SELECT * FROM telemetry_events ORDER BY rowid LIMIT 20000)";
+        database.query_row(all, [], |row| row.get(0)).unwrap()
+    };
+    run(&arguments);
+    let first = told();
+    run(&arguments);
+    assert_eq!(told(), first);
+}
