@@ -33,6 +33,7 @@ mod reading;
 mod recall;
 mod reconcile;
 mod routes;
+mod schema_faults;
 mod seasons;
 mod server;
 mod service;

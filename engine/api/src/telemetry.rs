@@ -7,12 +7,12 @@ mod event;
 mod file;
 mod intake;
 mod schemas;
+mod shared;
 mod store;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daybook_monitor::Monitor;
@@ -20,9 +20,9 @@ use daybook_projections::sqlx::sqlite::SqlitePool;
 use daybook_schema::limits::TELEMETRY_WAITING_BYTES_MAX;
 use daybook_schema::{LedgerIdentity, UserId};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::amounts::{Amounts, DAY_MS};
+use self::amounts::DAY_MS;
 pub(crate) use self::amounts::{Charge, Whose};
 pub use self::compare::{Compared, ComparedDay, compare};
 pub use self::event::ClientEvent;
@@ -30,6 +30,9 @@ pub(crate) use self::event::Row;
 pub use self::file::TelemetryError;
 pub(crate) use self::intake::{Fault, Sender, invalid, read};
 pub(crate) use self::schemas::TelemetryEvent;
+use self::shared::Shared;
+pub(crate) use self::shared::now_ms;
+pub use self::shared::{StoreError, TelemetryCounts};
 pub(crate) use self::store::{FlagsTaken, OwnEvent};
 use self::writer::{Request, Storing, Writer};
 use crate::error::{ApiError, Code};
@@ -40,8 +43,6 @@ use crate::settings::TelemetrySettings;
 const OPENED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the end of a process waits for the writer.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
-/// When the disk has no room, it has none a second later either, in seconds.
-const ROOM_LOOKED_FOR_AFTER: u64 = 60;
 
 /// `telemetry.db`, open, with the task that writes it.
 #[derive(Clone)]
@@ -55,89 +56,6 @@ pub struct Telemetry {
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
-    }
-}
-
-/// What the handle and the writer share.
-pub(crate) struct Shared {
-    settings: TelemetrySettings,
-    amounts: Amounts,
-    readers: RwLock<Option<SqlitePool>>,
-    stored: AtomicU64,
-    duplicates: AtomicU64,
-    refused_overloaded: AtomicU64,
-    refused_full: AtomicU64,
-    refused_unavailable: AtomicU64,
-    taken_out: AtomicU64,
-}
-
-/// What became of events since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TelemetryCounts {
-    /// Stored.
-    pub stored: u64,
-    /// Known already.
-    pub duplicates: u64,
-    /// Refused, because too many waited.
-    pub refused_overloaded: u64,
-    /// Refused, because the disk is filling up.
-    pub refused_full: u64,
-    /// Refused, because the file could not be written.
-    pub refused_unavailable: u64,
-    /// Taken out, because they were too old or the file was full.
-    pub taken_out: u64,
-}
-
-/// Why events were not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Too many wait.
-    #[error("more telemetry comes than can be stored")]
-    Overloaded,
-    /// The disk is filling up.
-    #[error("the disk has no room for telemetry")]
-    DiskFull,
-    /// The file cannot be written.
-    #[error("telemetry.db cannot be written")]
-    Unavailable,
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Overloaded => Self::new(Code::Overloaded),
-            StoreError::DiskFull => Self::new(Code::ReadOnly).retry_after(ROOM_LOOKED_FOR_AFTER),
-            StoreError::Unavailable => Self::new(Code::Unavailable),
-        }
-    }
-}
-
-/// Now, in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}
-
-impl Shared {
-    async fn set_readers(&self, readers: Option<SqlitePool>) {
-        *self.readers.write().await = readers;
-    }
-
-    fn stored(&self, rows: usize, new: u64) {
-        self.stored.fetch_add(new, Ordering::Relaxed);
-        self.duplicates.fetch_add((rows as u64).saturating_sub(new), Ordering::Relaxed);
-    }
-
-    fn refused(&self, error: StoreError, rows: usize) {
-        let count = match error {
-            StoreError::Overloaded => &self.refused_overloaded,
-            StoreError::DiskFull => &self.refused_full,
-            StoreError::Unavailable => &self.refused_unavailable,
-        };
-        count.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-
-    fn taken_out(&self, rows: u64) {
-        self.taken_out.fetch_add(rows, Ordering::Relaxed);
     }
 }
 
@@ -155,17 +73,7 @@ impl Telemetry {
         file::refuse_foreign(path).await?;
         // Where it really lies: SQLite keeps the log there.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let shared = Arc::new(Shared {
-            settings,
-            amounts: Amounts::default(),
-            readers: RwLock::default(),
-            stored: AtomicU64::new(0),
-            duplicates: AtomicU64::new(0),
-            refused_overloaded: AtomicU64::new(0),
-            refused_full: AtomicU64::new(0),
-            refused_unavailable: AtomicU64::new(0),
-            taken_out: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(settings));
         // Its own breaches would be events that it has to write.
         let write = monitor.untold_metric("telemetry_write");
         let writer = Writer::new(path, Arc::clone(&shared), write);
@@ -182,16 +90,7 @@ impl Telemetry {
     /// What became of events since the start.
     #[must_use]
     pub fn counts(&self) -> TelemetryCounts {
-        let shared = &self.shared;
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        TelemetryCounts {
-            stored: of(&shared.stored),
-            duplicates: of(&shared.duplicates),
-            refused_overloaded: of(&shared.refused_overloaded),
-            refused_full: of(&shared.refused_full),
-            refused_unavailable: of(&shared.refused_unavailable),
-            taken_out: of(&shared.taken_out),
-        }
+        self.shared.counts()
     }
 
     /// Counts rows of somebody's for the day.
@@ -289,7 +188,7 @@ impl Telemetry {
     }
 
     async fn readers(&self) -> Result<SqlitePool, ApiError> {
-        self.shared.readers.read().await.clone().ok_or_else(|| ApiError::new(Code::Unavailable))
+        self.shared.readers().await.ok_or_else(|| ApiError::new(Code::Unavailable))
     }
 
     /// Up to which flag of a ledger's epoch the flags were taken over.

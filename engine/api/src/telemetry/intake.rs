@@ -15,7 +15,7 @@ use super::event::{ANTI_CHEAT, Row, SERVERS_ID, SERVERS_SESSION};
 use super::schemas::validator;
 use crate::client::Client;
 use crate::error::{ApiError, Detail};
-use crate::validation::{explained, whole_numbers};
+use crate::schema_faults::{explained, whole_numbers};
 
 /// What was sent, each event as it stands there.
 #[derive(Deserialize)]

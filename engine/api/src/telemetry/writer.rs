@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::amounts::{Charge, DAY_MS, day_of};
 use super::event::Row;
 use super::file::{self, Means, OpenFile, meaning};
+use super::shared::{Shared, StoreError, now_ms};
 use super::store::{self, FlagsTaken};
-use super::{Shared, StoreError, now_ms};
 
 /// How often it looks for what is too old or too much.
 const SWEPT_EVERY: Duration = Duration::from_secs(60);

@@ -374,7 +374,7 @@ async fn while_telemetry_cannot_be_written_it_is_refused_and_play_goes_on() {
 async fn what_took_too_long_becomes_an_event_of_the_services() {
     let house = House::new().await;
     let monitor = house.monitor();
-    monitor.record("db_query", 1_234.5678);
+    monitor.record("db_query", 1_234.567_8);
     monitor.record("db_query", 1_000.0);
     monitor.record("telemetry_write", 5_000.0);
     let row = house
