@@ -1,56 +1,16 @@
 // Logging in and out, the page of routes, the page of a new password and a player's life, in a real browser.
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createServer } from "node:http";
-import { chmodSync, mkdirSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import assert from "node:assert/strict";
-import { chromium } from "playwright-core";
-
-const [daybook, browserPath, client] = process.argv.slice(2);
-const PASSWORD = "a pail of cold water";
-
-/** Starts a service at a free port and gives its address, and the one for browsers. */
-async function serve(directory, more = []) {
-  const settings = ["--password-memory", "8", "--password-passes", "1", ...more];
-  const child = spawn(daybook, ["serve", "--data", join(directory, "data"), "--listen", "127.0.0.1:0", ...settings], {
-    stdio: ["ignore", "pipe", openSync(join(directory, "log"), "w")],
-  });
-  for await (const line of createInterface({ input: child.stdout })) {
-    const found = line.match(/Listening at http:\/\/(\S+), for browsers at (\S+)/);
-    if (found) return { child, address: found[1], base: found[2] };
-  }
-  throw new Error("the service did not start");
-}
-
-/** Puts nginx in front of a service, as docs/nginx.conf shows it. */
-async function proxy(directory, port, address) {
-  const script = new URL("../../tools/http/nginx_configuration.py", import.meta.url).pathname;
-  const made = spawnSync("python3", [script, directory, port, address], { encoding: "utf8" });
-  assert.equal(made.status, 0, made.stderr);
-  const child = spawn("nginx", ["-c", made.stdout.trim()], { stdio: "ignore" });
-  for (let tries = 0; tries < 100; tries++) {
-    if (await fetch(`http://127.0.0.1:${port}/healthz`).then((it) => it.ok, () => false)) return child;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error("nginx did not start");
-}
-
-/** A port that nobody listens at. */
-const freePort = () =>
-  new Promise((resolve) => {
-    const listener = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = listener.address();
-      listener.close(() => resolve(String(port)));
-    });
-  });
+import { PASSWORD, daybook, freePort, launch, proxy, serve, serveClient, stop } from "./service.mjs";
 
 /** A player's life through the typed client: two seasons, a companion, the board, the statement. */
 async function playersLife(context, base, name) {
   const page = await context.newPage();
-  // The client is served as a part of a game's own page.
-  await page.route("**/daybook.js", (route) => route.fulfill({ path: client, contentType: "text/javascript" }));
+  await serveClient(page);
   // Each fifth answer to an advance is lost after it was given.
   let advances = 0, lost = 0;
   await page.route("**/advance", async (route) => {
@@ -214,9 +174,7 @@ chmodSync(directory, 0o755); // nginx's workers must reach it
 // Limits that a player who never pauses would meet.
 const unlimited = ["--api-limit", "10000/10000", "--bet-limit", "10000/10000"];
 const { child, base } = await serve(directory, unlimited);
-const quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync"];
-const browser = await chromium.launch({ executablePath: browserPath, args: quiet });
+const browser = await launch();
 try {
   const context = await browser.newContext();
   await logInAndOut(context, base);
@@ -233,13 +191,11 @@ try {
     await playersLife(await browser.newContext(), site, "proxied");
   } finally {
     nginx.kill("SIGTERM");
-    service.child.kill("SIGTERM");
-    await new Promise((ended) => service.child.once("exit", ended));
+    await stop(service);
   }
   console.log("browser: login, logout, the routes' page, a new password, another site's page, a player's life, twice");
 } finally {
   await browser.close();
-  child.kill("SIGTERM");
-  await new Promise((ended) => child.once("exit", ended));
+  await stop({ child });
   rmSync(directory, { recursive: true });
 }

@@ -5,6 +5,8 @@
 // under the same id, and so is done once. Nothing is ever sent again under another id.
 
 import type { components } from "./openapi";
+import { uuid7 } from "./ids.js";
+import type { TelemetryClient } from "./telemetry.js";
 
 type Schemas = components["schemas"];
 export type User = Schemas["User"];
@@ -54,6 +56,8 @@ export interface Settings {
   answerMs?: number;
   /** The `fetch` to use. */
   fetch?: typeof fetch;
+  /** Telemetry that is to know who is logged in: what waits is sent before that changes. */
+  telemetry?: Pick<TelemetryClient, "flush" | "setUser">;
 }
 
 /** What a stream tells: the kind of an event, its fields, and its seq in the ledger. */
@@ -69,6 +73,7 @@ export class Daybook {
   private readonly patienceMs: number;
   private readonly answerMs: number;
   private readonly send: typeof fetch;
+  private readonly telemetry: Settings["telemetry"];
   /** The server's clock is so far ahead of ours, in milliseconds; not known before the first answer. */
   private aheadMs: number | undefined;
 
@@ -76,21 +81,31 @@ export class Daybook {
     this.base = settings.base ?? "";
     this.patienceMs = settings.patienceMs ?? 30_000;
     this.answerMs = settings.answerMs ?? 10_000;
+    this.telemetry = settings.telemetry;
     this.send = settings.fetch ?? ((url, init) => fetch(url, init));
   }
 
   // Accounts. They take no id: a login may be tried again, and a second registration is refused.
 
   async register(email: string, password: string, displayName: string): Promise<User> {
-    return (await this.once<{ user: User }>("POST", "/api/auth/register", { email, password, displayName })).user;
+    return this.as(() => this.once("POST", "/api/auth/register", { email, password, displayName }));
   }
 
   async logIn(email: string, password: string): Promise<User> {
-    return (await this.once<{ user: User }>("POST", "/api/auth/login", { email, password })).user;
+    return this.as(() => this.once("POST", "/api/auth/login", { email, password }));
   }
 
-  logOut = (): Promise<void> => this.once("POST", "/api/auth/logout", {});
-  me = async (): Promise<User> => (await this.read<{ user: User }>("/api/auth/me")).user;
+  async logOut(): Promise<void> {
+    await this.sendTelemetry();
+    await this.once("POST", "/api/auth/logout", {});
+    this.telemetry?.setUser(null);
+  }
+
+  async me(): Promise<User> {
+    const { user } = await this.read<{ user: User }>("/api/auth/me");
+    this.telemetry?.setUser(user.id);
+    return user;
+  }
 
   // Play.
 
@@ -199,13 +214,20 @@ export class Daybook {
   /** A new id: a UUIDv7 with the server's time, for ids from far ahead are refused. */
   async newKey(): Promise<string> {
     if (this.aheadMs === undefined) await this.read("/api/head");
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    new DataView(bytes.buffer).setBigUint64(0, BigInt(Math.floor(Date.now() + (this.aheadMs ?? 0))) << 16n);
-    crypto.getRandomValues(bytes.subarray(6));
-    bytes[6] = 0x70 | (bytes[6]! & 0x0f);
-    bytes[8] = 0x80 | (bytes[8]! & 0x3f);
-    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+    return uuid7(Date.now() + (this.aheadMs ?? 0));
+  }
+
+  /** Logs in: what telemetry has of before is sent first. */
+  private async as(logIn: () => Promise<{ user: User }>): Promise<User> {
+    await this.sendTelemetry();
+    const { user } = await logIn();
+    this.telemetry?.setUser(user.id);
+    return user;
+  }
+
+  /** Gives telemetry a moment, and no more. */
+  private async sendTelemetry(): Promise<void> {
+    await Promise.race([this.telemetry?.flush(), pause(TELEMETRY_MS)]);
   }
 
   /** Sends a command until it is answered. Every sending has the same id. */
@@ -286,6 +308,9 @@ function refusalOf(given: unknown): { error: string; message: string; details: D
     details: Array.isArray(details) ? details : [],
   };
 }
+
+/** How long a login waits for telemetry, in milliseconds. */
+const TELEMETRY_MS = 1_000;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
