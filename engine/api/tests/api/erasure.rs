@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::client::PASSWORD;
 use crate::house::House;
+use crate::telemetry::{error, send};
 
 /// Every file below a directory that holds one of these texts.
 fn holding(directory: &Path, texts: &[&str]) -> Vec<String> {
@@ -33,7 +34,8 @@ const EMAIL: &str = "quetzalcoatl@farm.example";
 const NAME: &str = "Quetzalcoatl";
 const AGENT: &str = "Quetzalbrowser";
 const SIMULIN: &str = "Quetzalsprig";
-const PERSONAL: [&str; 5] = [EMAIL, NAME, AGENT, SIMULIN, "https://farm.example/quetzal.png"];
+const TOLD: &str = "Quetzaltelemetry";
+const PERSONAL: [&str; 6] = [EMAIL, NAME, AGENT, SIMULIN, TOLD, "https://farm.example/quetzal.png"];
 
 /// Registers somebody, with a season in play and a name for a simulin.
 async fn play(house: &House) -> (crate::client::Client, UserId) {
@@ -53,6 +55,9 @@ async fn play(house: &House) -> (crate::client::Client, UserId) {
     let client_seed = ClientSeed::from_seed(&[7; 32]);
     let start = Command::StartSeason { user_id, commitment, client_seed, simulin_id: None };
     house.ledger().submit(Submission::new(start)).unwrap().await.unwrap();
+    send(&mut client, &[error(TOLD)]).await.expect(200);
+    // Before a login, in the same telemetry session.
+    send(&mut house.client(), &[error(TOLD)]).await.expect(200);
     let named = "INSERT INTO simulin_names (simulin_id, name, user_id) VALUES ('sim_x', ?1, ?2)";
     house.accounts_db().execute(named, [SIMULIN, &user_id.to_string()]).unwrap();
     (client, user_id)
