@@ -32,8 +32,10 @@ const EVENTS_PER_SECOND: usize = 5_000;
 /// Events of a request: the seed's client sends so many.
 const EVENTS_PER_REQUEST: usize = 10;
 const CONNECTIONS: usize = 32;
-const SENDERS: usize = 8;
-const PLAYERS: usize = 1_000;
+/// So many that each has its answer before its next request is due.
+const SENDERS: usize = 64;
+/// So many that one season each is enough for all rounds.
+const PLAYERS: usize = 2_000;
 
 struct Plan {
     length: Duration,
@@ -147,7 +149,6 @@ async fn beside(plan: &Plan, directory: &Path) -> Result<()> {
     println!("{COMMANDS_PER_SECOND} commands/s, alone and beside {EVENTS_PER_SECOND} events/s");
     for round in 1..=plan.rounds {
         for with_telemetry in [round % 2 == 0, round % 2 != 0] {
-            client::new_seasons(&child, &mut players).await?;
             let telling = async {
                 match with_telemetry {
                     true => tell(&child, &cookies, plan.length).await.map(Some),
