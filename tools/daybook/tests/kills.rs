@@ -349,3 +349,58 @@ async fn kills_lose_no_bet_and_place_none_twice() {
         common::json(&run(&["verify", "--full", "--json", "--data", data.to_str().unwrap()]));
     assert_eq!(report["verdict"], "intact");
 }
+
+/// Sends telemetry until the service is gone; gives the ids that were answered.
+async fn tell(base: String) -> Vec<String> {
+    let (client, mut answered) = (reqwest::Client::new(), Vec::new());
+    loop {
+        let ids: Vec<String> =
+            (0..10).map(|_| daybook_schema::CommandId::random().to_string()).collect();
+        let event = |id: &String| {
+            json!({
+                "eventId": id, "eventType": "session_start", "timestamp": 1, "sessionId": "one",
+                "properties": {}, "context": { "appVersion": "1", "platform": "web",
+                "screenWidth": 1, "screenHeight": 1, "locale": "en", "timezone": "UTC" } })
+        };
+        let body = json!({ "events": ids.iter().map(event).collect::<Vec<Value>>() });
+        let sent = client.post(format!("{base}/api/telemetry")).json(&body).send().await;
+        match sent {
+            Ok(answer) if answer.status() == 200 => answered.extend(ids),
+            _ => return answered,
+        }
+    }
+}
+
+/// Guards: telemetry that was answered is stored, whenever the service is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_no_telemetry_that_was_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = [
+        "--telemetry-limit",
+        "1000000/1000000",
+        "--telemetry-per-client",
+        "1000000",
+        "--telemetry-free-disk",
+        "1",
+    ];
+    let options = [&UNLIMITED[..], &limits].concat();
+    let mut answered = Vec::new();
+    for kill in 0..4 {
+        let serving = Serving::start(directory.path(), &options);
+        let telling: Vec<_> = (0..6).map(|_| tokio::spawn(tell(serving.base.clone()))).collect();
+        tokio::time::sleep(Duration::from_millis(300 + kill * 70)).await;
+        serving.kill();
+        for told in telling {
+            answered.extend(told.await.unwrap());
+        }
+    }
+    let serving = Serving::start(directory.path(), &options);
+    serving.stop();
+    let path = directory.path().join("telemetry.db");
+    let database = rusqlite::Connection::open(path).unwrap();
+    let mut ids = database.prepare("SELECT event_id FROM telemetry_events").unwrap();
+    let stored: BTreeSet<String> =
+        ids.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(answered.len() > 200, "{} events were answered", answered.len());
+    assert!(answered.iter().all(|id| stored.contains(id)));
+}

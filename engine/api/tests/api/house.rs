@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daybook_api::{
     Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Reconciled, Server, Service,
-    Settings, Task, TaskAnswer, Telemetry, Upkeep, router,
+    Settings, Task, TaskAnswer, Telemetry, TelemetrySettings, Upkeep, router,
 };
 use daybook_ledger::{
     Ledger, NewLedger, Options, Reader, Submission, SystemTimeSource, Time, TimeSource, keys,
@@ -91,6 +91,7 @@ pub fn settings() -> Settings {
         registrations_per_day_max: 1_000_000,
         command_wait: Duration::from_secs(10),
         read_wait: Duration::from_secs(20),
+        telemetry: TelemetrySettings { disk_free_bytes_min: 1 << 20, ..Default::default() },
         ..Settings::default()
     }
 }

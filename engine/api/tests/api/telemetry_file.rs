@@ -187,7 +187,8 @@ async fn child_whose_disk_telemetry_fills() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
     std::fs::write(directory.join("filler"), vec![0; 16 << 20]).unwrap();
     let mut house = House::opened(&directory, stepping_options()).await;
-    house.settings.telemetry.events_per_client_day_max = u32::MAX;
+    house.settings.telemetry =
+        TelemetrySettings { events_per_client_day_max: u32::MAX, ..TelemetrySettings::default() };
     house.stop().await;
     house.start().await;
     let mut ada = Player::register(&house, "ada").await;
