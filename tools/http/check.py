@@ -11,6 +11,7 @@ import tempfile
 # Limits that would make most answers 429, and a hash that costs little.
 SETTINGS = [
     "--api-limit", "1000000/1000000", "--bet-limit", "1000000/1000000", "--auth-limit", "1000000/1000000", "--registrations-per-day", "1000000",
+    "--telemetry-limit", "1000000/1000000", "--telemetry-per-user", "1000000", "--telemetry-per-client", "1000000", "--telemetry-free-disk", "1",
     "--password-memory", "8", "--password-passes", "1", "--failed-logins", "1000",
     "--failed-logins-per-client", "10000", "--command-wait", "10000",
 ]
