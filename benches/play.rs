@@ -22,7 +22,7 @@ use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use tokio::io::AsyncReadExt;
 
-use client::{Connection, Player};
+use client::{Connection, Player, micros, millis};
 use server::Child;
 
 /// What is measured with.
@@ -32,14 +32,6 @@ struct Plan {
     players: usize,
     streams: usize,
     rounds: usize,
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn millis(latency: &Histogram<u64>, quantile: f64) -> f64 {
-    latency.value_at_quantile(quantile) as f64 / 1e3
 }
 
 /// What came of one run.

@@ -24,7 +24,7 @@ use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use client::{Player, post};
+use client::{Player, micros, millis, post};
 use server::Child;
 
 const COMMANDS_PER_SECOND: usize = 1_000;
@@ -41,14 +41,6 @@ struct Plan {
     length: Duration,
     rounds: usize,
     rows: u64,
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn millis(latency: &Histogram<u64>, quantile: f64) -> f64 {
-    latency.value_at_quantile(quantile) as f64 / 1e3
 }
 
 /// Waits for the moments of a rate, one after another.

@@ -235,6 +235,17 @@ impl Migrations {
         Ok(expected.into_iter().find(|table| !tables.contains(table)))
     }
 
+    /// A table or an index that an applied migration makes and that is not there. It looks only.
+    ///
+    /// # Errors
+    /// [`MigrationError`] when it cannot be looked at.
+    pub async fn missing_object(&self, path: &Path) -> Result<Option<String>, MigrationError> {
+        let (mut looked, applied) = self.looked_at(path).await?;
+        let missing =
+            apply_and_verify::missing(&mut looked.connection, &self.those(&applied)).await;
+        missing.map_err(|source| MigrationError::Sqlite { path: path.to_owned(), source })
+    }
+
     /// The migrations that were applied.
     fn those(&self, applied: &[Applied]) -> Vec<&Numbered> {
         let is_applied = |number| applied.iter().any(|applied| applied.number == number);

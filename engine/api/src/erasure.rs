@@ -52,14 +52,14 @@ impl Service {
         let told = self.erase_in_ledger(user_id).await;
         self.accounts.erase_data(user_id).await?;
         self.erased.lock().await.push(user_id);
-        // A part may be left: the upkeep goes on with it.
-        drop(self.erase_telemetry(user_id).await);
         match told {
             Ok(()) => self.accounts.confirm_erasure(user_id).await?,
             Err(ref error) => {
                 tracing::warn!(%error, "the ledger will be told of an erasure later");
             }
         }
+        // A part may be left: the upkeep goes on with it.
+        drop(self.erase_telemetry(user_id).await);
         Ok(told.is_ok())
     }
 

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::body_wait::BodyWait;
 use crate::caller::Caller;
 use crate::client::{Client, Neighbourhood};
 use crate::error::{ApiError, Code};
@@ -143,12 +144,14 @@ impl Drop for Unanswered {
 /// The outermost guard: an id, the log, and what every answer carries.
 pub(crate) async fn outermost(
     State(service): State<Service>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let (id, started) = (Uuid::now_v7().to_string(), Instant::now());
     let span = tracing::info_span!("request", id);
     let method = request.method().clone();
+    let body_wait = BodyWait::default();
+    request.extensions_mut().insert(body_wait.clone());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut unanswered = Unanswered { line: Some((span.clone(), method.clone(), route.clone())) };
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -160,9 +163,10 @@ pub(crate) async fn outermost(
         response.headers_mut().extend(remaining.map(|remaining| (REMAINING, remaining)));
     }
     let status = response.status().as_u16();
-    // How long a stream lasts says nothing of how long an answer took.
+    // How long a stream lasts says nothing of how long an answer took; nor does a slow upload.
     if !is_stream(&response) {
-        service.api_response.record_since(started);
+        let taken = started.elapsed().saturating_sub(body_wait.total());
+        service.api_response.record(taken.as_secs_f64() * 1_000.0);
     }
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The route, not the path: ids of people stay out of the log.

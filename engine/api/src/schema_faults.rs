@@ -6,6 +6,25 @@ use serde_json::Value;
 
 use crate::error::Detail;
 
+/// How deep a value may be nested.
+const DEPTH_MAX: usize = 16;
+/// The largest whole number that JavaScript has exactly.
+const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// What is wrong with a value that is nested deeper than it may be.
+pub(crate) fn too_deep(value: &Value) -> Option<Detail> {
+    let message = || format!("is nested deeper than {DEPTH_MAX}");
+    (depth(value) > DEPTH_MAX).then(|| Detail::new("depth", message()))
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// One field that does not hold.
 pub(crate) fn fault(field: &str, code: &'static str, message: &str) -> Detail {
     Detail::new(code, message).of(field)
@@ -16,7 +35,7 @@ pub(crate) fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
             let float = number.as_f64().filter(|_| number.is_f64());
-            let whole = float.filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
+            let whole = float.filter(|float| float.fract() == 0.0 && float.abs() <= WHOLE_MAX);
             if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
                 *number = whole.into();
             }

@@ -87,6 +87,21 @@ impl Default for TelemetrySettings {
     }
 }
 
+impl TelemetrySettings {
+    /// Nothing that is stored is ever taken out, and nothing is refused: for a process that is no
+    /// service, and does not know how one is set up.
+    #[must_use]
+    pub const fn keeping_all() -> Self {
+        Self {
+            kept_days: u32::MAX,
+            bytes_max: u64::MAX,
+            disk_free_bytes_min: 0,
+            events_per_user_day_max: u32::MAX,
+            events_per_client_day_max: u32::MAX,
+        }
+    }
+}
+
 /// A burst, and how fast it comes back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimit {

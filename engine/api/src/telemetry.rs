@@ -5,10 +5,12 @@ mod amounts;
 mod compare;
 mod event;
 mod file;
+mod file_in_use;
 mod intake;
 mod schemas;
 mod shared;
 mod store;
+mod sweep;
 mod writer;
 
 use std::path::Path;
@@ -38,9 +40,8 @@ use self::writer::{Request, Storing, Writer};
 use crate::error::{ApiError, Code};
 use crate::settings::TelemetrySettings;
 
-/// How long a start waits for the file: a large one of an earlier version takes longer, and play
-/// does not wait for it.
-const OPENED_WITHIN: Duration = Duration::from_secs(5);
+/// How long an erasure waits for its part: the file may be busy, or not open yet.
+const ERASED_WITHIN: Duration = Duration::from_secs(2);
 /// How long the end of a process waits for the writer.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -80,9 +81,8 @@ impl Telemetry {
         let (requests, incoming) = unbounded_channel();
         let (opened, is_opened) = oneshot::channel();
         tokio::spawn(writer.run(incoming, opened));
-        if tokio::time::timeout(OPENED_WITHIN, is_opened).await.is_err() {
-            tracing::warn!("telemetry.db is not open yet; the service starts without it");
-        }
+        // A large file of an earlier version takes longer than that; nobody waits for it.
+        drop(is_opened.await);
         let room = Arc::new(Semaphore::new(TELEMETRY_WAITING_BYTES_MAX));
         Ok(Self { requests, shared, room })
     }
@@ -184,7 +184,8 @@ impl Telemetry {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request::Erase { user_id, reply });
         sent.map_err(|_| StoreError::Unavailable)?;
-        answer.await.map_err(|_| StoreError::Unavailable)?
+        let answer = tokio::time::timeout(ERASED_WITHIN, answer).await;
+        answer.map_err(|_| StoreError::Unavailable)?.map_err(|_| StoreError::Unavailable)?
     }
 
     async fn readers(&self) -> Result<SqlitePool, ApiError> {

@@ -16,14 +16,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::body_wait::BodyWait;
 use crate::error::{ApiError, Code, Detail};
 pub(crate) use crate::schema_faults::fault;
-use crate::schema_faults::{explained, whole_numbers};
+use crate::schema_faults::{explained, too_deep, whole_numbers};
 use crate::service::Service;
 
 /// The largest body that these routes take.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
-const DEPTH_MAX: usize = 16;
 const DETAILS_MAX: usize = 20;
 
 /// What a request's body may be.
@@ -97,9 +97,8 @@ impl<T: RequestBody> FromRequest<Service> for Valid<T> {
             let message = format!("is not JSON, at line {line} column {column}");
             ApiError::invalid(vec![Detail::new("json", message)])
         })?;
-        if depth(&value) > DEPTH_MAX {
-            let message = format!("is nested deeper than {DEPTH_MAX}");
-            return Err(ApiError::invalid(vec![Detail::new("depth", message)]));
+        if let Some(detail) = too_deep(&value) {
+            return Err(ApiError::invalid(vec![detail]));
         }
         T::check(value).map(Self)
     }
@@ -165,19 +164,13 @@ pub(crate) async fn read_body(request: Request, bytes_max: usize) -> Result<Vec<
     if length.is_some_and(|length| length > bytes_max) {
         return Err(ApiError::new(Code::ContentTooLarge));
     }
+    let waiting = request.extensions().get::<BodyWait>().cloned().map(BodyWait::begin);
     let body = Limited::new(request.into_body(), bytes_max).collect().await;
+    drop(waiting);
     match body {
         Ok(body) => Ok(body.to_bytes().to_vec()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(Code::ContentTooLarge)),
         Err(_) => Err(ApiError::invalid(vec![Detail::new("body", "did not come whole")])),
-    }
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
     }
 }
 

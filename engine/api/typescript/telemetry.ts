@@ -164,7 +164,8 @@ export class TelemetryClient {
       this.ready = Promise.resolve();
       return;
     }
-    this.ready = this.begin();
+    // Whatever a browser refuses, what is tracked is sent.
+    this.ready = this.begin().catch(() => {}).then(() => void (this.isBack = true));
     this.timer = setInterval(() => void this.flush(), this.config.flushIntervalMs);
     const { signal } = this.stopped;
     document.addEventListener("visibilitychange", () => {
@@ -251,7 +252,6 @@ export class TelemetryClient {
     const waiting = new Set(this.queue.map((event) => event.eventId));
     const own = this.takeStored(STORED + this.sessionId).filter((event) => !waiting.has(event.eventId));
     this.queue.unshift(...before, ...own);
-    this.isBack = true;
     this.keepSmall();
     if (document.visibilityState === "hidden" || this.beaconed.size > 0) this.save();
   }
@@ -369,6 +369,9 @@ export class TelemetryClient {
     } catch {
       // Nobody answered.
     }
+    // What says that it is well and is not the service's answer is nobody's: something else stands between.
+    const received = answer?.ok ? await receivedOf(answer) : undefined;
+    if (answer?.ok && received === undefined) answer = undefined;
     if (answer === undefined || answer.status >= 500 || answer.status === 408 || answer.status === 429) {
       this.waitAfter(answer);
       return false;
@@ -379,8 +382,7 @@ export class TelemetryClient {
       return true;
     }
     if (answer.ok) {
-      const received = (await answer.json().catch(() => undefined)) as Received | undefined;
-      this.lost.refused += received?.refused?.length ?? 0;
+      this.lost.refused += received?.refused.length ?? 0;
       this.batchMax = Math.min(this.config.batchSize, EVENTS_MAX);
     } else {
       // A report that is refused itself would be reported for ever.
@@ -467,6 +469,12 @@ export class TelemetryClient {
 }
 
 const isReport = (event: Wire): boolean => event.eventType === "error" && event.properties.error_code === LOST;
+
+/** The service's answer, if it is one. */
+async function receivedOf(answer: Response): Promise<Received | undefined> {
+  const given = (await answer.json().catch(() => undefined)) as Partial<Received> | undefined;
+  return typeof given?.accepted === "number" && Array.isArray(given.refused) ? (given as Received) : undefined;
+}
 
 /** A batch as it is sent, each event with the time of this sending. */
 function bodyOf(events: Wire[]): string {

@@ -181,14 +181,6 @@ impl Monitor {
         self.inner.metrics.get(metric)?.window()
     }
 
-    /// The metrics that there are, by name.
-    #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<&'static str> = self.inner.metrics.iter().map(|it| *it.key()).collect();
-        names.sort_unstable();
-        names
-    }
-
     /// What took longer than it may since this was last asked: of each metric the longest. Whoever
     /// asks once a second is told of each metric once a second at most.
     #[must_use]

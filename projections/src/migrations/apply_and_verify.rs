@@ -140,6 +140,19 @@ pub(super) async fn drift(
     Ok(findings.collect())
 }
 
+/// A table or an index that migrations make and that a file lacks.
+pub(super) async fn missing(
+    database: &mut SqliteConnection,
+    applied: &[&Numbered],
+) -> Result<Option<String>, sqlx::Error> {
+    let mut template = template(applied).await?;
+    let expected = objects(&mut template).await?;
+    template.close().await?;
+    let found = objects(database).await?;
+    let missing = expected.into_keys().find(|object| !found.contains_key(object));
+    Ok(missing.map(|(kind, name)| format!("the {kind} `{name}` is missing")))
+}
+
 /// An empty database as migrations make it.
 async fn template(applied: &[&Numbered]) -> Result<SqliteConnection, sqlx::Error> {
     let mut template = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await?;

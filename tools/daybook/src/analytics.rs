@@ -22,6 +22,13 @@ pub(crate) fn run(arguments: &AnalyticsArguments) -> Result<Outcome> {
 }
 
 fn compared(arguments: &CompareArguments) -> Result<Outcome> {
+    if arguments.from > arguments.until {
+        bail!(
+            "--from {} is after --until {}; give the earlier day first",
+            arguments.from,
+            arguments.until
+        );
+    }
     let data = &arguments.data.data;
     let game_db = arguments.database.path(data)?;
     let telemetry_db = data.join("telemetry.db");

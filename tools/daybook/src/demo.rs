@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
 
     let storing = Instant::now();
     let telemetry_events = telemetry.finish(&played.erased)?;
-    let told = Told { events: telemetry_events, seconds: storing.elapsed().as_secs_f64() };
+    let stored = Stored { events: telemetry_events, seconds: storing.elapsed().as_secs_f64() };
 
     let projected = project(&runtime, data, &game_db)?;
 
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome> {
         head,
         report: &report,
         projected: &projected,
-        told: &told,
+        stored: &stored,
     };
     if arguments.json.json {
         write_json(&demo.to_json(play_seconds, seconds))?;
@@ -140,8 +140,8 @@ fn play(
     })
 }
 
-/// What the bots' clients told, and how long it took to store it.
-struct Told {
+/// Telemetry that was stored, and how long it took.
+struct Stored {
     events: u64,
     seconds: f64,
 }
@@ -174,7 +174,7 @@ struct DemoReport<'a> {
     head: Head,
     report: &'a Report,
     projected: &'a Projected,
-    told: &'a Told,
+    stored: &'a Stored,
 }
 
 impl DemoReport<'_> {
@@ -192,8 +192,8 @@ impl DemoReport<'_> {
             seconds,
             events_per_second: self.events_per_second(play_seconds),
             projections_seconds: self.projected.seconds,
-            telemetry_events: self.told.events,
-            telemetry_seconds: self.told.seconds,
+            telemetry_events: self.stored.events,
+            telemetry_seconds: self.stored.seconds,
             latency_us: LatencyJson {
                 p50: latency.value_at_quantile(0.5),
                 p95: latency.value_at_quantile(0.95),
@@ -237,8 +237,8 @@ impl DemoReport<'_> {
             latency.max() as f64 / 1_000.0,
             self.projected.seconds,
             grouped((self.head.seq as f64 / self.projected.seconds.max(f64::MIN_POSITIVE)) as u64),
-            grouped(self.told.events),
-            self.told.seconds,
+            grouped(self.stored.events),
+            self.stored.seconds,
             self.leaderboard(),
             self.retention(),
             crate::verify::to_text(self.report, &[], true),

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use daybook_api::{
     Accounts, ErrorText, Lacking, Parts, Service, Settings, SocketPath, TASK_PATH, Task,
-    TaskAnswer, Telemetry,
+    TaskAnswer, Telemetry, TelemetrySettings,
 };
 use daybook_ledger::{KnownHead, Ledger, Options, Reader, keys};
 use daybook_monitor::Monitor;
 use daybook_projections::{FeedSource, Workers, all_projections};
+use serde_json::Value;
 
 use crate::Outcome;
 use crate::arguments::user::{UserArguments, UserCommand, UserCommonArguments};
@@ -129,27 +130,24 @@ async fn whole_by_service(data: &Path, task: Task, first: TaskAnswer) -> Result<
     rest_of(task, first, ask).await
 }
 
+/// The same answer with the pages that follow it.
 async fn rest_of(
     task: Task,
     mut answer: TaskAnswer,
     ask: impl AsyncFn(Task) -> Result<TaskAnswer>,
 ) -> Result<TaskAnswer> {
     let Task::Export { user, .. } = task else { return Ok(answer) };
-    while let Some(export) = &mut answer.export
-        && let Some(next) = export.get("telemetryNext").and_then(serde_json::Value::as_i64)
-    {
+    let Some(Value::Object(export)) = &mut answer.export else { return Ok(answer) };
+    while let Some(next) = export.get("telemetryNext").and_then(Value::as_i64) {
         let older = Task::Export { user: user.clone(), telemetry_before: Some(next) };
         let mut older = ask(older).await?.export.unwrap_or_default();
-        for (name, part) in [("telemetry", true), ("telemetryNext", false)] {
-            let given = older.get_mut(name).map(serde_json::Value::take).unwrap_or_default();
-            match (export.get_mut(name), given) {
-                (Some(serde_json::Value::Array(all)), serde_json::Value::Array(more)) if part => {
-                    all.extend(more);
-                }
-                (Some(own), given) => *own = given,
-                (None, _) => {}
-            }
+        let mut taken = |name: &str| older.get_mut(name).map(Value::take).unwrap_or_default();
+        if let (Some(Value::Array(all)), Value::Array(more)) =
+            (export.get_mut("telemetry"), taken("telemetry"))
+        {
+            all.extend(more);
         }
+        export.insert("telemetryNext".to_owned(), taken("telemetryNext"));
     }
     Ok(answer)
 }
@@ -186,7 +184,7 @@ async fn here(
     let opened = Accounts::open(&accounts, &monitor).await?;
     let game_database = open_game_database(&game_db, &accounts, &monitor).await?;
     let telemetry = data.join("telemetry.db");
-    let telemetry = Telemetry::open(&telemetry, settings.telemetry, &monitor).await?;
+    let telemetry = Telemetry::open(&telemetry, TelemetrySettings::keeping_all(), &monitor).await?;
     let parts = Parts {
         ledger: ledger.clone(),
         accounts: opened.clone(),

@@ -9,14 +9,19 @@
 
 #[expect(dead_code, reason = "not every test uses all of it")]
 mod common;
+#[path = "common/serving.rs"]
+#[expect(dead_code, reason = "not every test uses all of it")]
+mod serving;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{json, run};
 use daybook_ledger::Reader;
 use daybook_schema::{EventKind, Seq};
 use rusqlite::Connection;
+use serving::{Serving, UNLIMITED};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -73,6 +78,64 @@ fn user_days(data: &Path) -> Vec<(String, BTreeSet<String>)> {
 }
 
 #[test]
+fn the_operators_tasks_take_nothing_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = directory.path().to_str().unwrap();
+    Serving::start(directory.path(), &UNLIMITED).stop();
+    let old = "INSERT INTO telemetry_events VALUES ('old', 'error', 1, 's', NULL, '{}', '{}', 1, 1, \
+               NULL, NULL, NULL, NULL)";
+    let telemetry = || Connection::open(directory.path().join("telemetry.db")).unwrap();
+    telemetry().execute(old, []).unwrap();
+    let asked = run(&["user", "show", "nobody@farm.example", "--data", named]);
+    assert_eq!(asked.status.code(), Some(2));
+    let left = "SELECT count(*) FROM telemetry_events WHERE event_id = 'old'";
+    assert_eq!(telemetry().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    // The service does: it knows how long is kept.
+    let serving = Serving::start(directory.path(), &UNLIMITED);
+    while telemetry().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    serving.stop();
+}
+
+/// Guards: whatever is wrong with telemetry.db, requests leave nothing behind in the process.
+#[tokio::test]
+async fn a_file_whose_writes_fail_costs_the_service_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--telemetry-limit", "1000000/1000000", "--telemetry-free-disk", "1"];
+    let serving = Serving::start(directory.path(), &[&UNLIMITED[..], &options].concat());
+    let telemetry = Connection::open(directory.path().join("telemetry.db")).unwrap();
+    let refusing = "CREATE TRIGGER refusing BEFORE INSERT ON telemetry_events \
+                    BEGIN SELECT RAISE(ABORT, 'no'); END";
+    telemetry.execute_batch(refusing).unwrap();
+    let held = || -> usize {
+        let process = format!("/proc/{}", serving.child.id());
+        let count = |of: &str| std::fs::read_dir(format!("{process}/{of}")).unwrap().count();
+        count("fd") + count("task")
+    };
+    let post = async || {
+        let body = serde_json::json!({ "events": [{
+            "eventId": daybook_schema::CommandId::random().to_string(), "eventType": "session_end",
+            "timestamp": 1, "sessionId": "s", "properties": { "duration_ms": 1, "days_played": 1 },
+            "context": { "appVersion": "1", "platform": "web", "screenWidth": 1, "screenHeight": 1,
+                         "locale": "en", "timezone": "UTC" } }] });
+        let client = reqwest::Client::new();
+        let sent = client.post(format!("{}/api/telemetry", serving.base)).json(&body).send();
+        sent.await.unwrap().status().as_u16()
+    };
+    assert_eq!(post().await, 503);
+    let before = held();
+    for _ in 0..60 {
+        assert_eq!(post().await, 503);
+    }
+    telemetry.execute_batch("DROP TRIGGER refusing; DROP TABLE telemetry_events").unwrap();
+    for _ in 0..60 {
+        assert_eq!(post().await, 503);
+    }
+    assert!(held() < before + 30, "{} were held, now {}", before, held());
+}
+
+#[test]
 fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -112,6 +175,17 @@ fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
         assert_eq!((&day["only_ledger"], &day["only_telemetry"]), (&0.into(), &0.into()));
         assert_eq!(day["ledger_bets"], day["telemetry_bets"], "{day}");
     }
+    // Who logged in after the visit began was seen all the same.
+    telemetry
+        .execute(
+            "DELETE FROM telemetry_events WHERE event_type = 'session_start' AND user_id = ?1",
+            [days[0].1.first().unwrap()],
+        )
+        .unwrap();
+    assert!(compared().as_array().unwrap().iter().all(|day| day["only_ledger"] == 0));
+    let backwards = ["--from", "2026-01-09", "--until", "2026-01-08", "--data", named];
+    let backwards = run(&[&["analytics", "compare"][..], &backwards].concat());
+    assert_eq!(backwards.status.code(), Some(2));
     // Two clients are blocked, and a visit is forged with a bet.
     let (day, users) = &days[3];
     let blocked: Vec<&String> = users.iter().take(2).collect();

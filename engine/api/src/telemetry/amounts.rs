@@ -67,9 +67,14 @@ struct OfDay {
 pub(crate) struct Amounts(DashMap<Whose, OfDay>);
 
 impl Amounts {
-    /// What was stored before this process began.
+    /// What was stored before; what is counted already has it, and what is under way.
     pub(super) fn load(&self, whose: Whose, day: i64, events: u32) {
-        self.0.insert(whose, OfDay { day, events });
+        self.0.entry(whose).or_insert(OfDay { day, events });
+    }
+
+    /// Forgets somebody.
+    pub(super) fn forget(&self, whose: Whose) {
+        self.0.remove(&whose);
     }
 
     /// Counts events of a day, unless they would be more than there may be.

@@ -27,7 +27,7 @@ pub struct ComparedDay {
     pub day: String,
     /// Users who were active by the ledger.
     pub ledger_users: usize,
-    /// Users with a `session_start`.
+    /// Users with an event.
     pub telemetry_users: usize,
     /// Users of the ledger alone: their clients were blocked, or what they sent was lost.
     pub only_ledger: usize,
@@ -70,9 +70,8 @@ pub async fn compare(
     .await?;
     let telemetry_days = of(
         &mut telemetry,
-        "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*) \
-         FROM telemetry_events WHERE event_type = 'session_start' AND user_id IS NOT NULL \
-         AND user_id NOT IN (SELECT value FROM json_each(?3)) \
+        "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*) FROM telemetry_events \
+         WHERE user_id IS NOT NULL AND user_id NOT IN (SELECT value FROM json_each(?3)) \
          GROUP BY day HAVING day BETWEEN ?1 AND ?2",
     )
     .await?;
@@ -107,9 +106,9 @@ pub async fn compare(
 
 const OF_LEDGER: &str = "SELECT user_id FROM user_days WHERE day = ?1 \
     AND user_id NOT IN (SELECT value FROM json_each(?2))";
-/// By the same index as the seed's query.
+/// As the seed counts who was active.
 const OF_TELEMETRY: &str = "SELECT DISTINCT user_id FROM telemetry_events \
-    WHERE event_type = 'session_start' AND date(timestamp / 1000, 'unixepoch') = ?1 \
+    WHERE timestamp >= unixepoch(?1) * 1000 AND timestamp < (unixepoch(?1) + 86400) * 1000 \
     AND user_id IS NOT NULL AND user_id NOT IN (SELECT value FROM json_each(?2))";
 
 async fn users(

@@ -23,6 +23,12 @@ pub enum TelemetryError {
     /// It is of another version, or holds something else.
     #[error(transparent)]
     Migration(#[from] MigrationError),
+    /// There is something else than a file in its place.
+    #[error("`{}` is no file; move it away, and it is made anew", path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 /// The file, open.
@@ -38,19 +44,21 @@ pub(super) struct OpenFile {
 /// # Errors
 /// [`TelemetryError`], which says what to do.
 pub(super) async fn refuse_foreign(path: &Path) -> Result<(), TelemetryError> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(TelemetryError::NotAFile { path: path.to_owned() });
+    }
     match Migrations::telemetry().status(path).await {
         Err(
             error @ (MigrationError::Newer { .. }
             | MigrationError::Foreign { .. }
-            | MigrationError::Changed { .. }
-            | MigrationError::NotADatabase { .. }),
+            | MigrationError::Changed { .. }),
         ) => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// Opens the file, making it where there is none. What is damaged, or a log without its file, is set
-/// aside first.
+/// Opens the file, making it where there is none. What is damaged, lacks a table or an index, or is a
+/// log without its file, is set aside first.
 pub(super) async fn open(path: &Path) -> Result<OpenFile, MigrationError> {
     let io_failed = |source| MigrationError::Io { path: path.to_owned(), source };
     if has_orphaned_log(path) {
@@ -58,13 +66,19 @@ pub(super) async fn open(path: &Path) -> Result<OpenFile, MigrationError> {
     }
     make_private(path).map_err(io_failed)?;
     keep_private(path).map_err(io_failed)?;
-    match Migrations::telemetry().up(path, None).await {
+    let migrations = Migrations::telemetry();
+    let unusable = match migrations.up(path, None).await {
+        Ok(_) => migrations.missing_object(path).await?,
+        Err(MigrationError::NotADatabase { .. }) => Some("it is no SQLite database".to_owned()),
         Err(error) if error.is_malformed() || matches!(error, MigrationError::Dropped { .. }) => {
-            set_aside(path, &error.to_string()).map_err(io_failed)?;
-            make_private(path).map_err(io_failed)?;
-            Migrations::telemetry().up(path, None).await?;
+            Some(error.to_string())
         }
-        other => drop(other?),
+        Err(error) => return Err(error),
+    };
+    if let Some(reason) = unusable {
+        set_aside(path, &reason).map_err(io_failed)?;
+        make_private(path).map_err(io_failed)?;
+        migrations.up(path, None).await?;
     }
     let failed = |source| MigrationError::Sqlite { path: path.to_owned(), source };
     // A power cut may take the newest events; a killed process takes none.
@@ -102,18 +116,20 @@ pub(super) fn set_aside(path: &Path, reason: &str) -> Result<(), std::io::Error>
 /// What an error means for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Means {
-    /// It passes: another has the lock, or the disk is full.
+    /// The connection is still good: another has the lock, the disk is full, or a trigger of
+    /// somebody's refused it.
     Passing,
     /// The file is damaged.
     Damaged,
-    /// The connection is of no use any more.
-    Lost,
+    /// Nothing is known: it is opened again, and looked at then.
+    Unknown,
 }
 
 pub(super) fn meaning(error: &sqlx::Error) -> Means {
     const BUSY: u32 = 5;
     const CORRUPT: u32 = 11;
     const FULL: u32 = 13;
+    const CONSTRAINT: u32 = 19;
     const NOT_A_DATABASE: u32 = 26;
     let code = match error {
         sqlx::Error::Database(error) => {
@@ -122,8 +138,8 @@ pub(super) fn meaning(error: &sqlx::Error) -> Means {
         _ => None,
     };
     match code {
-        Some(BUSY | FULL) => Means::Passing,
+        Some(BUSY | FULL | CONSTRAINT) => Means::Passing,
         Some(CORRUPT | NOT_A_DATABASE) => Means::Damaged,
-        _ => Means::Lost,
+        _ => Means::Unknown,
     }
 }

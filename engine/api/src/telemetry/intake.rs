@@ -15,7 +15,7 @@ use super::event::{ANTI_CHEAT, Row, SERVERS_ID, SERVERS_SESSION};
 use super::schemas::validator;
 use crate::client::Client;
 use crate::error::{ApiError, Detail};
-use crate::schema_faults::{explained, whole_numbers};
+use crate::schema_faults::{explained, too_deep, whole_numbers};
 
 /// What was sent, each event as it stands there.
 #[derive(Deserialize)]
@@ -93,6 +93,10 @@ pub(crate) fn invalid(details: Vec<Detail>) -> ApiError {
 fn read_one(text: &str, sender: Sender<'_>) -> Result<Row, Fault> {
     let mut value: Value = serde_json::from_str(text)
         .map_err(|_| fault("", "is not JSON that can be read: a number or a nesting is too large, or a text is no text"))?;
+    // A text that JSON's reader takes for more JSON may be deeper than a text can be.
+    if let Some(detail) = too_deep(&value) {
+        return Err(fault("", detail.message));
+    }
     whole_numbers(&mut value);
     let Some(event) = value.as_object_mut() else { return Err(fault("", "must be object")) };
     let shape = match event.get("eventType").map(Value::as_str) {
@@ -159,7 +163,7 @@ impl Sent {
             return Err(fault(&format!("context.{name}"), message));
         }
         let code = self.properties.get("error_code").and_then(Value::as_str).unwrap_or_default();
-        let is_servers = code.get(..ANTI_CHEAT.len());
+        let is_servers = code.trim_start().get(..ANTI_CHEAT.len());
         if is_servers.is_some_and(|start| start.eq_ignore_ascii_case(ANTI_CHEAT)) {
             let message = format!("must not begin with {ANTI_CHEAT}: the service alone says that");
             return Err(fault("properties.error_code", message));

@@ -143,15 +143,14 @@ pub(super) async fn add_amount(
     .map(drop)
 }
 
-/// Reads what was stored on a day, and forgets other days.
+/// Reads what was stored on a day.
 pub(super) async fn load_amounts(
     database: &mut SqliteConnection,
     amounts: &Amounts,
     day: i64,
 ) -> Result<(), sqlx::Error> {
-    forget_amounts(database, day).await?;
-    let rows: Vec<(Vec<u8>, i64)> =
-        sqlx::query_as("SELECT whose, events FROM stored_on_day").fetch_all(database).await?;
+    let of_day = sqlx::query_as("SELECT whose, events FROM stored_on_day WHERE day = ?1");
+    let rows: Vec<(Vec<u8>, i64)> = of_day.bind(day).fetch_all(database).await?;
     for (whose, events) in rows {
         if let Some(whose) = Whose::from_bytes(&whose) {
             amounts.load(whose, day, u32::try_from(events).unwrap_or(u32::MAX));
@@ -160,6 +159,7 @@ pub(super) async fn load_amounts(
     Ok(())
 }
 
+/// Forgets what was stored on other days.
 pub(super) async fn forget_amounts(
     database: &mut SqliteConnection,
     day: i64,
@@ -218,50 +218,57 @@ pub(super) async fn used_bytes(database: &mut SqliteConnection) -> Result<u64, s
     Ok((pages - free).max(0).unsigned_abs() * page_bytes.unsigned_abs())
 }
 
-/// Takes some of a user's events out, and before them those without user of their telemetry
-/// sessions, where no other user used these; tells whether there may be more.
+/// Takes some of a user's events out, the newest first, and before them those without user of their
+/// telemetry sessions, where no other user used these. Gives these sessions; none where no event of
+/// hers was left.
 pub(super) async fn erase_some(
     database: &mut SqliteConnection,
     user_id: UserId,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Vec<String>>, sqlx::Error> {
     let id = user_id.to_string();
     let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT rowid, session_id FROM telemetry_events WHERE user_id = ?1 ORDER BY rowid LIMIT ?2",
+        "SELECT rowid, session_id FROM telemetry_events WHERE user_id = ?1 \
+         ORDER BY rowid DESC LIMIT ?2",
     )
     .bind(&id)
     .bind(ERASED_PER_STEP)
     .fetch_all(&mut *database)
     .await?;
     if rows.is_empty() {
-        return Ok(false);
+        let amount = sqlx::query("DELETE FROM stored_on_day WHERE whose = ?1");
+        amount.bind(Whose::User(user_id).to_bytes()).execute(database).await?;
+        return Ok(None);
     }
-    let (rowids, mut sessions): (Vec<i64>, Vec<String>) = rows.into_iter().unzip();
-    sessions.sort_unstable();
-    sessions.dedup();
-    let without_user = sqlx::query(
-        "DELETE FROM telemetry_events WHERE rowid IN \
-         (SELECT own.rowid FROM json_each(?2) AS session CROSS JOIN telemetry_events AS own \
-          INDEXED BY idx_telemetry_session \
-          ON own.session_id = session.value AND own.user_id IS NULL \
-          WHERE NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
-                            WHERE other.session_id = session.value AND other.user_id < ?1) \
-          AND NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
-                          WHERE other.session_id = session.value AND other.user_id > ?1) \
-          LIMIT ?3)",
+    let (rowids, sessions): (Vec<i64>, Vec<String>) = rows.into_iter().unzip();
+    // By the index on session and user: two searches each, however many events a session has.
+    let own: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT session.value FROM json_each(?2) AS session \
+         WHERE NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
+                           WHERE other.session_id = session.value AND other.user_id < ?1) \
+         AND NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
+                         WHERE other.session_id = session.value AND other.user_id > ?1)",
     )
     .bind(&id)
     .bind(serde_json::to_string(&sessions).unwrap_or_default())
+    .fetch_all(&mut *database)
+    .await?;
+    let without_user = sqlx::query(
+        "DELETE FROM telemetry_events WHERE rowid IN \
+         (SELECT own.rowid FROM json_each(?1) AS session CROSS JOIN telemetry_events AS own \
+          INDEXED BY idx_telemetry_session \
+          ON own.session_id = session.value AND own.user_id IS NULL LIMIT ?2)",
+    )
+    .bind(serde_json::to_string(&own).unwrap_or_default())
     .bind(TELEMETRY_ROWS_PER_SWEEP)
     .execute(&mut *database)
     .await?;
-    if without_user.rows_affected() >= u64::from(TELEMETRY_ROWS_PER_SWEEP) {
-        return Ok(true);
+    // Only when all of these are gone hers go, by which they are found.
+    if without_user.rows_affected() < u64::from(TELEMETRY_ROWS_PER_SWEEP) {
+        let hers = "DELETE FROM telemetry_events WHERE rowid IN (SELECT value FROM json_each(?1))";
+        let rowids = serde_json::to_string(&rowids).unwrap_or_default();
+        sqlx::query(hers).bind(rowids).execute(database).await?;
     }
-    sqlx::query("DELETE FROM telemetry_events WHERE rowid IN (SELECT value FROM json_each(?1))")
-        .bind(serde_json::to_string(&rowids).unwrap_or_default())
-        .execute(database)
-        .await?;
-    Ok(true)
+    Ok(Some(own))
 }
 
 /// Notes up to which flag the flags were taken over.

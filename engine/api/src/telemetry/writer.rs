@@ -1,36 +1,32 @@
 //! The one task that writes `telemetry.db`: what came within a moment goes into one transaction, and
 //! is answered after its commit. Between batches it takes out what is too old or too much.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_ledger::free_bytes;
 use daybook_monitor::Metric;
-use daybook_projections::DatabaseFiles;
 use daybook_projections::sqlx::{self, Connection, SqliteConnection};
 use daybook_schema::UserId;
-use daybook_schema::limits::{
-    TELEMETRY_EVENTS_PER_BATCH_MAX, TELEMETRY_GATHERED_MS, TELEMETRY_IP_KEPT_MS,
-    TELEMETRY_ROWS_PER_SWEEP,
-};
+use daybook_schema::limits::{TELEMETRY_EVENTS_PER_BATCH_MAX, TELEMETRY_GATHERED_MS};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::amounts::{Charge, DAY_MS, day_of};
+use super::amounts::{Charge, Whose};
 use super::event::Row;
-use super::file::{self, Means, OpenFile, meaning};
+use super::file_in_use::FileInUse;
 use super::shared::{Shared, StoreError, now_ms};
 use super::store::{self, FlagsTaken};
+use super::sweep::{Sweep, Swept};
 
 /// How often it looks for what is too old or too much.
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// While there is more of it, so often: requests that came meanwhile go first.
 const SWEPT_ON_AFTER: Duration = Duration::from_millis(10);
-/// A file that could not be opened is tried again after so long.
-const OPENED_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Users whose events are refused because they were erased: those that were under way meanwhile.
+/// Erased users, and telemetry sessions of theirs, whose events are not stored.
 const ERASED_KNOWN_MAX: usize = 10_000;
 
 /// Rows to store, and who waits for that.
@@ -56,34 +52,57 @@ pub(super) enum Request {
 }
 
 pub(super) struct Writer {
-    pub(super) path: PathBuf,
-    pub(super) shared: Arc<Shared>,
-    pub(super) write: Metric,
-    file: Option<OpenFile>,
-    open_again_at: Instant,
+    shared: Arc<Shared>,
+    write: Metric,
+    file: FileInUse,
+    sweep: Sweep,
     sweep_at: Instant,
     lacks_room: bool,
-    /// The wall clock and the other one at the start: a clock that jumps ahead makes nothing old.
-    began: (i64, Instant),
-    /// Events that came before this go: their day is being taken out.
-    taken_out_before_ms: i64,
-    erased: Vec<UserId>,
+    erased: Erased,
+}
+
+/// Whose events are not stored any more: those that were under way while she was erased, and those
+/// that her page sends when it is left.
+#[derive(Default)]
+struct Erased {
+    users: VecDeque<UserId>,
+    /// Telemetry sessions that no other user used.
+    sessions: VecDeque<String>,
+}
+
+impl Erased {
+    fn add(&mut self, user_id: UserId, sessions: Vec<String>) {
+        if !self.users.contains(&user_id) {
+            self.users.push_back(user_id);
+        }
+        for session in sessions {
+            if !self.sessions.contains(&session) {
+                self.sessions.push_back(session);
+            }
+        }
+        let more = |known: usize| known.saturating_sub(ERASED_KNOWN_MAX);
+        self.users.drain(..more(self.users.len()));
+        self.sessions.drain(..more(self.sessions.len()));
+    }
+
+    fn is_of(&self, row: &Row) -> bool {
+        match row.user_id {
+            Some(user_id) => self.users.contains(&user_id),
+            None => self.sessions.contains(&row.session_id),
+        }
+    }
 }
 
 impl Writer {
     pub(super) fn new(path: PathBuf, shared: Arc<Shared>, write: Metric) -> Self {
-        let now = Instant::now();
         Self {
-            path,
+            file: FileInUse::new(path, Arc::clone(&shared)),
             shared,
             write,
-            file: None,
-            open_again_at: now,
-            sweep_at: now,
+            sweep: Sweep::new(),
+            sweep_at: Instant::now(),
             lacks_room: false,
-            began: (now_ms(), now),
-            taken_out_before_ms: i64::MIN,
-            erased: Vec::new(),
+            erased: Erased::default(),
         }
     }
 
@@ -93,7 +112,9 @@ impl Writer {
         mut requests: UnboundedReceiver<Request>,
         opened: oneshot::Sender<()>,
     ) {
-        self.open_if_due().await;
+        if self.file.connection().await.is_err() {
+            tracing::warn!("telemetry.db is not open yet; the service goes on without it");
+        }
         // Whoever does not wait any more is told nothing.
         opened.send(()).unwrap_or_default();
         loop {
@@ -116,7 +137,7 @@ impl Writer {
                     reply.send(erased).unwrap_or_default();
                 }
                 Some(Request::Close { reply }) => {
-                    self.close().await;
+                    self.file.close().await;
                     reply.send(()).unwrap_or_default();
                     return;
                 }
@@ -126,87 +147,13 @@ impl Writer {
                 self.sweep().await;
             }
         }
-        self.close().await;
-    }
-
-    async fn close(&mut self) {
-        self.shared.set_readers(None).await;
-        let Some(OpenFile { connection, files, readers }) = self.file.take() else { return };
-        if files.difference(&DatabaseFiles::of(&self.path), &self.path).is_some() {
-            // SQLite would fold a log into what is no longer ours.
-            std::mem::forget((connection, readers));
-            return;
-        }
-        readers.close().await;
-        if let Err(error) = connection.close().await {
-            tracing::warn!(%error, "telemetry.db was not closed; the next start folds its log in");
-        }
-    }
-
-    async fn open_if_due(&mut self) {
-        if self.file.is_some() || Instant::now() < self.open_again_at {
-            return;
-        }
-        self.open_again_at = Instant::now() + OPENED_AGAIN_AFTER;
-        match file::open(&self.path).await {
-            Ok(mut file) => {
-                let day = day_of(now_ms());
-                let amounts = &self.shared.amounts;
-                let loaded = store::load_amounts(&mut file.connection, amounts, day).await;
-                if let Err(error) = loaded {
-                    tracing::warn!(%error, "what was stored today cannot be read");
-                }
-                self.shared.set_readers(Some(file.readers.clone())).await;
-                self.file = Some(file);
-            }
-            Err(error) => tracing::warn!(%error, "telemetry.db cannot be opened; tried again"),
-        }
-    }
-
-    /// The file, if it is still the one that was opened. One that was moved away is left, and
-    /// another is opened in its place.
-    async fn file(&mut self) -> Result<&mut OpenFile, StoreError> {
-        let now = DatabaseFiles::of(&self.path);
-        if let Some(reason) =
-            self.file.as_ref().and_then(|file| file.files.difference(&now, &self.path))
-        {
-            tracing::error!(reason, "telemetry.db was moved; another is opened in its place");
-            self.leave().await;
-        }
-        self.open_if_due().await;
-        self.file.as_mut().ok_or(StoreError::Unavailable)
-    }
-
-    /// Leaves a file without closing it: SQLite would fold a log into what is no longer ours.
-    async fn leave(&mut self) {
-        self.shared.set_readers(None).await;
-        if let Some(OpenFile { connection, readers, .. }) = self.file.take() {
-            std::mem::forget((connection, readers));
-        }
-        self.open_again_at = Instant::now();
-    }
-
-    /// What is to be done after an error, and what whoever waited is told.
-    async fn failed(&mut self, error: sqlx::Error) -> StoreError {
-        tracing::warn!(%error, "telemetry.db could not be written");
-        match meaning(&error) {
-            Means::Passing => {}
-            Means::Lost => self.leave().await,
-            Means::Damaged => {
-                self.leave().await;
-                if let Err(error) = file::set_aside(&self.path, &error.to_string()) {
-                    tracing::error!(%error, "telemetry.db is damaged and cannot be set aside");
-                }
-            }
-        }
-        StoreError::Unavailable
+        self.file.close().await;
     }
 
     /// Whether the disk has room for more telemetry: what is left is the ledger's.
     fn has_room(&mut self) -> bool {
-        let directory = self.path.parent().unwrap_or(&self.path);
         // What cannot be told is not held against the disk.
-        let Ok(free_bytes) = free_bytes(directory) else { return true };
+        let Ok(free_bytes) = free_bytes(self.file.directory()) else { return true };
         let lacks_room = free_bytes < self.shared.settings.disk_free_bytes_min;
         if lacks_room != self.lacks_room {
             self.lacks_room = lacks_room;
@@ -222,8 +169,13 @@ impl Writer {
 
     async fn store(&mut self, mut storing: Vec<Storing>) {
         for one in &mut storing {
-            let erased = &self.erased;
-            one.rows.retain(|row| row.user_id.is_none_or(|user_id| !erased.contains(&user_id)));
+            one.rows.retain(|row| !self.erased.is_of(row));
+            // Of who was erased no amount is kept either.
+            if one.rows.is_empty()
+                && let Some(charge) = one.charge.take()
+            {
+                self.shared.amounts.give_back(charge, charge.events);
+            }
         }
         let outcome = match self.has_room() {
             true => {
@@ -260,105 +212,72 @@ impl Writer {
 
     /// Stores all in one transaction, and tells of each how many rows were new.
     async fn try_store(&mut self, storing: &[Storing]) -> Result<Vec<u64>, StoreError> {
-        let file = self.file().await?;
-        let written = write(&mut file.connection, storing).await;
-        let stored = match written {
+        let connection = self.file.connection().await?;
+        let stored = match write(connection, storing).await {
             Ok(stored) => stored,
-            Err(error) => return Err(self.failed(error).await),
+            Err(error) => return Err(self.file.failed(error).await),
         };
         // It may have been moved away meanwhile, and the rows with it.
-        self.file().await?;
+        self.file.check().await?;
+        self.file.works();
         Ok(stored)
     }
 
+    /// Takes some of a user's events out; tells whether nothing is left.
     async fn erase(&mut self, user_id: UserId) -> Result<bool, StoreError> {
-        if !self.erased.contains(&user_id) {
-            let surplus = (self.erased.len() + 1).saturating_sub(ERASED_KNOWN_MAX);
-            self.erased.drain(..surplus);
-            self.erased.push(user_id);
-        }
-        let connection = &mut self.file().await?.connection;
-        let erased = async {
-            let some = async |connection: &mut SqliteConnection| {
-                store::erase_some(connection, user_id).await
-            };
-            if in_transaction(connection, some).await? {
-                return Ok(false);
-            }
-            // What is deleted is overwritten in the file; the log still has it.
-            let (is_busy, _, _): (i64, i64, i64) =
-                sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
-            Ok::<_, sqlx::Error>(is_busy == 0)
+        self.erased.add(user_id, Vec::new());
+        self.shared.amounts.forget(Whose::User(user_id));
+        let connection = self.file.connection().await?;
+        let erased = match erase_some(connection, user_id).await {
+            Ok(erased) => erased,
+            Err(error) => return Err(self.file.failed(error).await),
         };
-        match erased.await {
-            Ok(is_done) => Ok(is_done),
-            Err(error) => Err(self.failed(error).await),
-        }
+        self.file.check().await?;
+        self.erased.add(user_id, erased.sessions);
+        Ok(erased.is_done)
     }
 
-    /// Now, but never later than the time that has passed since the start allows.
-    fn cautious_now_ms(&self) -> i64 {
-        let (wall_ms, at) = self.began;
-        let passed = i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        now_ms().min(wall_ms.saturating_add(passed))
-    }
-
-    /// Takes out a part of what is too old or too much, and clears addresses.
+    /// Takes out a part of what is too old or too much, and clears addresses: also where the disk is
+    /// filling up, for it makes room.
     async fn sweep(&mut self) {
-        let now = now_ms();
-        self.shared.amounts.sweep(now);
-        let outcome = match self.has_room() {
-            true => self.try_sweep(now).await,
-            false => Ok(false),
-        };
-        let is_more = outcome.unwrap_or(false);
+        self.shared.amounts.sweep(now_ms());
+        let is_more = self.try_sweep().await.unwrap_or(false);
         self.sweep_at = Instant::now() + if is_more { SWEPT_ON_AFTER } else { SWEPT_EVERY };
     }
 
-    async fn try_sweep(&mut self, now: i64) -> Result<bool, StoreError> {
-        let settings = self.shared.settings;
-        let old_ms = self.cautious_now_ms() - i64::from(settings.kept_days) * DAY_MS;
-        let before_ms = self.taken_out_before_ms.max(old_ms);
-        let connection = &mut self.file().await?.connection;
-        let swept = async {
-            store::forget_amounts(connection, day_of(now)).await?;
-            let cleared = store::clear_addresses(connection, now - TELEMETRY_IP_KEPT_MS).await?;
-            let gone = store::take_out(connection, before_ms).await?;
-            let rows_max = u64::from(TELEMETRY_ROWS_PER_SWEEP);
-            let is_more = cleared >= rows_max || gone >= rows_max;
-            if is_more || store::used_bytes(connection).await? <= settings.bytes_max {
-                return Ok((is_more, gone, None));
-            }
-            let days_end_ms = store::oldest_days_end_ms(connection).await?;
-            Ok::<_, sqlx::Error>((days_end_ms.is_some(), gone, days_end_ms))
-        };
-        let (is_more, gone, days_end_ms) = match swept.await {
-            Ok(swept) => swept,
-            Err(error) => return Err(self.failed(error).await),
-        };
-        self.shared.taken_out(gone);
-        let Some(days_end_ms) = days_end_ms else { return Ok(is_more) };
-        // The oldest day goes whole; of today only what must.
-        if days_end_ms <= day_of(now) * DAY_MS {
-            tracing::warn!(day = %day_text(days_end_ms - DAY_MS), "telemetry.db is full: its oldest day goes");
-            self.taken_out_before_ms = days_end_ms;
-            return Ok(true);
-        }
-        let connection = &mut self.file().await?.connection;
-        match store::take_out(connection, i64::MAX).await {
-            Ok(gone) => {
-                tracing::warn!(gone, "telemetry.db is full: events of today go");
+    async fn try_sweep(&mut self) -> Result<bool, StoreError> {
+        let connection = self.file.connection().await?;
+        match self.sweep.step(connection, self.shared.settings).await {
+            Ok(Swept { gone, is_more }) => {
                 self.shared.taken_out(gone);
-                Ok(gone > 0)
+                Ok(is_more)
             }
-            Err(error) => Err(self.failed(error).await),
+            Err(error) => Err(self.file.failed(error).await),
         }
     }
 }
 
-fn day_text(ms: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.strftime("%Y-%m-%d").to_string()
+/// What one step of an erasure did.
+struct ErasedSome {
+    /// Telemetry sessions of the user's newest events that no other user used.
+    sessions: Vec<String>,
+    /// Whether nothing is left in the file or its log.
+    is_done: bool,
+}
+
+async fn erase_some(
+    connection: &mut SqliteConnection,
+    user_id: UserId,
+) -> Result<ErasedSome, sqlx::Error> {
+    let some =
+        async |connection: &mut SqliteConnection| store::erase_some(connection, user_id).await;
+    if let Some(sessions) = in_transaction(connection, some).await? {
+        return Ok(ErasedSome { sessions, is_done: false });
+    }
+    // What is deleted is overwritten in the file; the log still has it.
+    let (is_busy, _, _): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
+    Ok(ErasedSome { sessions: Vec::new(), is_done: is_busy == 0 })
 }
 
 /// What counts of rows that were not new. Which these are is not known: as much as the lightest

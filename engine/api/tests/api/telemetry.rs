@@ -96,7 +96,7 @@ async fn the_user_comes_from_the_session_and_the_rest_is_noted_beside() {
     let mut ada = Player::register(&house, "ada").await;
     let mut started = event("session_start", json!({ "referrer": "https://a.example/b?c=d#e" }));
     started["userId"] = json!("usr_somebody_else");
-    started["sequence"] = json!(7);
+    started["sequence"] = json!(9_007_199_254_740_991.0);
     started["sentAt"] = json!(1_700_000_000_000.5);
     send(&mut ada.client, &[started.clone()]).await.expect(200);
     send(&mut house.client(), &[event("session_start", json!({}))]).await.expect(200);
@@ -108,7 +108,7 @@ async fn the_user_comes_from_the_session_and_the_rest_is_noted_beside() {
     assert_eq!(text("context")[0], started["context"].to_string());
     assert_eq!(text("ip"), ["127.0.0.1", "127.0.0.1"]);
     let number = |name: &str| -> Vec<Option<i64>> { column(&house, name) };
-    assert_eq!(number("sequence"), [Some(7), None]);
+    assert_eq!(number("sequence"), [Some(9_007_199_254_740_991), None]);
     assert_eq!(number("sent_at"), [Some(1_700_000_000_000), None]);
 
     // A client's time counts if it is likely; what it sent is noted in every case.
@@ -177,6 +177,10 @@ fn hostile() -> Vec<Hostile> {
     let many: Vec<Value> = (0..101).map(|_| error("m")).collect();
     let deep = "[".repeat(20_000) + &"]".repeat(20_000);
     let deep = format!("{{\"events\":[{{\"properties\":{deep}}}]}}");
+    // As JSON's reader hands over what it has not read yet.
+    let nested = "[".repeat(100) + &"]".repeat(100);
+    let within_text =
+        json!({ "events": [{ "$serde_json::private::RawValue": nested }] }).to_string();
     let surrogate = batch(&error("@")).replace('@', "\\ud800");
     let huge = batch(&error("m")).replace("1920", "1e400");
     let anti_cheat = json!({ "error_code": "anti_cheat_RAPID_BET", "message": "m" });
@@ -190,6 +194,7 @@ fn hostile() -> Vec<Hostile> {
         bare("101 events", &json!({ "events": many }).to_string(), "events"),
         bare("an event that is a number", "{\"events\": [1]}", "events.0"),
         bare("a deep nesting", &deep, "events.0"),
+        bare("a nesting within a text", &within_text, "events.0"),
         bare("half a surrogate pair", &surrogate, "events.0"),
         bare("a number beyond all", &huge, "events.0"),
         bare(
@@ -456,6 +461,52 @@ async fn a_user_takes_her_telemetry_away_page_by_page_and_has_it_erased() {
             (left == ["both", "stays", "eves"]).then_some(())
         })
         .await;
-    // What was under way in her name is not stored either.
     assert_eq!(column::<Option<String>>(&house, "user_id").iter().flatten().count(), 1);
+    let counted = "SELECT count(*) FROM stored_on_day WHERE hex(whose) LIKE ?1";
+    let whose =
+        format!("00{}%", ada.user_id.trim_start_matches("usr_").replace('-', "").to_uppercase());
+    let counted: i64 = house.telemetry_db().query_row(counted, [whose], |row| row.get(0)).unwrap();
+    assert_eq!(counted, 0, "how much she stored is no secret of hers, but her id is");
+    // What her page sends when it is left is not stored, and what others send is.
+    let late = [of("adas", "late"), of("shared", "late too"), of("other", "later")];
+    send(&mut house.client(), &late).await.expect(200);
+    let left: Vec<String> = column(&house, "properties ->> 'message'");
+    assert_eq!(left, ["both", "stays", "eves", "late too", "later"]);
+}
+
+#[tokio::test]
+async fn an_erasure_waits_for_no_telemetry_that_cannot_be_written() {
+    let house = House::new().await;
+    let mut ada = Player::register(&house, "ada").await;
+    send(&mut ada.client, &[error("hers")]).await.expect(200);
+    let locker = house.telemetry_db();
+    locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ada.client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(204);
+    assert_eq!(column::<String>(&house, "event_id").len(), 1);
+    locker.execute_batch("ROLLBACK").unwrap();
+    let is_gone = |house: &House| column::<String>(house, "event_id").is_empty().then_some(());
+    house.until("it is gone once it can be", is_gone).await;
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_the_clients_time_and_not_the_services() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let house = House::new().await;
+    let body = json!({ "events": [error("m")] }).to_string();
+    let (first, rest) = body.split_at(20);
+    let address = house.base().trim_start_matches("http://").to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST /api/telemetry HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{first}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let stats = house.monitor().stats("api_response").unwrap();
+    assert!(stats.max < 3_000.0, "{stats:?}");
 }

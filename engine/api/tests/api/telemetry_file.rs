@@ -2,6 +2,7 @@
 //! holds nobody up; and a disk that telemetry fills has room for play.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daybook_api::{Settings, TelemetrySettings};
 use serde_json::{Value, json};
@@ -27,6 +28,16 @@ async fn limited(telemetry: TelemetrySettings) -> House {
     House::with(Settings { telemetry, ..settings() }).await
 }
 
+/// Databases that were set aside.
+fn set_aside(house: &House) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(house.directory()).unwrap().map(|entry| entry.unwrap().path());
+    let is_aside = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.contains("telemetry.db.set-aside-") && name.ends_with('Z')
+    };
+    paths.filter(is_aside).collect()
+}
+
 fn days(house: &House) -> Vec<(String, i64)> {
     let database = house.telemetry_db();
     let sql = "SELECT substr(event_id, 1, instr(event_id, '-') - 1) AS day, count(*) FROM telemetry_events \
@@ -37,9 +48,13 @@ fn days(house: &House) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn what_is_too_old_goes_and_addresses_are_cleared() {
-    let mut house =
-        limited(TelemetrySettings { kept_days: 8, ..TelemetrySettings::default() }).await;
+async fn what_is_too_old_goes_and_addresses_are_cleared_also_where_the_disk_is_filling_up() {
+    let telemetry = TelemetrySettings {
+        kept_days: 8,
+        disk_free_bytes_min: u64::MAX,
+        ..TelemetrySettings::default()
+    };
+    let mut house = limited(telemetry).await;
     for (days_ago, rows) in [(9, 2_500), (7, 1_500), (6, 10)] {
         add(&house, days_ago, rows);
     }
@@ -53,6 +68,7 @@ async fn what_is_too_old_goes_and_addresses_are_cleared() {
     };
     house.until("addresses of a week ago are cleared", |house| cleared(house).then_some(())).await;
     assert_eq!(house.telemetry().counts().taken_out, 2_500);
+    send(&mut house.client(), &[error("m")]).await.expect_error(503, "READ_ONLY");
 }
 
 #[tokio::test]
@@ -117,10 +133,10 @@ async fn a_damaged_file_is_set_aside_and_one_of_somebody_elses_is_refused() {
     house.start().await;
     send(&mut house.client(), &[error("second")]).await.expect(200);
     assert_eq!(column::<String>(&house, "properties ->> 'message'"), ["second"]);
-    let aside = std::fs::read_dir(house.directory()).unwrap().map(|entry| entry.unwrap().path());
-    let aside: Vec<PathBuf> =
-        aside.filter(|path| path.to_string_lossy().contains("telemetry.db.set-aside-")).collect();
-    assert!(aside.iter().any(|path| std::fs::read(path).unwrap() == bytes), "it is kept as it was");
+    assert!(
+        set_aside(&house).iter().any(|path| std::fs::read(path).unwrap() == bytes),
+        "it is kept as it was"
+    );
     house.stop().await;
 
     let newer = rusqlite::Connection::open(&path).unwrap();
@@ -138,6 +154,74 @@ async fn a_damaged_file_is_set_aside_and_one_of_somebody_elses_is_refused() {
     std::fs::rename(&foreign, &path).unwrap();
     let refused = house.try_start().await.unwrap_err();
     assert!(refused.contains("letters"), "{refused}");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = house.try_start().await.unwrap_err();
+    assert!(refused.contains("is no file"), "{refused}");
+}
+
+/// What the file is made into while it is closed, and what is then set aside for.
+const UNUSABLE: [&str; 3] = ["no header", "no table", "no index"];
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_set_aside_at_the_start() {
+    for unusable in UNUSABLE {
+        let mut house = House::new().await;
+        send(&mut house.client(), &[error("first")]).await.expect(200);
+        house.stop().await;
+        let path = house.path("telemetry.db");
+        let change =
+            |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        match unusable {
+            "no table" => change("DROP TABLE telemetry_events"),
+            "no index" => change("DROP INDEX idx_telemetry_ip"),
+            _ => {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[..100].fill(0x5a);
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
+        let before = std::fs::read(&path).unwrap();
+        house.start().await;
+        send(&mut house.client(), &[error("second")]).await.expect(200);
+        let kept = set_aside(&house).iter().any(|path| std::fs::read(path).unwrap() == before);
+        assert!(kept, "{unusable}: it is kept as it was");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_dropped_while_it_is_written_is_made_anew() {
+    let house = House::new().await;
+    send(&mut house.client(), &[error("first")]).await.expect(200);
+    house.telemetry_db().execute_batch("DROP TABLE telemetry_events").unwrap();
+    send(&mut house.client(), &[error("lost")]).await.expect_error(503, "UNAVAILABLE");
+    for _ in 0..200 {
+        if send(&mut house.client(), &[error("second")]).await.status == 200 {
+            assert_eq!(set_aside(&house).len(), 1);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it was not made anew within 20 s");
+}
+
+#[tokio::test]
+async fn what_is_written_to_a_file_that_is_moved_away_meanwhile_is_not_accepted() {
+    let house = House::new().await;
+    send(&mut house.client(), &[error("first")]).await.expect(200);
+    let locker = house.telemetry_db();
+    locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut client = house.client();
+    let sending = tokio::spawn(async move { send(&mut client, &[error("second")]).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for ending in ["", "-wal", "-shm"] {
+        let moved = house.path(&format!("moved.db{ending}"));
+        std::fs::rename(house.path(&format!("telemetry.db{ending}")), moved).unwrap();
+    }
+    locker.execute_batch("ROLLBACK").unwrap();
+    sending.await.unwrap().expect_error(503, "UNAVAILABLE");
+    send(&mut house.client(), &[error("third")]).await.expect(200);
+    assert_eq!(column::<String>(&house, "properties ->> 'message'"), ["third"]);
 }
 
 fn flags(house: &House) -> Vec<(String, String, String, i64)> {

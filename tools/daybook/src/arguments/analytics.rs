@@ -24,8 +24,8 @@ Examples:
   daybook analytics compare
   daybook analytics compare --from 2026-01-05 --until 2026-01-11 --json
 
-A user counts on each UTC day with a command accepted or a session begun, by the ledger, and with a
-session_start, by telemetry. Nothing is written.")]
+A user counts on each UTC day with a command accepted or a session begun, by the ledger, and with an
+event in her name, by telemetry. Nothing is written.")]
 pub(crate) struct CompareArguments {
     #[command(flatten)]
     pub(crate) data: DataArguments,

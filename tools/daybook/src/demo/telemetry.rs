@@ -26,12 +26,7 @@ pub(super) struct TelemetryFile<'a> {
 impl<'a> TelemetryFile<'a> {
     pub(super) fn open(runtime: &'a Runtime, data: &Path) -> Result<Self> {
         let path = data.join("telemetry.db");
-        // The demo's clock is long past; nothing of it is too much.
-        let settings = TelemetrySettings {
-            bytes_max: u64::MAX,
-            disk_free_bytes_min: 0,
-            ..TelemetrySettings::default()
-        };
+        let settings = TelemetrySettings::keeping_all();
         let monitor = Monitor::default();
         let telemetry = runtime.block_on(Telemetry::open(&path, settings, &monitor))?;
         Ok(Self { runtime, telemetry, kept: Vec::new(), events: 0, failed: None })
