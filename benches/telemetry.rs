@@ -193,20 +193,8 @@ const FILL: &str = "
       '{\"pot_id\":\"sun\",\"bet_type\":\"call\",\"amount\":25}',
       '{\"appVersion\":\"1.2.3\",\"platform\":\"web\",\"screenWidth\":1920,\"screenHeight\":1080}',
       1767571200000, 1767571200000, NULL, NULL, i, NULL FROM n";
-const DAU: &str = "SELECT COUNT(DISTINCT user_id) as dau FROM telemetry_events
-    WHERE timestamp >= ?1 AND timestamp <= ?2 AND user_id IS NOT NULL";
-const RETENTION: &str = "
-    WITH cohort AS (
-      SELECT DISTINCT user_id FROM telemetry_events WHERE event_type = 'session_start'
-      AND date(timestamp / 1000, 'unixepoch') = ?1
-    ),
-    retained AS (
-      SELECT DISTINCT e.user_id FROM telemetry_events e JOIN cohort c ON e.user_id = c.user_id
-      WHERE e.event_type = 'session_start'
-      AND date(e.timestamp / 1000, 'unixepoch') = date(?1, '+' || ?2 || ' days')
-    )
-    SELECT (SELECT COUNT(*) FROM cohort) as cohort_size,
-      (SELECT COUNT(*) FROM retained) as retained_count";
+const DAU: &str = include_str!("../schema/sql/seed_daily_active_users.sql");
+const RETENTION: &str = include_str!("../schema/sql/seed_retention.sql");
 
 /// The seed's two queries over many rows of 90 days.
 async fn query(plan: &Plan, directory: &Path) -> Result<()> {

@@ -25,34 +25,9 @@ use serving::{Serving, UNLIMITED};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// The seed's `getDailyActiveUsers`, as it stands there.
-const SEEDS_DAU: &str = "
-    SELECT COUNT(DISTINCT user_id) as dau
-    FROM telemetry_events
-    WHERE timestamp >= ?1
-    AND timestamp <= ?2
-    AND user_id IS NOT NULL
-";
-
-/// The seed's `getRetentionRate`, as it stands there.
-const SEEDS_RETENTION: &str = "
-    WITH cohort AS (
-      SELECT DISTINCT user_id
-      FROM telemetry_events
-      WHERE event_type = 'session_start'
-      AND date(timestamp / 1000, 'unixepoch') = ?1
-    ),
-    retained AS (
-      SELECT DISTINCT e.user_id
-      FROM telemetry_events e
-      JOIN cohort c ON e.user_id = c.user_id
-      WHERE e.event_type = 'session_start'
-      AND date(e.timestamp / 1000, 'unixepoch') = date(?1, '+' || ?2 || ' days')
-    )
-    SELECT
-      (SELECT COUNT(*) FROM cohort) as cohort_size,
-      (SELECT COUNT(*) FROM retained) as retained_count
-";
+/// The seed's `getDailyActiveUsers` and `getRetentionRate`, as they stand there.
+const SEEDS_DAU: &str = include_str!("../../../schema/sql/seed_daily_active_users.sql");
+const SEEDS_RETENTION: &str = include_str!("../../../schema/sql/seed_retention.sql");
 
 fn count(users: &BTreeSet<String>) -> i64 {
     i64::try_from(users.len()).unwrap()

@@ -219,8 +219,8 @@ pub(super) async fn used_bytes(database: &mut SqliteConnection) -> Result<u64, s
 }
 
 /// Takes some of a user's events out, the newest first, and before them those without user of their
-/// telemetry sessions, where no other user used these. Gives these sessions; none where no event of
-/// hers was left.
+/// telemetry sessions, where no other user used these. Gives these sessions, the newest first; none
+/// where no event of hers was left.
 pub(super) async fn erase_some(
     database: &mut SqliteConnection,
     user_id: UserId,
@@ -239,14 +239,16 @@ pub(super) async fn erase_some(
         amount.bind(Whose::User(user_id).to_bytes()).execute(database).await?;
         return Ok(None);
     }
-    let (rowids, sessions): (Vec<i64>, Vec<String>) = rows.into_iter().unzip();
+    let (rowids, mut sessions): (Vec<i64>, Vec<String>) = rows.into_iter().unzip();
+    sessions.dedup();
     // By the index on session and user: two searches each, however many events a session has.
     let own: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT session.value FROM json_each(?2) AS session \
+        "SELECT session.value FROM json_each(?2) AS session \
          WHERE NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
                            WHERE other.session_id = session.value AND other.user_id < ?1) \
          AND NOT EXISTS (SELECT 1 FROM telemetry_events AS other \
-                         WHERE other.session_id = session.value AND other.user_id > ?1)",
+                         WHERE other.session_id = session.value AND other.user_id > ?1) \
+         ORDER BY session.key",
     )
     .bind(&id)
     .bind(serde_json::to_string(&sessions).unwrap_or_default())

@@ -26,8 +26,11 @@ use super::sweep::{Sweep, Swept};
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// While there is more of it, so often: requests that came meanwhile go first.
 const SWEPT_ON_AFTER: Duration = Duration::from_millis(10);
-/// Erased users, and telemetry sessions of theirs, whose events are not stored.
-const ERASED_KNOWN_MAX: usize = 10_000;
+/// Erased users, and telemetry sessions of theirs, whose events are not stored: each row is held to
+/// all of them.
+const ERASED_KNOWN_MAX: usize = 1_000;
+/// Telemetry sessions of one of them.
+const ERASED_SESSIONS_MAX: usize = 16;
 
 /// Rows to store, and who waits for that.
 pub(super) struct Storing {
@@ -71,15 +74,13 @@ struct Erased {
 }
 
 impl Erased {
+    /// Remembers somebody and her newest telemetry sessions, the newest first; once.
     fn add(&mut self, user_id: UserId, sessions: Vec<String>) {
-        if !self.users.contains(&user_id) {
-            self.users.push_back(user_id);
+        if self.users.contains(&user_id) {
+            return;
         }
-        for session in sessions {
-            if !self.sessions.contains(&session) {
-                self.sessions.push_back(session);
-            }
-        }
+        self.users.push_back(user_id);
+        self.sessions.extend(sessions.into_iter().take(ERASED_SESSIONS_MAX));
         let more = |known: usize| known.saturating_sub(ERASED_KNOWN_MAX);
         self.users.drain(..more(self.users.len()));
         self.sessions.drain(..more(self.sessions.len()));
@@ -225,7 +226,6 @@ impl Writer {
 
     /// Takes some of a user's events out; tells whether nothing is left.
     async fn erase(&mut self, user_id: UserId) -> Result<bool, StoreError> {
-        self.erased.add(user_id, Vec::new());
         self.shared.amounts.forget(Whose::User(user_id));
         let connection = self.file.connection().await?;
         let erased = match erase_some(connection, user_id).await {
