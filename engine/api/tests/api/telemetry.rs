@@ -467,8 +467,9 @@ async fn a_user_takes_her_telemetry_away_page_by_page_and_has_it_erased() {
         format!("00{}%", ada.user_id.trim_start_matches("usr_").replace('-', "").to_uppercase());
     let counted: i64 = house.telemetry_db().query_row(counted, [whose], |row| row.get(0)).unwrap();
     assert_eq!(counted, 0, "how much she stored is no secret of hers, but her id is");
-    // What her page sends when it is left is not stored, and what others send is.
-    let late = [of("adas", "late"), of("shared", "late too"), of("other", "later")];
+    // What her page sends when it is left is not stored, and what others send is. Her newest
+    // telemetry session is that of the last row that was filled in.
+    let late = [of("s300", "late"), of("shared", "late too"), of("other", "later")];
     send(&mut house.client(), &late).await.expect(200);
     let left: Vec<String> = column(&house, "properties ->> 'message'");
     assert_eq!(left, ["both", "stays", "eves", "late too", "later"]);
