@@ -124,17 +124,12 @@ fn event() -> String {
     )
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 async fn beside(plan: &Plan, directory: &Path) -> Result<()> {
     let data = tempfile::tempdir_in(directory)?;
     let child = Child::start(data.path()).await?;
     let mut players = client::players(&child, PLAYERS).await?;
     let cookies: Vec<String> = players.iter().map(|player| player.cookie().to_owned()).collect();
-    let (mut alone, mut told) = (Vec::new(), Vec::new());
+    let (mut alone, mut told) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
     println!("{COMMANDS_PER_SECOND} commands/s, alone and beside {EVENTS_PER_SECOND} events/s");
     for round in 1..=plan.rounds {
         for with_telemetry in [round % 2 == 0, round % 2 != 0] {
@@ -156,14 +151,16 @@ async fn beside(plan: &Plan, directory: &Path) -> Result<()> {
             println!(
                 "round {round}: {rate:.0} commands/s, p50 {p50:.2} ms, p99 {p99:.2} ms{beside}"
             );
-            if with_telemetry { told.push(p99) } else { alone.push(p99) }
+            if with_telemetry { told.add(latency)? } else { alone.add(latency)? }
         }
     }
-    let (alone, told) = (median(alone), median(told));
-    println!(
-        "p99 of commands: {alone:.2} ms alone, {told:.2} ms beside telemetry, {:.2} of it (medians)",
-        told / alone
-    );
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let (alone, told) = (millis(&alone, quantile), millis(&told, quantile));
+        println!(
+            "{name} of commands in all rounds: {alone:.2} ms alone, {told:.2} ms beside telemetry, {:.2} of it",
+            told / alone
+        );
+    }
     child.stop().await
 }
 

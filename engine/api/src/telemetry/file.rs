@@ -16,6 +16,9 @@ const READERS_MAX: u32 = 2;
 /// SQLite's page cache of the connection that writes, in KiB: the index of ids is looked into at
 /// random.
 const CACHE_KIB: u32 = 32 * 1024;
+/// The log is folded in each time that it has so many pages, 1 MiB. A larger one is synced in one
+/// go, and for so long the ledger's own syncs wait: a bet in a hundred noticed it.
+const CHECKPOINT_PAGES: u32 = 256;
 
 /// `telemetry.db` cannot be used, and is not ours to set aside.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,7 @@ pub(super) async fn open(path: &Path) -> Result<OpenFile, MigrationError> {
     let options =
         connect_options(path).synchronous(SqliteSynchronous::Normal).busy_timeout(BUSY_TIMEOUT);
     let writing = options.clone().pragma("cache_size", format!("-{CACHE_KIB}"));
+    let writing = writing.pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string());
     let connection = writing.connect().await.map_err(failed)?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
