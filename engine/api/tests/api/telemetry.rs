@@ -443,7 +443,7 @@ async fn a_user_takes_her_telemetry_away_page_by_page_and_has_it_erased() {
     assert_eq!((&first["eventType"], &first["sessionId"]), (&json!("error"), &json!("adas")));
     // A lot of it: pages, and an erasure in parts.
     let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) \
-                INSERT INTO telemetry_events SELECT 'id' || i, 'error', 1, 's' || i % 900, ?1, '{\"message\": 1}', \
+                INSERT INTO telemetry_events SELECT 'id' || i, 'error', 1, 's' || (i % 900), ?1, '{\"message\": 1}', \
                 '{}', 1, 1, NULL, NULL, NULL, NULL FROM n";
     house.telemetry_db().execute(fill, [&ada.user_id]).unwrap();
     let export = ada.client.post("/api/auth/me/export", asked.clone()).await.expect(200).body;
