@@ -6,6 +6,7 @@
 //! again. [`Reads`] is what an API asks.
 
 mod accounts;
+pub mod analytics;
 mod applied;
 mod applier;
 #[cfg(feature = "nats")]
@@ -61,9 +62,8 @@ pub use read_models::{Analytics, DayEvent, Seasons, Simulins, all as all_project
 pub use reads::boards::{BoardCursor, Leaderboard, LeaderboardRow};
 pub use reads::play::{Movement, Movements, MovementsAsked};
 pub use reads::{
-    BetDetails, CohortRow, DayDetails, EconomicsRow, FlagDetails, FunnelRow, Played, ReadError,
-    Reads, SeasonCounts, SeasonDetails, SeasonSummary, SimulinDetails, StandsFor, TriggerDetails,
-    WeekDetails, season_head,
+    BetDetails, DayDetails, FlagDetails, Played, ReadError, Reads, SeasonCounts, SeasonDetails,
+    SeasonSummary, SimulinDetails, StandsFor, TriggerDetails, WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use sqlite::{Look, connect_options, has_orphaned_log, look, path_in_sql};

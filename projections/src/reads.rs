@@ -18,8 +18,8 @@ use crate::game_file::FileLost;
 use crate::measured_pool::MeasuredPool;
 use crate::sqlite::look;
 pub use types::{
-    BetDetails, CohortRow, DayDetails, EconomicsRow, FlagDetails, FunnelRow, SeasonDetails,
-    SeasonSummary, SimulinDetails, TriggerDetails, WeekDetails,
+    BetDetails, DayDetails, FlagDetails, SeasonDetails, SeasonSummary, SimulinDetails,
+    TriggerDetails, WeekDetails,
 };
 
 /// While another process applies events, the position is looked at so often.
@@ -368,54 +368,12 @@ impl Reads {
         }))
     }
 
-    /// Users who were active on each UTC day of a range, `2026-01-05` to `2026-01-31`, both
-    /// included.
-    ///
-    /// # Errors
-    /// [`ReadError`] when they cannot be read.
-    pub async fn daily_active_users(
-        &self,
-        from: &str,
-        until: &str,
-    ) -> Result<Vec<(String, i64)>, ReadError> {
-        let days = sqlx::query_as(
-            "SELECT day, users FROM daily_active_users WHERE day BETWEEN ?1 AND ?2 ORDER BY day",
-        );
-        Ok(days.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
-    }
-
-    /// How many of the users first active on each UTC day of a range came back n days later.
+    /// A moment: all that is read in it is of one state of the file. For [`crate::analytics`].
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read.
-    pub async fn retention(&self, from: &str, until: &str) -> Result<Vec<CohortRow>, ReadError> {
-        let rows = sqlx::query_as(
-            "SELECT * FROM cohort_retention WHERE cohort_day BETWEEN ?1 AND ?2 \
-             ORDER BY cohort_day, day_n",
-        );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
-    }
-
-    /// How many users registered on the days of a range reached each step.
-    ///
-    /// # Errors
-    /// [`ReadError`] when it cannot be read.
-    pub async fn funnel(&self, from: &str, until: &str) -> Result<Vec<FunnelRow>, ReadError> {
-        let rows = sqlx::query_as(
-            "SELECT step, name, sum(users) AS users FROM funnel_steps \
-             WHERE cohort_day BETWEEN ?1 AND ?2 GROUP BY step, name ORDER BY step",
-        );
-        Ok(rows.bind(from.to_owned()).bind(until.to_owned()).fetch_all(&*self.pool()?).await?)
-    }
-
-    /// What was staked and paid, by pot, type of bet and weather, beside what the rules give
-    /// exactly.
-    ///
-    /// # Errors
-    /// [`ReadError`] when it cannot be read.
-    pub async fn bet_economics(&self) -> Result<Vec<EconomicsRow>, ReadError> {
-        let rows = sqlx::query_as("SELECT * FROM bet_economics ORDER BY pot_id, bet_type, weather");
-        Ok(rows.fetch_all(&*self.pool()?).await?)
+    pub async fn moment(&self) -> Result<Transaction<'static, Sqlite>, ReadError> {
+        Ok(self.pool()?.begin().await?)
     }
 }
 

@@ -68,9 +68,10 @@ def main() -> None:
         for players, days, seed in [(8, 5, 1), (20, 8, 2), (PLAYERS, DAYS, 3)]:
             data = str(Path(scratch) / f"demo-{seed}")
             run(daybook, "demo", "--players", str(players), "--days", str(days), "--seed", str(seed), "--data", data)
-            folded = subprocess.run([sys.executable, str(HERE / "fold.py"), data, "--daybook", str(daybook)],
-                                    check=False)  # fmt: skip
-            expect(f"the fold of seed {seed}", folded.returncode, 0)
+            for script in ("fold.py", "answers.py"):
+                done = subprocess.run([sys.executable, str(HERE / script), data, "--daybook", str(daybook)],
+                                      check=False)  # fmt: skip
+                expect(f"{script} of seed {seed}", done.returncode, 0)
         lines = Path(scratch) / "events.jsonl"
         lines.write_text(run(daybook, "tail", "--data", data))
         events = [json.loads(line) for line in lines.read_text().splitlines()]

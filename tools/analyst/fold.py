@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from datetime import date, timedelta
+from fractions import Fraction
 from itertools import groupby
 from urllib.parse import quote
 
@@ -169,6 +170,14 @@ class Odds:
                       for ways, threshold in zip(self.ways[pot, weather], THRESHOLDS))
         return in_ways * 1_000_000 // ALL_WAYS
 
+    def variance_thousandths(self, pot, bet_type, weather, amount):
+        """The variance of what a bet pays, in thousandths of a squared coin, rounded down."""
+        paid = [(ways, self.payout(pot, bet_type, weather, amount, threshold))
+                for ways, threshold in zip(self.ways[pot, weather], THRESHOLDS)]
+        mean = Fraction(sum(ways * payout for ways, payout in paid), ALL_WAYS)
+        of_squares = Fraction(sum(ways * payout**2 for ways, payout in paid), ALL_WAYS)
+        return int((of_squares - mean**2) * 1000)
+
     def exact_return(self, pot, bet_type, weather):
         """Of a coin staked, before payouts are floored; in billionths, rounded down. None for folds."""
         if bet_type == "fold":
@@ -217,6 +226,7 @@ class Season:
         self.days, self.bets, self.triggers, self.weeks = {}, {}, [], {}
         self.flags = []  # (seq, day_number, code, flagged_at)
         self.movements = []  # (moved_at, day_number, kind, amount, bet id)
+        self.first_week = Counter()
 
     def move(self, at, day, kind, amount, bet_id=None):
         """Notes a movement of coins; none of 0."""
@@ -245,6 +255,8 @@ class Fold:
         self.shown = {}  # period: first day
         self.active = defaultdict(set)  # day: users
         self.economics, self.economics_days = defaultdict(Counter), defaultdict(Counter)
+        self.plays = defaultdict(list)  # user: [first command, newest command, commands] of each play session
+        self.coin_days, self.first_weeks = defaultdict(Counter), {}
         self.broken = []  # where events are not what the documents give
         for command in split_commands(events):
             for event in command:
@@ -253,6 +265,7 @@ class Fold:
             user = self.acting_user(command)
             if user:
                 self.active[utc_date(command[0]["recordedMicros"])].add(user)
+                self.play(user, seconds(command[0]["recordedMicros"]))
 
     def acting_user(self, command):
         """The user whose command this was, None where it was the engine's own."""
@@ -264,6 +277,13 @@ class Fold:
             return None
         season = self.seasons.get(first["stream"])
         return season.user if season else first["stream"]
+
+    def play(self, user, at):
+        """A command goes on with the user's play session, or begins another."""
+        plays = self.plays[user]
+        if not plays or at - plays[-1][1] >= 30 * 60:
+            plays.append([at, at, 0])
+        plays[-1][1:] = [at, plays[-1][2] + 1]
 
     def expect(self, what, event, given, computed):
         """Notes where an event is not what the rules give."""
@@ -321,6 +341,7 @@ class Fold:
 
     def apply_to_season(self, event, kind, season, payload, at):
         """A season's coins, days, flags and end."""
+        self.coin_days[utc_date(event["recordedMicros"])].update(coins_moved(kind, payload))
         if kind == "season_started":
             number = season.number.to_bytes(4, "little")
             derived = self.ids.derive("ssn", event["recordedMicros"], id_bytes(season.user), number)
@@ -337,6 +358,8 @@ class Fold:
         elif kind == "bet_resolved":
             self.resolve_bet(event, season, payload["dayNumber"], payload["potId"], at)
         elif kind == "day_resolved":
+            if season.number == 1 and payload["dayNumber"] == 7:
+                self.first_weeks[season.user] = season, utc_date(event["recordedMicros"])
             happened = [{"type": pot_event, "potId": pot, "delta": POT_EVENT_DELTA[pot_event]}
                         for pot, pot_event in payload["potEvents"].items() if pot_event != "none"]
             happened += [{"type": "trouble", **trouble} for trouble in payload["troubles"]]
@@ -378,10 +401,13 @@ class Fold:
         season.move(at, day, "payout", payload["payout"], bet["id"])
         cell = pot, bet["type"], season.days[day]["weather"]
         self.expect("payout", event, payload["payout"], self.odds.payout(*cell, bet["amount"], threshold))
-        counts = {"bets": 1, "won": won, "staked": bet["amount"], "paid": payload["payout"],
-                  "expected": self.odds.expected_microcoins(*cell, bet["amount"])}
+        counts = {"bets": 1, "won": won, "staked": bet["amount"], "staked_squared": bet["amount"] ** 2,
+                  "paid": payload["payout"], "expected": self.odds.expected_microcoins(*cell, bet["amount"]),
+                  "variance": self.odds.variance_thousandths(*cell, bet["amount"])}
         self.economics[cell].update(counts)
-        self.economics_days[utc_date(event["recordedMicros"])].update(counts)
+        self.economics_days[utc_date(event["recordedMicros"]), *cell].update(counts)
+        if season.number == 1 and day <= 7:
+            season.first_week.update(counts)
 
     def end_season(self, event, kind, season, payload, at):
         """How a season ended, and its place on the boards if it was completed."""
@@ -411,6 +437,26 @@ class Fold:
         else:
             return
         board[season.user] = {"id": row_id, "season": season.id, "score": season.final_score, "at": at}
+
+
+def coins_moved(kind, payload):
+    """Which coins an event moves between the accounts."""
+    if kind == "season_started":
+        return {"started": payload["coins"]}
+    if kind == "stipend_granted":
+        return {"stipends": payload["amount"]}
+    if kind == "bet_placed":
+        return {"placed": payload["amount"]}
+    if kind == "bet_resolved":
+        return {"staked": payload["amount"], "paid": payload["payout"], "jackpot_in": payload["jackpotShare"]}
+    if kind == "jackpot_paid":
+        return {"jackpot_out": payload["amount"]}
+    if kind in ("season_completed", "season_abandoned", "season_expired"):
+        return {"ended": payload["coins"], "given_back": payload.get("escrowReturned", 0)}
+    return {}
+
+
+COIN_COLUMNS = ["started", "stipends", "ended", "placed", "given_back", "staked", "paid", "jackpot_in", "jackpot_out"]
 
 
 def split_commands(events):
@@ -509,7 +555,8 @@ def activity_tables(fold):
     for user, days in days_of.items():
         cohorts[days[0]].add(user)
         known = fold.users[user]
-        rows["user_activity"].append((user, str(known["day"]), str(days[0]), str(days[-1]), known["steps"]))
+        rows["user_activity"].append((user, str(known["day"]), str(days[0]), str(days[-1]), known["steps"],
+                                      *fold.plays[user][-1][:2]))
     newest = utc_date(fold.newest["recordedMicros"])
     for day, users in cohorts.items():
         for n in range((newest - day).days + 1):
@@ -522,7 +569,8 @@ def economics_columns(c, exact_return=()):
     """The columns that bet_economics and bet_economics_days share; bet_economics has exact_return among them."""
     actual = c["paid"] / c["staked"] if c["staked"] else None
     floored = c["expected"] / 1e6 / c["staked"] if c["staked"] else None
-    return c["bets"], c["won"], c["staked"], c["paid"], c["expected"], *exact_return, actual, floored
+    return (c["bets"], c["won"], c["staked"], c["staked_squared"], c["paid"], c["expected"], c["variance"],
+            *exact_return, actual, floored)
 
 
 def analytics_tables(fold):
@@ -535,11 +583,20 @@ def analytics_tables(fold):
             rows["funnel_steps"].append((str(day), number, name, sum(reached >= number for reached in steps)))
     for cell, counts in fold.economics.items():
         rows["bet_economics"].append((*cell, *economics_columns(counts, [fold.odds.exact_return(*cell)])))
-    for day, counts in fold.economics_days.items():
-        rows["bet_economics_days"].append((str(day), *economics_columns(counts)))
+    for (day, *cell), counts in fold.economics_days.items():
+        rows["bet_economics_days"].append((str(day), *cell, *economics_columns(counts)))
+    for user, (season, day) in fold.first_weeks.items():
+        c = season.first_week
+        rows["first_weeks"].append((user, season.id, str(day), c["bets"], c["staked"], c["paid"], c["expected"],
+                                    c["variance"]))
+    for day, moved in fold.coin_days.items():
+        if any(moved.values()):
+            rows["coin_days"].append((str(day), *(moved[column] for column in COIN_COLUMNS)))
+    for user, plays in fold.plays.items():
+        rows["play_sessions"] += [(user, *play, play[1] - play[0]) for play in plays]
     for (user, number), (started, ended, reason) in fold.sessions.items():
         length = None if ended is None else ended - started
-        rows["play_sessions"].append((user, number, started, ended, reason, length))
+        rows["login_sessions"].append((user, number, started, ended, reason, length))
     rows["analytics_progress"] = [(1, str(utc_date(newest["recordedMicros"])))]
     rows["projection_positions"] = [(name, fold.ledger, newest["seq"], newest["hash"], *fold.epoch,
                                      newest["recordedMicros"]) for name in ("seasons", "simulins", "analytics")]

@@ -30,3 +30,12 @@ pub(crate) fn mark(headers: &mut HeaderMap, is_https: bool, is_demo: bool) {
         headers.insert(DEMO, HeaderValue::from_static("true"));
     }
 }
+
+/// Whether CSV is asked for by name.
+pub(crate) fn wants_csv(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepts
+        .flat_map(|accepts| accepts.split(','))
+        .filter_map(|accepted| accepted.split(';').next())
+        .any(|accepted| accepted.trim().eq_ignore_ascii_case("text/csv"))
+}

@@ -1,5 +1,6 @@
 //! The routes, and which class of limits each belongs to.
 
+mod analytics;
 mod auth;
 mod boards;
 mod days;
@@ -65,7 +66,19 @@ fn most() -> OpenApiRouter<Service> {
         .routes(routes!(moderation::lock, moderation::unlock))
         .routes(routes!(flags::list))
         .routes(routes!(statement::show))
+        .merge(of_analytics())
         .merge(of_play())
+}
+
+/// What an analyst asks.
+fn of_analytics() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(analytics::dau))
+        .routes(routes!(analytics::retention))
+        .routes(routes!(analytics::funnel))
+        .routes(routes!(analytics::bets))
+        .routes(routes!(analytics::sessions))
+        .routes(routes!(analytics::coins))
 }
 
 /// Routes of the game, but for bets.

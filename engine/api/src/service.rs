@@ -12,7 +12,7 @@ use daybook_monitor::{Metric, Monitor};
 use daybook_projections::{GameDatabase, Reads};
 use daybook_schema::{Command, UserId};
 use daybook_simulator::State;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 use crate::accounts::Accounts;
@@ -33,6 +33,8 @@ use crate::tokens::TokenHash;
 /// How long what a start puts right waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(15);
 const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How long an analyst's question waits for those before it.
+const ANALYSTS_PATIENCE: Duration = Duration::from_secs(5);
 /// Users' logins are kept apart in so many groups.
 const LOGIN_GROUPS: usize = 64;
 
@@ -96,6 +98,8 @@ pub struct Inner {
     pub(crate) streams: Streams,
     pub(crate) suspicions: Suspicions,
     pub(crate) adoptions: Adoptions,
+    /// One analyst's question at a time: whoever plays finds connections to read.
+    analysts: Semaphore,
 }
 
 impl std::fmt::Debug for Service {
@@ -145,6 +149,7 @@ impl Service {
             streams: Streams::default(),
             suspicions: Suspicions::default(),
             adoptions: Adoptions::default(),
+            analysts: Semaphore::new(1),
             ledger,
             accounts,
             game_database,
@@ -170,6 +175,12 @@ impl Service {
         if let Err(error) = finished.await {
             tracing::warn!(error = %error.body().message, "the next start finishes what was begun");
         }
+    }
+
+    /// Waits until the questions that analysts asked before are answered.
+    pub(crate) async fn analysts_turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let turn = tokio::time::timeout(ANALYSTS_PATIENCE, self.analysts.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| ApiError::new(Code::Overloaded))
     }
 
     /// The ledger's epochs. No other begins while a process serves.

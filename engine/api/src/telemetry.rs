@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_monitor::Monitor;
+use daybook_projections::sqlx::Sqlite;
+use daybook_projections::sqlx::pool::PoolConnection;
 use daybook_projections::sqlx::sqlite::SqlitePool;
 use daybook_schema::limits::TELEMETRY_WAITING_BYTES_MAX;
 use daybook_schema::{LedgerIdentity, UserId};
@@ -190,6 +192,11 @@ impl Telemetry {
 
     async fn readers(&self) -> Result<SqlitePool, ApiError> {
         self.shared.readers().await.ok_or_else(|| ApiError::new(Code::Unavailable))
+    }
+
+    /// A connection that reads.
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, ApiError> {
+        self.readers().await?.acquire().await.map_err(unread)
     }
 
     /// Up to which flag of a ledger's epoch the flags were taken over.

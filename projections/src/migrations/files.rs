@@ -99,7 +99,7 @@ macro_rules! carried {
 pub(super) fn game() -> Vec<Numbered> {
     carried!("game": "0001" "seed_tables", "0002" "read_models", "0003" "simulin_names",
              "0004" "disputed_positions", "0005" "filled_accounts",
-             "0006" "what_analysts_ask", "0007" "flags",)
+             "0006" "what_analysts_ask", "0007" "flags", "0008" "analytics",)
 }
 
 pub(super) fn accounts() -> Vec<Numbered> {

@@ -1,11 +1,14 @@
-//! `daily_active_users`, `cohort_retention`, `funnel_steps` and `bet_economics`: what analysts ask
-//! first, from the ledger.
+//! What analysts ask first, from the ledger: activity, retention, the funnel, sessions, the
+//! economics of bets, coins.
 
 mod bets;
-mod sessions;
+mod coins;
+mod logins;
+mod plays;
 
 use daybook_schema::{
-    BetType, DayNumber, Event, PerPot, SeasonId, SessionEndReason, StreamKind, UserId, Weather,
+    BetType, DayNumber, Event, PerPot, SeasonId, SeasonNumber, SessionEndReason, StreamKind,
+    UserId, Weather, limits,
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -14,10 +17,12 @@ use sqlx::SqliteConnection;
 use super::calendar::day_text;
 use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
-use bets::Economics;
-use sessions::Sessions;
+use bets::{Economics, Sums};
+use coins::CoinDays;
+use logins::Logins;
+use plays::{NewestPlay, Plays};
 
-/// Activity, retention, the funnel and the economics of bets.
+/// Activity, retention, the funnel, sessions, the economics of bets, and coins.
 #[derive(Debug)]
 pub struct Analytics;
 
@@ -35,6 +40,8 @@ struct UserActivity {
     last_day: Option<i64>,
     /// Steps of the funnel that were reached.
     steps: usize,
+    /// The newest play session.
+    play: Option<NewestPlay>,
 }
 
 /// What is kept of a season in play.
@@ -44,6 +51,8 @@ struct OpenSeason {
     day: Option<DayNumber>,
     weather: Option<Weather>,
     bets: PerPot<Option<BetType>>,
+    /// The bets of days 1 to 7, if it is the user's first season and day 7 is not resolved.
+    first_week: Option<Sums>,
 }
 
 impl Projection for Analytics {
@@ -52,7 +61,7 @@ impl Projection for Analytics {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -63,7 +72,10 @@ impl Projection for Analytics {
             "bet_economics",
             "bet_economics_days",
             "user_days",
+            "login_sessions",
             "play_sessions",
+            "coin_days",
+            "first_weeks",
             "analytics_progress",
             "user_activity",
             "season_activity",
@@ -95,7 +107,9 @@ struct Batch {
     active: Map<i64, u64>,
     /// Each day on which a user was active, and whether it was the first.
     user_days: Vec<(String, UserId, bool)>,
-    sessions: Sessions,
+    logins: Logins,
+    plays: Plays,
+    coins: CoinDays,
     /// The day of the newest event before the batch, and of the batch's own.
     days: (Option<i64>, Option<i64>),
     /// Users by the day on which they first were active and the days since then.
@@ -135,7 +149,10 @@ impl Batch {
         let statement = "SELECT user_id, json_object( \
             'registered_day', unixepoch(registered_day) / 86400, \
             'first_day', unixepoch(first_day) / 86400, \
-            'last_day', unixepoch(last_day) / 86400, 'steps', steps) FROM user_activity \
+            'last_day', unixepoch(last_day) / 86400, 'steps', steps, \
+            'play', CASE WHEN played_at IS NOT NULL THEN \
+            json_object('started_at', play_started_at, 'played_at', played_at) END) \
+            FROM user_activity \
             WHERE user_id IN (SELECT value FROM json_each(?1))";
         let users = load(database, statement, &user_ids).await?;
         let newest = "SELECT unixepoch(newest_day) / 86400 FROM analytics_progress";
@@ -153,11 +170,14 @@ impl Batch {
             StreamKind::User => header.stream.as_user(),
             StreamKind::Season => self.fold_season(event)?,
         };
-        self.sessions.fold(event);
+        self.coins.fold(&event.stored.event, day);
+        self.logins.fold(event);
         if let Event::UserRegistered(_) = &event.stored.event {
             self.users.entry(user_id).or_default().registered_day = Some(day);
         }
-        if header.command.place == 0 && is_the_users(&event.stored.event) {
+        if tells_of_a_command(&event.stored.event, header.command.place == 0) {
+            let user = self.users.entry(user_id).or_default();
+            self.plays.note(user_id, &mut user.play, header.recorded_at.seconds());
             self.note_active(user_id, day);
         }
         let step = match &event.stored.event {
@@ -187,7 +207,9 @@ impl Batch {
         if let Event::SeasonStarted(started) = &event.stored.event {
             let user_id = started.user_id;
             let bets = PerPot::from_fn(|_| None);
-            let season = OpenSeason { user_id, day: None, weather: None, bets };
+            let is_first = started.season_number == SeasonNumber::MIN;
+            let first_week = is_first.then(Sums::default);
+            let season = OpenSeason { user_id, day: None, weather: None, bets, first_week };
             self.seasons.insert(season_id, season);
             return Ok(user_id);
         }
@@ -209,7 +231,18 @@ impl Batch {
                 let missing = || ApplyError::event(event, "there is no such bet");
                 let (weather, bet_type) = known.ok_or_else(missing)?;
                 let day = event.stored.header.recorded_at.utc_day();
-                self.economics.add(day, (resolved.pot_id, bet_type, weather), resolved);
+                let cell = (resolved.pot_id, bet_type, weather);
+                let bet = Sums::of(cell, resolved);
+                self.economics.add(day, cell, bet);
+                if let Some(first_week) = &mut season.first_week {
+                    first_week.add(bet);
+                }
+            }
+            Event::DayResolved(resolved) if resolved.day_number.get() == limits::DAYS_PER_WEEK => {
+                if let Some(bets) = season.first_week.take() {
+                    let day = event.stored.header.recorded_at.utc_day();
+                    self.economics.end_first_week(user_id, season_id, day, bets);
+                }
             }
             Event::SeasonCompleted(_) | Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
                 self.seasons.remove(&season_id);
@@ -257,21 +290,25 @@ impl Batch {
             reach_day(database, before, newest).await?;
         }
         write(database, STORE_USER_DAYS, &self.user_days).await?;
-        self.sessions.store(database).await?;
+        self.logins.store(database).await?;
         let steps = self
             .steps
             .into_iter()
             .map(|((cohort, step), users)| (day_text(cohort), step + 1, FUNNEL.get(step), users));
         write(database, STORE_STEPS, &steps.collect::<Vec<_>>()).await?;
+        self.plays.store(database).await?;
+        self.coins.store(database).await?;
         self.economics.store(database).await
     }
 }
 
 const STORE_USERS: Insert = Insert {
-    head: "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps) VALUES",
-    row: "(?, ?, ?, ?, ?)",
+    head: "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps, \
+        play_started_at, played_at) VALUES",
+    row: "(?, ?, ?, ?, ?, ?, ?)",
     tail: "ON CONFLICT (user_id) DO UPDATE SET registered_day = excluded.registered_day, \
-        first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps",
+        first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps, \
+        play_started_at = excluded.play_started_at, played_at = excluded.played_at",
 };
 
 impl BindRow for (UserId, UserActivity) {
@@ -280,6 +317,9 @@ impl BindRow for (UserId, UserActivity) {
         let text = |day: Option<i64>| day.map(day_text);
         values.text(user_id)?.add(text(user.registered_day))?.add(text(user.first_day))?;
         values.add(text(user.last_day))?.number(user.steps as u64)?;
+        values
+            .add(user.play.map(|play| play.started_at))?
+            .add(user.play.map(|play| play.played_at))?;
         Ok(())
     }
 }
@@ -346,13 +386,16 @@ const STORE_STEPS: &str = "INSERT INTO funnel_steps (cohort_day, step, name, use
     SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
     ON CONFLICT (cohort_day, step) DO UPDATE SET users = users + excluded.users";
 
-/// Whether an event begins a command of the user's own. The engine's do not make a user active.
-const fn is_the_users(event: &Event) -> bool {
+/// Whether an event tells of a command of the user's own: of each such command one event does, be
+/// it the first or not. The engine's commands and the operator's do not make a user active.
+const fn tells_of_a_command(event: &Event, is_first: bool) -> bool {
     match event {
+        // What these come after in their command is the end of older sessions.
+        Event::SessionStarted(_) | Event::UserErased(_) => true,
         Event::SeasonExpired(_) | Event::SuspicionFlagged(_) | Event::CommitmentPublished(_) => {
             false
         }
-        Event::SessionEnded(ended) => matches!(ended.reason, SessionEndReason::Logout),
-        _ => true,
+        Event::SessionEnded(ended) => matches!(ended.reason, SessionEndReason::Logout) && is_first,
+        _ => is_first,
     }
 }

@@ -23,7 +23,7 @@ macro_rules! plain_columns {
         }
     )+};
 }
-plain_columns!(i64, Option<i64>, String, f64, Option<f64>, bool, Option<bool>);
+plain_columns!(i64, Option<i64>, String, f64, bool, Option<bool>);
 
 macro_rules! parsed_columns {
     ($($type:ty),+) => {$(
@@ -243,52 +243,6 @@ rows! {
         code: SuspicionCode,
         /// When it was put on record.
         flagged_at: i64,
-    }
-
-    /// How many of a cohort were active n days after its first day.
-    pub struct CohortRow {
-        /// The UTC day on which they were first active.
-        cohort_day: String,
-        /// Days later; 0 is the day itself.
-        day_n: i64,
-        /// How many they are.
-        cohort_size: i64,
-        /// How many of them were active.
-        retained: i64,
-    }
-
-    /// A step of the funnel.
-    pub struct FunnelRow {
-        /// Its place, from 1.
-        step: i64,
-        /// Its name.
-        name: String,
-        /// Users who reached it, having reached all before it.
-        users: i64,
-    }
-
-    /// Resolved bets of a pot, a type and a weather; returns are parts of what was staked.
-    pub struct EconomicsRow {
-        /// The pot.
-        pot_id: Pot,
-        /// The type.
-        bet_type: BetType,
-        /// The weather.
-        weather: Weather,
-        /// How many.
-        bets: i64,
-        /// How many were won.
-        won: i64,
-        /// Coins staked.
-        staked: i64,
-        /// Coins paid.
-        paid: i64,
-        /// Paid of staked.
-        actual_return: Option<f64>,
-        /// What the rules give, before payouts are floored to whole coins.
-        exact_return: Option<f64>,
-        /// What the rules give for these stakes, each payout floored.
-        exact_floored_return: Option<f64>,
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that meets the unexpected must stop")]
 
 mod accounts;
+mod analytics;
 mod engine_feed;
 mod evidence;
 mod exactly_once;

@@ -45,13 +45,19 @@ struct Fold {
     active: BTreeMap<UserId, BTreeSet<i64>>,
     registered: BTreeMap<UserId, i64>,
     steps: BTreeMap<UserId, Vec<&'static str>>,
-    economics: BTreeMap<(String, String, String), [u64; 4]>,
-    economics_days: BTreeMap<i64, [u64; 4]>,
+    economics: BTreeMap<Cell, [u64; 5]>,
+    economics_days: BTreeMap<(i64, Cell), [u64; 5]>,
+    first_weeks: BTreeMap<UserId, (SeasonId, Option<i64>, [u64; 5])>,
+    coins: BTreeMap<i64, [u64; 9]>,
+    plays: BTreeMap<UserId, Vec<(i64, i64, u64)>>,
     ends: BTreeSet<String>,
     flags: BTreeSet<String>,
     newest_day: i64,
     sessions: BTreeMap<(UserId, u32), Session>,
 }
+
+/// A pot, a type of bet and a weather.
+type Cell = (String, String, String);
 
 /// When a session began, and when and why it ended.
 type Session = (i64, Option<(i64, String)>);
@@ -140,6 +146,12 @@ impl Fold {
                 self.days.insert((id, day), row);
             }
             Event::DayResolved(event) => {
+                let season = &self.seasons[&id];
+                if season.number == 1 && event.day_number.get() == 7 {
+                    let owner = self.owners[&id];
+                    let first = self.first_weeks.entry(owner).or_insert((id, None, [0; 5]));
+                    first.1 = Some(at.utc_day());
+                }
                 let row = self.days.get_mut(&(id, event.day_number.get())).unwrap();
                 row[1] = event.day_key.to_string();
                 let levels = &event.pot_levels;
@@ -190,12 +202,18 @@ impl Fold {
                 season.coins += event.payout.get().cast_signed();
                 season.jackpot += event.jackpot_share.get();
                 let cell = (event.pot_id.to_string(), bet.bet_type.clone(), season.weather.clone());
-                let day = self.economics_days.entry(at.utc_day()).or_default();
-                for sums in [self.economics.entry(cell).or_default(), day] {
-                    sums[0] += 1;
-                    sums[1] += u64::from(event.payout.get() > 0 || event.threshold.is_some());
-                    sums[2] += event.amount.get();
-                    sums[3] += event.payout.get();
+                let day = self.economics_days.entry((at.utc_day(), cell.clone())).or_default();
+                let (stake, payout) = (event.amount.get(), event.payout.get());
+                let won = u64::from(payout > 0 || event.threshold.is_some());
+                let mut all = vec![self.economics.entry(cell).or_default(), day];
+                if season.number == 1 && event.day_number.get() <= 7 {
+                    let owner = self.owners[&id];
+                    all.push(&mut self.first_weeks.entry(owner).or_insert((id, None, [0; 5])).2);
+                }
+                for sums in all {
+                    for (sum, more) in sums.iter_mut().zip([1, won, stake, stake * stake, payout]) {
+                        *sum += more;
+                    }
                 }
             }
             Event::TriggerEarned(event) => self.add_trigger(identity, stored, event),
@@ -270,6 +288,29 @@ impl Fold {
             _ => {}
         }
         self.note_activity(stored);
+        self.note_coins(stored);
+    }
+
+    fn note_coins(&mut self, stored: &StoredEvent) {
+        let moved: &[(usize, u64)] = match &stored.event {
+            Event::SeasonStarted(event) => &[(0, event.coins.get())],
+            Event::StipendGranted(event) => &[(1, event.amount.get())],
+            Event::SeasonCompleted(event) => &[(2, event.coins.get())],
+            Event::SeasonAbandoned(event) => {
+                &[(2, event.coins.get()), (4, event.escrow_returned.get())]
+            }
+            Event::SeasonExpired(event) => {
+                &[(2, event.coins.get()), (4, event.escrow_returned.get())]
+            }
+            Event::BetPlaced(event) => &[(3, event.amount.get())],
+            Event::BetResolved(event) => {
+                &[(5, event.amount.get()), (6, event.payout.get()), (7, event.jackpot_share.get())]
+            }
+            Event::JackpotPaid(event) => &[(8, event.amount.get())],
+            _ => return,
+        };
+        let day = self.coins.entry(stored.header.recorded_at.utc_day()).or_default();
+        moved.iter().for_each(|(column, amount)| day[*column] += amount);
     }
 
     fn add_trigger(
@@ -330,14 +371,24 @@ impl Fold {
         if steps.len() == before {
             steps.push(step);
         }
+        let is_first = stored.header.command.place == 0;
         let is_own = match &stored.event {
             Event::SeasonExpired(_) | Event::SuspicionFlagged(_) => false,
             Event::CommitmentPublished(_) => false,
-            Event::SessionEnded(event) => event.reason == SessionEndReason::Logout,
-            _ => true,
+            Event::SessionEnded(event) => is_first && event.reason == SessionEndReason::Logout,
+            Event::SessionStarted(_) | Event::UserErased(_) => true,
+            _ => is_first,
         };
-        if stored.header.command.place == 0 && is_own {
+        if is_own {
             self.active.entry(user).or_default().insert(day);
+            let (plays, at) =
+                (self.plays.entry(user).or_default(), stored.header.recorded_at.seconds());
+            match plays.last_mut() {
+                Some((_, last, commands)) if at - *last < 1_800 => {
+                    (*last, *commands) = (at, *commands + 1);
+                }
+                _ => plays.push((at, at, 1)),
+            }
         }
     }
 }
@@ -399,10 +450,24 @@ impl Recomputed {
                 fold.simulins(),
             ),
             (
-                "SELECT pot_id, bet_type, weather, bets, won, staked, paid FROM bet_economics",
+                "SELECT pot_id, bet_type, weather, bets, won, staked, staked_squared, paid \
+              FROM bet_economics",
                 fold.economics(),
             ),
-            ("SELECT day, bets, won, staked, paid FROM bet_economics_days", fold.economics_days()),
+            (
+                "SELECT day, pot_id, bet_type, weather, bets, won, staked, staked_squared, paid \
+              FROM bet_economics_days",
+                fold.economics_days(),
+            ),
+            (
+                "SELECT user_id, season_id, resolved_day, bets, staked, paid FROM first_weeks",
+                fold.first_weeks(),
+            ),
+            (
+                "SELECT day, started, stipends, ended, placed, given_back, staked, paid, \
+              jackpot_in_millicoins, jackpot_out FROM coin_days",
+                fold.coin_days(),
+            ),
             ("SELECT season_id, how, ended_at FROM season_ends", fold.ends.clone()),
             (
                 "SELECT seq, season_id, user_id, day_number, code, flagged_at FROM flags",

@@ -1,93 +1,163 @@
-//! `daybook analytics`.
+//! `daybook analytics`: tables from the read models, as text, JSON, CSV and pictures.
+
+mod compare;
+mod files;
+mod pictures;
+mod text;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_api::{Compared, ComparedDay, compare};
-use daybook_ledger::Reader;
-use daybook_schema::{EventKind, Seq, UserId};
+use daybook_projections::Look;
+use daybook_projections::analytics::{
+    self, BetsBy, DaysAsked, Table, active_days, bets, coins, funnel, retention, sessions,
+    telemetry_days, telemetry_retention,
+};
+use daybook_projections::sqlx::SqliteConnection;
 use serde::Serialize;
 
+use self::files::{moment_of, must_exist, unread};
 use crate::Outcome;
-use crate::arguments::analytics::{AnalyticsArguments, AnalyticsCommand, CompareArguments};
-use crate::output::{grouped, table, write_json, write_line};
-
-#[derive(Serialize)]
-struct ComparedJson {
-    days: Vec<ComparedDay>,
-}
+use crate::arguments::analytics::{
+    AnalyticsArguments, AnalyticsCommand, BetsArguments, FormArguments, RetentionArguments, Source,
+    TableArguments, TableOfSource,
+};
+use crate::output::{write_json, write_line, write_stdout};
 
 pub(crate) fn run(arguments: &AnalyticsArguments) -> Result<Outcome> {
-    match &arguments.command {
-        AnalyticsCommand::Compare(arguments) => compared(arguments),
+    if let AnalyticsCommand::Compare(arguments) = &arguments.command {
+        return compare::run(arguments);
     }
-}
-
-fn compared(arguments: &CompareArguments) -> Result<Outcome> {
-    if arguments.from > arguments.until {
-        bail!(
-            "--from {} is after --until {}; give the earlier day first",
-            arguments.from,
-            arguments.until
-        );
-    }
-    let data = &arguments.data.data;
-    let game_db = arguments.database.path(data)?;
-    let telemetry_db = data.join("telemetry.db");
-    for path in [&game_db, &telemetry_db] {
-        if !path.exists() {
-            bail!("there is no `{}`; name its directory with --data", path.display());
-        }
-    }
-    let erased = erased(&Reader::open(data)?)?;
-    let (from, until) = (arguments.from.to_string(), arguments.until.to_string());
-    let compared = Compared { from: &from, until: &until, erased: &erased };
-    let days = crate::runtime()?.block_on(compare(&game_db, &telemetry_db, compared));
-    let days = days.context("the files cannot be compared")?;
-    match arguments.json.json {
-        true => write_json(&ComparedJson { days })?,
-        false => write_line(&text(&days))?,
-    }
+    crate::runtime()?.block_on(print_table(&arguments.command))?;
     Ok(Outcome::Holds)
 }
 
-/// Users whom the ledger says were erased.
-fn erased(reader: &Reader) -> Result<Vec<UserId>> {
-    let events = reader.events_of_kinds(&[EventKind::UserErased], Seq::MIN);
-    let users = events.map(|event| Ok(event?.header.stream.as_user()));
-    users.collect()
+async fn print_table(command: &AnalyticsCommand) -> Result<()> {
+    match command {
+        AnalyticsCommand::Dau(arguments) => print_active(arguments).await,
+        AnalyticsCommand::Retention(arguments) => print_retention(arguments).await,
+        AnalyticsCommand::Funnel(arguments) => {
+            let (mut opened, asked) = Opened::ledgers(arguments).await?;
+            let funnel = funnel(opened.connection(), asked).await?;
+            let tables = [funnel.table(), funnel.given_up_table()];
+            opened.print(&funnel, &tables, &text::of_all(&tables))
+        }
+        AnalyticsCommand::Bets(arguments) => print_bets(arguments).await,
+        AnalyticsCommand::Sessions(arguments) => {
+            let (mut opened, asked) = Opened::ledgers(arguments).await?;
+            let sessions = sessions(opened.connection(), asked).await?;
+            let tables = [sessions.table()];
+            opened.print(&sessions, &tables, &text::of_all(&tables))
+        }
+        AnalyticsCommand::Coins(arguments) => {
+            let (mut opened, asked) = Opened::ledgers(arguments).await?;
+            let coins = coins(opened.connection(), asked).await?;
+            let tables = [coins.table()];
+            opened.print(&coins, &tables, &text::of_coins(&tables))
+        }
+        AnalyticsCommand::Compare(_) => Ok(()),
+    }
 }
 
-fn text(days: &[ComparedDay]) -> String {
-    let head = [
-        "day",
-        "users, ledger",
-        "users, telemetry",
-        "ledger alone",
-        "telemetry alone",
-        "bets, ledger",
-        "bets, telemetry",
-    ];
-    let number = |number: usize| grouped(number as u64);
-    let rows = days.iter().map(|day| {
-        vec![
-            day.day.clone(),
-            number(day.ledger_users),
-            number(day.telemetry_users),
-            number(day.only_ledger),
-            number(day.only_telemetry),
-            grouped(day.ledger_bets),
-            grouped(day.telemetry_bets),
-        ]
-    });
-    let table = table(&head, rows);
-    let missing: usize = days.iter().map(|day| day.only_ledger).sum();
-    let active: usize = days.iter().map(|day| day.ledger_users).sum();
-    let forged: usize = days.iter().map(|day| day.only_telemetry).sum();
-    let share = missing as f64 * 100.0 / active.max(1) as f64;
-    format!(
-        "{table}\n\nOf {} active days of users, {} ({share:.1} %) are missing from telemetry: clients were blocked, \
-         or events lost.\n{} are in telemetry alone: who only looked on, or what was forged. Erased users are left out.",
-        number(active),
-        number(missing),
-        number(forged),
-    )
+async fn print_active(arguments: &TableOfSource) -> Result<()> {
+    let (mut opened, asked) = Opened::of(arguments).await?;
+    match arguments.source {
+        Source::Ledger => {
+            let days = active_days(opened.connection(), asked).await?;
+            let tables = [days.table()];
+            opened.print(&days, &tables, &text::of_all(&tables))
+        }
+        Source::Telemetry => {
+            let days = telemetry_days(opened.connection(), asked).await?;
+            let tables = [days.table()];
+            opened.print(&days, &tables, &text::of_all(&tables))
+        }
+    }
+}
+
+async fn print_retention(arguments: &RetentionArguments) -> Result<()> {
+    let (mut opened, asked) = Opened::of(&arguments.of).await?;
+    let retention = match arguments.of.source {
+        Source::Ledger => retention(opened.connection(), asked).await?,
+        Source::Telemetry => telemetry_retention(opened.connection(), asked).await?,
+    };
+    if let Some(file) = &arguments.svg {
+        draw(file, pictures::retention(&retention)?)?;
+    }
+    opened.print(&retention, &[retention.table()], &text::of_retention(&retention))
+}
+
+async fn print_bets(arguments: &BetsArguments) -> Result<()> {
+    let (mut opened, asked) = Opened::ledgers(&arguments.table).await?;
+    let by = if arguments.by_day { BetsBy::DayAndCell } else { BetsBy::Cell };
+    let bets = bets(opened.connection(), asked, by).await?;
+    if let Some(file) = &arguments.svg {
+        draw(file, pictures::returns(&bets)?)?;
+    }
+    opened.print(&bets, &[bets.table()], &text::of_bets(&bets))
+}
+
+fn draw(file: &Path, picture: String) -> Result<()> {
+    std::fs::write(file, picture)
+        .with_context(|| format!("the picture cannot be written to `{}`", file.display()))
+}
+
+/// A file that answers, and how.
+struct Opened {
+    looked: Look,
+    form: FormArguments,
+    /// The event that the read models stand for; none of telemetry.
+    seq: Option<u64>,
+}
+
+/// An answer with the event that it stands for.
+#[derive(Serialize)]
+struct Answer<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    #[serde(flatten)]
+    answer: &'a T,
+}
+
+impl Opened {
+    async fn of(arguments: &TableOfSource) -> Result<(Self, DaysAsked)> {
+        if arguments.source == Source::Ledger {
+            return Self::ledgers(&arguments.table).await;
+        }
+        let asked = arguments.table.days.asked()?;
+        let path = arguments.table.data.data.join("telemetry.db");
+        must_exist(&path)?;
+        let looked = moment_of(&path).await?;
+        Ok((Self { looked, form: arguments.table.form, seq: None }, asked))
+    }
+
+    async fn ledgers(arguments: &TableArguments) -> Result<(Self, DaysAsked)> {
+        let asked = arguments.days.asked()?;
+        let path = arguments.database.path(&arguments.data.data)?;
+        must_exist(&path)?;
+        let mut looked = moment_of(&path).await?;
+        let seq = analytics::stands_for(&mut looked.connection).await;
+        let Some(seq) = seq.with_context(|| unread(&path))? else {
+            bail!(
+                "`{}` has no analytics of this version yet: `daybook projections run` makes them",
+                path.display()
+            );
+        };
+        Ok((Self { looked, form: arguments.form, seq: Some(seq) }, asked))
+    }
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.looked.connection
+    }
+
+    fn print(&self, answer: &impl Serialize, tables: &[Table], text: &str) -> Result<()> {
+        if self.form.json {
+            return write_json(&Answer { seq: self.seq, answer });
+        }
+        if self.form.csv {
+            let first = tables.first().context("there is a table")?;
+            return write_stdout(&first.to_csv()?);
+        }
+        write_line(text)
+    }
 }

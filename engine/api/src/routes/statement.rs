@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::pages::first_second_of;
 use crate::error::{ApiError, Code};
 use crate::guards::LoggedInAs;
+use crate::headers::wants_csv;
 use crate::reading::{AtLeast, unread};
 use crate::service::Service;
 use crate::validation::{RequestBody, ValidQuery};
@@ -219,13 +220,4 @@ impl StatementAsked {
         let query: String = given.chain([limit]).collect();
         format!("</api/auth/me/statement?{query}after={next}>; rel=\"next\"")
     }
-}
-
-/// Whether CSV is asked for by name.
-fn wants_csv(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepts
-        .flat_map(|accepts| accepts.split(','))
-        .filter_map(|accepted| accepted.split(';').next())
-        .any(|accepted| accepted.trim().eq_ignore_ascii_case("text/csv"))
 }

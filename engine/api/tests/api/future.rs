@@ -91,6 +91,12 @@ fn questions(season: &str, day: u8) -> Vec<(&'static str, String, Value)> {
         ("GET", "/api/auth/me/statement?limit=1000".to_owned(), Value::Null),
         ("GET", "/api/leaderboards/all_time".to_owned(), Value::Null),
         ("GET", "/api/flags".to_owned(), Value::Null),
+        ("GET", "/api/analytics/dau".to_owned(), Value::Null),
+        ("GET", "/api/analytics/retention".to_owned(), Value::Null),
+        ("GET", "/api/analytics/funnel".to_owned(), Value::Null),
+        ("GET", "/api/analytics/bets?by=day".to_owned(), Value::Null),
+        ("GET", "/api/analytics/sessions".to_owned(), Value::Null),
+        ("GET", "/api/analytics/coins".to_owned(), Value::Null),
         ("POST", "/api/auth/me/export".to_owned(), json!({ "password": crate::client::PASSWORD })),
         (
             "POST",

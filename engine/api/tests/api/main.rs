@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod analytics;
 mod client;
 mod connections;
 #[path = "../../../ledger/tests/faults/disk.rs"]

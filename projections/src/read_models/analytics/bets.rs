@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 
 use daybook_schema::events::BetResolved;
-use daybook_schema::{BetType, Coins, Pot, Threshold, Weather};
+use daybook_schema::{BetType, Coins, Pot, SeasonId, Threshold, UserId, Weather};
 use daybook_simulator::odds::{ThresholdWays, WAYS, return_billionths, threshold_ways};
 use daybook_simulator::{RULESET_1, multiplier, pays};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::insert::{Map, write};
@@ -14,7 +14,7 @@ use crate::projection::ApplyError;
 use crate::read_models::calendar::day_text;
 
 /// A pot, a type of bet and a weather.
-type Cell = (Pot, BetType, Weather);
+pub(super) type Cell = (Pot, BetType, Weather);
 
 /// The chances of each pot in each weather, enumerated once.
 static CHANCES: LazyLock<Map<(Weather, Pot), ThresholdWays>> = LazyLock::new(|| {
@@ -28,35 +28,76 @@ static CHANCES: LazyLock<Map<(Weather, Pot), ThresholdWays>> = LazyLock::new(|| 
 pub(super) struct Economics {
     cells: Map<Cell, Sums>,
     /// By UTC day.
-    days: Map<i64, Sums>,
+    days: Map<(i64, Cell), Sums>,
+    first_weeks: Vec<FirstWeek>,
 }
 
-#[derive(Default, Serialize)]
-struct Sums {
+/// User, season, the UTC day on which day 7 was resolved, and its bets.
+#[derive(Serialize)]
+struct FirstWeek(UserId, SeasonId, String, Sums);
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Sums {
     bets: u64,
     won: u64,
     staked: u64,
+    staked_squared: u64,
     paid: u64,
     /// What bets of these amounts pay on average, each payout floored to whole coins, in millionths
     /// of a coin.
     expected_microcoins: u64,
+    /// The variance of what they pay, in thousandths of a squared coin.
+    variance_thousandths: u64,
 }
 
-impl Economics {
-    pub(super) fn add(&mut self, day: i64, cell: Cell, resolved: &BetResolved) {
-        let expected_microcoins = expected_microcoins(cell, resolved.amount);
-        for sums in [self.cells.entry(cell).or_default(), self.days.entry(day).or_default()] {
-            sums.bets += 1;
-            sums.won += u64::from(resolved.threshold.is_some());
-            sums.staked += resolved.amount.get();
-            sums.paid += resolved.payout.get();
-            sums.expected_microcoins += expected_microcoins;
+impl Sums {
+    /// What one bet is.
+    pub(super) fn of(cell: Cell, resolved: &BetResolved) -> Self {
+        let staked = resolved.amount.get();
+        let (expected_microcoins, variance_thousandths) = moments(cell, resolved.amount);
+        Self {
+            bets: 1,
+            won: u64::from(resolved.threshold.is_some()),
+            staked,
+            staked_squared: staked * staked,
+            paid: resolved.payout.get(),
+            expected_microcoins,
+            variance_thousandths,
         }
     }
 
+    pub(super) const fn add(&mut self, other: Self) {
+        self.bets += other.bets;
+        self.won += other.won;
+        self.staked += other.staked;
+        self.staked_squared += other.staked_squared;
+        self.paid += other.paid;
+        self.expected_microcoins += other.expected_microcoins;
+        self.variance_thousandths += other.variance_thousandths;
+    }
+}
+
+impl Economics {
+    pub(super) fn add(&mut self, day: i64, cell: Cell, bet: Sums) {
+        self.cells.entry(cell).or_default().add(bet);
+        self.days.entry((day, cell)).or_default().add(bet);
+    }
+
+    /// Day 7 of a user's first season was resolved.
+    pub(super) fn end_first_week(
+        &mut self,
+        user_id: UserId,
+        season_id: SeasonId,
+        day: i64,
+        bets: Sums,
+    ) {
+        self.first_weeks.push(FirstWeek(user_id, season_id, day_text(day), bets));
+    }
+
     pub(super) async fn store(&self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
-        let days = self.days.iter().map(|(day, sums)| (day_text(*day), sums));
+        let days = self.days.iter().map(|((day, cell), sums)| (cell, sums, day_text(*day)));
         write(database, STORE_DAYS, &days.collect::<Vec<_>>()).await?;
+        write(database, STORE_FIRST_WEEKS, &self.first_weeks).await?;
         let rows = self.cells.iter().map(|(&(pot, bet_type, weather), sums)| {
             let exact = return_billionths(&RULESET_1, weather, pot, bet_type);
             ((pot, bet_type, weather), sums, exact)
@@ -65,33 +106,76 @@ impl Economics {
     }
 }
 
-/// Σ over the thresholds of chance × floor(amount × multiplier).
-fn expected_microcoins((pot, bet_type, weather): Cell, amount: Coins) -> u64 {
-    let ways = CHANCES.get(&(weather, pot)).copied().unwrap_or_default();
-    let sum: u64 = Threshold::ALL
-        .iter()
-        .filter_map(|&threshold| {
-            let multiplier = multiplier(&RULESET_1, weather, pot, bet_type, threshold)?;
-            Some(ways.get(threshold) * pays(amount, multiplier).get())
-        })
-        .sum();
-    let microcoins = u128::from(sum) * 1_000_000 / u128::from(WAYS);
-    u64::try_from(microcoins).unwrap_or(u64::MAX)
+/// What a bet pays on average, in millionths of a coin, and its variance, in thousandths of a
+/// squared coin; each payout floored to whole coins, and both rounded down.
+///
+/// With w ways of W for a payout p: Σ w p ÷ W, and (W Σ w p² − (Σ w p)²) ÷ W².
+fn moments((pot, bet_type, weather): Cell, amount: Coins) -> (u64, u64) {
+    let chances = CHANCES.get(&(weather, pot)).copied().unwrap_or_default();
+    let (mut sum, mut of_squares) = (0_u128, 0_u128);
+    for &threshold in Threshold::ALL {
+        if let Some(multiplier) = multiplier(&RULESET_1, weather, pot, bet_type, threshold) {
+            let ways = u128::from(chances.get(threshold));
+            let payout = u128::from(pays(amount, multiplier).get());
+            sum += ways * payout;
+            of_squares += ways * payout * payout;
+        }
+    }
+    let all_ways = u128::from(WAYS);
+    let expected = sum * 1_000_000 / all_ways;
+    let variance =
+        (all_ways * of_squares).saturating_sub(sum * sum) * 1_000 / (all_ways * all_ways);
+    let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    (whole(expected), whole(variance))
 }
 
-const STORE_DAYS: &str = "INSERT INTO bet_economics_days (day, bets, won, staked, paid, \
-    expected_microcoins) SELECT value->>0, value->>'$[1].bets', value->>'$[1].won', \
-    value->>'$[1].staked', value->>'$[1].paid', value->>'$[1].expected_microcoins' \
-    FROM json_each(?1) WHERE true \
-    ON CONFLICT (day) DO UPDATE SET bets = bets + excluded.bets, won = won + excluded.won, \
-    staked = staked + excluded.staked, paid = paid + excluded.paid, \
-    expected_microcoins = expected_microcoins + excluded.expected_microcoins";
+/// A statement that adds sums to a table: its key, what else it has, and where both come from.
+macro_rules! sums {
+    ($table:literal, $key:literal, $more:literal, $values:literal, $exact:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " (",
+            $key,
+            $more,
+            ", bets, won, staked, staked_squared, paid, \
+             expected_microcoins, variance_thousandths) SELECT ",
+            $values,
+            $exact,
+            ", value->>'$[1].bets', value->>'$[1].won', value->>'$[1].staked', \
+             value->>'$[1].staked_squared', value->>'$[1].paid', \
+             value->>'$[1].expected_microcoins', value->>'$[1].variance_thousandths' \
+             FROM json_each(?1) WHERE true ON CONFLICT (",
+            $key,
+            ") DO UPDATE SET \
+             bets = bets + excluded.bets, won = won + excluded.won, \
+             staked = staked + excluded.staked, \
+             staked_squared = staked_squared + excluded.staked_squared, \
+             paid = paid + excluded.paid, \
+             expected_microcoins = expected_microcoins + excluded.expected_microcoins, \
+             variance_thousandths = variance_thousandths + excluded.variance_thousandths"
+        )
+    };
+}
 
-const STORE: &str = "INSERT INTO bet_economics (pot_id, bet_type, weather, bets, won, staked, paid, \
-    expected_microcoins, exact_return) \
-    SELECT value->>'$[0][0]', value->>'$[0][1]', value->>'$[0][2]', value->>'$[1].bets', value->>'$[1].won', \
-    value->>'$[1].staked', value->>'$[1].paid', value->>'$[1].expected_microcoins', \
-    nullif((value->>'$[2]') / 1e9, 0) FROM json_each(?1) WHERE true \
-    ON CONFLICT (pot_id, bet_type, weather) DO UPDATE SET bets = bets + excluded.bets, \
-    won = won + excluded.won, staked = staked + excluded.staked, paid = paid + excluded.paid, \
-    expected_microcoins = expected_microcoins + excluded.expected_microcoins";
+const STORE_DAYS: &str = sums!(
+    "bet_economics_days",
+    "pot_id, bet_type, weather, day",
+    "",
+    "value->>'$[0][0]', value->>'$[0][1]', value->>'$[0][2]', value->>2",
+    ""
+);
+
+const STORE: &str = sums!(
+    "bet_economics",
+    "pot_id, bet_type, weather",
+    ", exact_return",
+    "value->>'$[0][0]', value->>'$[0][1]', value->>'$[0][2]'",
+    ", nullif((value->>'$[2]') / 1e9, 0)"
+);
+
+const STORE_FIRST_WEEKS: &str = "INSERT INTO first_weeks (user_id, season_id, resolved_day, bets, \
+    staked, paid, expected_microcoins, variance_thousandths) \
+    SELECT value->>0, value->>1, value->>2, value->>'$[3].bets', value->>'$[3].staked', \
+    value->>'$[3].paid', value->>'$[3].expected_microcoins', \
+    value->>'$[3].variance_thousandths' FROM json_each(?1)";

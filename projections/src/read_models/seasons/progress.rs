@@ -3,7 +3,7 @@
 use daybook_schema::events::{BetPlaced, BetResolved, DayOpened, DayResolved, SeasonStarted};
 use daybook_schema::{
     BetId, BetType, Coins, DayId, DayNumber, Epoch, Event, KeyId, PerPot, Pot, SeasonId, Trigger,
-    UnixMicros, UserId, Weather,
+    UnixMicros, UserId, Weather, limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,6 @@ use super::tables::{
 };
 use crate::projection::{ApplyError, ProjectedEvent};
 use crate::read_models::leaderboards::Completion;
-
-const DAYS_PER_WEEK: u8 = 7;
 
 /// What is kept of a season from its start to its end.
 #[derive(Clone, Serialize, Deserialize)]
@@ -235,7 +233,7 @@ impl SeasonRows {
                 let week = week.ok_or_else(|| at.refuse("its week was not evaluated"))?;
                 self.put_week(season_id, week, paid.amount.get());
                 progress.coins += paid.amount.get();
-                let day = paid.week_number.get() * DAYS_PER_WEEK;
+                let day = paid.week_number.get() * limits::DAYS_PER_WEEK;
                 self.move_coins(&at, day, CoinKind::Jackpot, paid.amount.get().cast_signed());
             }
             Event::SuspicionFlagged(flagged) => self.flags.push(FlagRow {

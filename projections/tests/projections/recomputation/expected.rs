@@ -9,6 +9,10 @@ use super::{Fold, day_text, first_day, or_null, phase};
 const FUNNEL: [&str; 5] =
     ["registered", "first_season", "first_bet", "first_week", "completed_season"];
 
+fn joined(numbers: &[u64]) -> String {
+    numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("|")
+}
+
 impl Fold {
     pub(super) fn seasons(&self) -> BTreeSet<String> {
         let rows = self.seasons.iter().map(|(id, it)| {
@@ -67,17 +71,30 @@ impl Fold {
 
     pub(super) fn economics(&self) -> BTreeSet<String> {
         let rows = self.economics.iter().map(|((pot, bet_type, weather), sums)| {
-            let [bets, won, staked, paid] = sums;
-            format!("{pot}|{bet_type}|{weather}|{bets}|{won}|{staked}|{paid}")
+            format!("{pot}|{bet_type}|{weather}|{}", joined(sums))
         });
         rows.collect()
     }
 
     pub(super) fn economics_days(&self) -> BTreeSet<String> {
-        let rows = self.economics_days.iter().map(|(day, [bets, won, staked, paid])| {
-            format!("{}|{bets}|{won}|{staked}|{paid}", day_text(*day))
+        let rows = self.economics_days.iter().map(|((day, (pot, bet_type, weather)), sums)| {
+            format!("{}|{pot}|{bet_type}|{weather}|{}", day_text(*day), joined(sums))
         });
         rows.collect()
+    }
+
+    pub(super) fn first_weeks(&self) -> BTreeSet<String> {
+        let rows = self.first_weeks.iter().filter_map(|(user, (season, resolved, sums))| {
+            let [bets, _, staked, _, paid] = sums;
+            let day = day_text((*resolved)?);
+            Some(format!("{user}|{season}|{day}|{bets}|{staked}|{paid}"))
+        });
+        rows.collect()
+    }
+
+    pub(super) fn coin_days(&self) -> BTreeSet<String> {
+        let rows = self.coins.iter();
+        rows.map(|(day, moved)| format!("{}|{}", day_text(*day), joined(moved))).collect()
     }
 
     /// Of each season what it had at its end, or has, and what is left of it now.
@@ -173,6 +190,11 @@ impl Fold {
             let end = end.unwrap_or_else(|| "NULL|NULL|NULL".to_owned());
             format!("{user}|{number}|{start}|{end}")
         });
+        let plays = self.plays.iter().flat_map(|(user, plays)| {
+            plays.iter().map(move |(first, last, commands)| {
+                format!("{user}|{first}|{last}|{commands}|{}", last - first)
+            })
+        });
         let steps = steps
             .iter()
             .map(|((day, step, name), users)| format!("{}|{step}|{name}|{users}", day_text(*day)));
@@ -186,8 +208,12 @@ impl Fold {
             ("SELECT day, user_id, is_new FROM user_days", user_days.collect()),
             (
                 "SELECT user_id, session_number, started_at, ended_at, reason, seconds \
-              FROM play_sessions",
+              FROM login_sessions",
                 sessions.collect(),
+            ),
+            (
+                "SELECT user_id, started_at, ended_at, commands, seconds FROM play_sessions",
+                plays.collect(),
             ),
         ]
     }

@@ -1,20 +1,16 @@
 //! The demo's leaderboard and retention table, from `game.db`.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use daybook_bots::STARTS_AT;
-use daybook_projections::{CohortRow, GameDatabase, Reads};
+use daybook_projections::analytics::{Cohort, DaysAsked, active_days, retention};
+use daybook_projections::{GameDatabase, Reads};
 use daybook_schema::Period;
 use serde::Serialize;
 
 const LEADERBOARD_ROWS: u32 = 10;
 /// Days after the first at which retention is shown.
-const RETENTION_DAYS: [i64; 6] = [1, 3, 7, 14, 21, 27];
+const RETENTION_DAYS: [usize; 6] = [1, 3, 7, 14, 21, 27];
 const COHORTS_SHOWN: usize = 10;
-/// Every UTC day there is.
-const FIRST_DAY: &str = "0000-01-01";
-const LAST_DAY: &str = "9999-12-31";
 
 /// A row of the leaderboard; equal scores share a rank.
 #[derive(Clone, Debug, Serialize)]
@@ -29,15 +25,15 @@ pub(crate) struct LeaderboardRow {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RetentionRow {
     pub(crate) cohort_day: String,
-    pub(crate) cohort_size: i64,
+    pub(crate) cohort_size: u64,
     pub(crate) retained: Vec<RetainedCell>,
 }
 
 /// How many of a cohort came back n days later; none where the play ended before.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RetainedCell {
-    pub(crate) day_n: i64,
-    pub(crate) players: Option<i64>,
+    pub(crate) day_n: usize,
+    pub(crate) players: Option<u64>,
 }
 
 /// What the read models tell of a demo.
@@ -60,40 +56,35 @@ impl Summary {
             season_id: row.season_id.to_string(),
         });
         let counts = reads.season_counts().await?;
-        let days_played = reads.daily_active_users(FIRST_DAY, LAST_DAY).await?;
-        let cohorts = reads.retention(FIRST_DAY, LAST_DAY).await?;
+        let mut moment = reads.moment().await?;
+        let cohorts = retention(&mut moment, DaysAsked::ALL).await?.cohorts;
+        let days = active_days(&mut moment, DaysAsked::ALL).await?.days;
+        moment.commit().await?;
         reads.close().await;
-        let last_day = days_played.last().map(|(day, _)| day.clone()).unwrap_or_default();
+        // The clock runs on after the play: nobody could come back then.
+        let last_played = days.iter().rposition(|day| day.dau > 0).unwrap_or_default();
+        let cohorts = cohorts.iter().enumerate().filter(|(_, cohort)| cohort.cohort_size > 0);
+        let retention = cohorts
+            .take(COHORTS_SHOWN)
+            .map(|(first, cohort)| shown(cohort, last_played.saturating_sub(first)));
         Ok(Self {
             seasons_started: counts.started,
             seasons_completed: counts.completed,
             leaderboard: leaderboard.collect(),
-            retention: retention(&cohorts, &last_day),
+            retention: retention.collect(),
         })
     }
 }
 
-fn retention(cohorts: &[CohortRow], last_day: &str) -> Vec<RetentionRow> {
-    let mut rows: BTreeMap<&str, Vec<&CohortRow>> = BTreeMap::new();
-    for row in cohorts {
-        rows.entry(&row.cohort_day).or_default().push(row);
-    }
-    let later = |day: &str, days: i64| -> Option<String> {
-        let first: jiff::civil::Date = day.parse().ok()?;
-        Some(first.checked_add(jiff::Span::new().days(days)).ok()?.to_string())
-    };
-    let rows = rows.into_iter().take(COHORTS_SHOWN).map(|(cohort_day, rows)| RetentionRow {
-        cohort_day: cohort_day.to_owned(),
-        cohort_size: rows.first().map_or(0, |row| row.cohort_size),
-        retained: RETENTION_DAYS
-            .iter()
-            .map(|&day_n| {
-                let players =
-                    rows.iter().find(|row| row.day_n == day_n).map_or(0, |row| row.retained);
-                let was_played = later(cohort_day, day_n).is_some_and(|day| *day <= *last_day);
-                RetainedCell { day_n, players: was_played.then_some(players) }
-            })
-            .collect(),
+/// A cohort that had so many days to come back on.
+fn shown(cohort: &Cohort, days: usize) -> RetentionRow {
+    let retained = RETENTION_DAYS.iter().map(|&day_n| {
+        let players = cohort.retained.get(day_n).copied().flatten().filter(|_| day_n <= days);
+        RetainedCell { day_n, players }
     });
-    rows.collect()
+    RetentionRow {
+        cohort_day: cohort.cohort_day.clone(),
+        cohort_size: cohort.cohort_size,
+        retained: retained.collect(),
+    }
 }

@@ -1,0 +1,43 @@
+//! What an analyst asks of the read models: activity, retention, the funnel, bets, sessions, coins.
+//!
+//! Each answer reads one connection, so that a transaction around it makes it of one moment. Days
+//! are UTC days. A day is over once an event of a later day is recorded; until then it is partial.
+
+mod active;
+mod bets;
+mod coins;
+mod funnel;
+mod range;
+mod retention;
+mod sessions;
+mod table;
+mod telemetry;
+
+use sqlx::SqliteConnection;
+
+use crate::projection::Projection;
+use crate::read_models::Analytics;
+
+pub use active::{ActiveDay, ActiveDays, active_days};
+pub use bets::{Alarm, BetRow, Bets, BetsBy, JackpotLine, bets};
+pub use coins::{CoinDay, Coins, coins};
+pub use funnel::{Funnel, FunnelStep, GivenUp, funnel};
+pub use range::DaysAsked;
+pub use retention::{Cohort, LuckTercile, Retention, RetentionAverage, retention};
+pub use sessions::{SessionDay, Sessions, sessions};
+pub use table::{Cell, Table};
+pub use telemetry::{TelemetryDay, TelemetryDays, telemetry_days, telemetry_retention};
+
+/// The event that the tables stand for; none where they are not of this version, or not begun.
+///
+/// # Errors
+/// What SQLite says.
+pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<u64>, sqlx::Error> {
+    let seq: Option<i64> =
+        sqlx::query_scalar("SELECT seq FROM projection_positions WHERE name = ?1 AND version = ?2")
+            .bind(Analytics.name())
+            .bind(Analytics.version())
+            .fetch_optional(database)
+            .await?;
+    Ok(seq.map(i64::unsigned_abs))
+}

@@ -1,0 +1,113 @@
+//! The same by the seed's own SQL over `telemetry.db`: what clients told, which may be lost or
+//! forged.
+
+use serde::Serialize;
+use sqlx::SqliteConnection;
+use utoipa::ToSchema;
+
+use super::range::{DaysAsked, Range};
+use super::retention::{Cohort, Retention, averages};
+use super::table::{Cell, Table};
+use crate::read_models::calendar::day_text;
+
+const DAILY_ACTIVE_USERS: &str = include_str!("../../../schema/sql/seed_daily_active_users.sql");
+const RETENTION: &str = include_str!("../../../schema/sql/seed_retention.sql");
+const DAY_MS: i64 = 86_400_000;
+
+/// Users with an event on a UTC day.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct TelemetryDay {
+    /// The day, such as `2026-01-05`.
+    #[schema(format = "date")]
+    pub day: String,
+    /// How many.
+    pub dau: u64,
+    /// Whether the day is not over.
+    pub partial: bool,
+}
+
+/// Users with an event, day by day.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct TelemetryDays {
+    /// The days in order.
+    pub days: Vec<TelemetryDay>,
+}
+
+/// The days that there are: events that clients dated ahead begin no day.
+async fn range(telemetry: &mut SqliteConnection, asked: DaysAsked) -> Result<Range, sqlx::Error> {
+    let reached: (Option<i64>, Option<i64>) = sqlx::query_as(
+        "SELECT min(timestamp) / ?1, (SELECT max(server_timestamp) / ?1 FROM telemetry_events) \
+         FROM telemetry_events",
+    )
+    .bind(DAY_MS)
+    .fetch_one(telemetry)
+    .await?;
+    Ok(Range::new(asked, reached.0.zip(reached.1)))
+}
+
+/// Counts users with an event, by the seed's query.
+///
+/// # Errors
+/// What SQLite says.
+pub async fn telemetry_days(
+    telemetry: &mut SqliteConnection,
+    asked: DaysAsked,
+) -> Result<TelemetryDays, sqlx::Error> {
+    let range = range(telemetry, asked).await?;
+    let mut days = Vec::new();
+    for day in range.days() {
+        let dau: i64 = sqlx::query_scalar(DAILY_ACTIVE_USERS)
+            .bind(day * DAY_MS)
+            .bind(day * DAY_MS + (DAY_MS - 1))
+            .fetch_one(&mut *telemetry)
+            .await?;
+        let (day, partial) = (day_text(day), !range.is_over(day));
+        days.push(TelemetryDay { day, dau: dau.unsigned_abs(), partial });
+    }
+    Ok(TelemetryDays { days })
+}
+
+/// Tells who began a session again n days after a day on which they began one, by the seed's query:
+/// a cohort is whoever did so on a day, be it the first or not.
+///
+/// # Errors
+/// What SQLite says.
+pub async fn telemetry_retention(
+    telemetry: &mut SqliteConnection,
+    asked: DaysAsked,
+) -> Result<Retention, sqlx::Error> {
+    let range = range(telemetry, asked).await?;
+    let mut cohorts = Vec::new();
+    for cohort in range.days() {
+        let (cohort_day, mut cohort_size) = (day_text(cohort), 0);
+        let mut retained = Vec::new();
+        for day_n in 0..=range.newest - cohort {
+            if !range.is_over(cohort + day_n) && day_n > 0 {
+                retained.push(None);
+                continue;
+            }
+            let (size, back): (i64, i64) = sqlx::query_as(RETENTION)
+                .bind(&cohort_day)
+                .bind(day_n)
+                .fetch_one(&mut *telemetry)
+                .await?;
+            cohort_size = size.unsigned_abs();
+            retained.push(range.is_over(cohort + day_n).then_some(back.unsigned_abs()));
+        }
+        cohorts.push(Cohort { cohort_day, cohort_size, retained });
+    }
+    let averages = averages(&cohorts);
+    Ok(Retention { cohorts, averages, first_week_luck: Vec::new() })
+}
+
+impl TelemetryDays {
+    /// As a table.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let rows = self
+            .days
+            .iter()
+            .map(|day| vec![Cell::Text(day.day.clone()), day.dau.into(), Cell::Flag(day.partial)]);
+        Table::new("telemetry_days", &["day", "dau", "partial"], rows)
+    }
+}

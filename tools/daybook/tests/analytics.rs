@@ -1,0 +1,138 @@
+//! Guards: `daybook analytics` prints what the ledger has, in each form, and says what is wrong.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected stops"
+)]
+
+#[expect(dead_code, reason = "not every test uses all of it")]
+mod common;
+
+use std::path::Path;
+
+use common::{json, run};
+use rusqlite::Connection;
+use serde_json::Value;
+
+const TABLES: [&str; 6] = ["dau", "retention", "funnel", "bets", "sessions", "coins"];
+
+fn demo(within: &Path) -> String {
+    let data = within.join("data").to_str().unwrap().to_owned();
+    let arguments = ["demo", "--players", "30", "--days", "12", "--seed", "9", "--data", &data];
+    json(&run(&[&arguments[..], &["--json"]].concat()));
+    data
+}
+
+fn ask(data: &str, arguments: &[&str]) -> Value {
+    json(&run(&[&["analytics"], arguments, &["--data", data, "--json"]].concat()))
+}
+
+/// Runs it; gives its status and both outputs.
+fn tried(arguments: &[&str]) -> (i32, String, String) {
+    let done = run(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn answers_agree_with_the_accounts_and_with_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &*demo(directory.path());
+    // Coins: the newest day has what the trial balance has.
+    let coins = ask(data, &["coins"]);
+    let last = coins["days"].as_array().unwrap().last().unwrap();
+    let replayed = json(&run(&["replay", "--accounts", "--json", "--data", data]));
+    let accounts = &replayed["accounts"];
+    let of = |value: &Value| value.as_i64().unwrap();
+    assert_eq!(of(&last["mint"]) * 1_000, of(&accounts["mint_millicoins"]), "{accounts}");
+    assert_eq!(of(&last["houseMillicoins"]), of(&accounts["house_millicoins"]));
+    assert_eq!(of(&last["jackpotMillicoins"]), of(&accounts["jackpot_millicoins"]));
+    assert_eq!(of(&last["balances"]) * 1_000, of(&accounts["balances_millicoins"]));
+    assert_eq!(of(&last["escrow"]) * 1_000, of(&accounts["escrows_millicoins"]));
+    let staked = coins["days"].as_array().unwrap().iter().map(|day| of(&day["staked"]));
+    let (staked, bets) = (staked.sum::<i64>(), ask(data, &["bets"]));
+    assert_eq!(staked, of(&bets["all"]["staked"]));
+    let rows = |answer: &Value| -> i64 {
+        answer["rows"].as_array().unwrap().iter().map(|row| of(&row["paid"])).sum()
+    };
+    assert_eq!(rows(&bets), rows(&ask(data, &["bets", "--by-day"])));
+    // Activity: whoever is new on a day is that day's cohort.
+    let (days, retention) = (ask(data, &["dau"]), ask(data, &["retention"]));
+    let days = days["days"].as_array().unwrap();
+    for (day, cohort) in days.iter().zip(retention["cohorts"].as_array().unwrap()) {
+        assert_eq!(day["day"], cohort["cohortDay"]);
+        assert_eq!(day["new"], cohort["cohortSize"]);
+    }
+    // The clock runs on for 31 days after the play: each has a row, and the last is not over.
+    assert!(days.len() > 40 && days.iter().rev().take(30).all(|day| day["dau"] == 0));
+    assert_eq!(days.iter().filter(|day| day["partial"] == true).count(), 1);
+    assert_eq!(days.last().unwrap()["partial"], true);
+    let asked = ask(data, &["dau", "--from", "2026-01-07", "--until", "2026-01-08"]);
+    assert_eq!(asked["days"], Value::from(days[2..4].to_vec()));
+    // What telemetry has of a demo is what the ledger has, but for who was erased.
+    let told = ask(data, &["dau", "--source", "telemetry"]);
+    assert!(of(&told["days"][0]["dau"]) <= of(&days[0]["dau"]));
+    assert_eq!(told["seq"], Value::Null);
+    assert!(of(&ask(data, &["dau"])["seq"]) > 1_000);
+}
+
+#[test]
+fn tables_come_as_text_csv_and_pictures() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &*demo(directory.path());
+    for table in TABLES {
+        let (status, text, _) = tried(&["analytics", table, "--data", data]);
+        assert_eq!((status, text.lines().count() > 5), (0, true), "{table}: {text}");
+        let (_, csv, _) = tried(&["analytics", table, "--csv", "--data", data]);
+        let mut lines = csv.lines();
+        let columns = lines.next().unwrap().split(',').count();
+        assert!(lines.clone().count() > 3);
+        lines.for_each(|line| assert_eq!(line.split(',').count(), columns, "{line}"));
+        // Of a time before the ledger there are no rows, and no failure.
+        let none = ["analytics", table, "--csv", "--until", "2020-01-01", "--data", data];
+        let (status, csv, _) = tried(&none);
+        assert_eq!((status, csv.lines().count()), (0, 1), "{table}: {csv}");
+        let none = ["analytics", table, "--until", "2020-01-01", "--data", data];
+        assert_eq!(tried(&none).0, 0);
+    }
+    let pictures = [("retention", "days after their first"), ("bets", "What bets gave back")];
+    for (table, title) in pictures {
+        for until in ["9999-12-31", "2020-01-01"] {
+            let file = directory.path().join("picture.svg");
+            let named = file.to_str().unwrap();
+            let arguments = ["analytics", table, "--svg", named, "--until", until, "--data", data];
+            assert_eq!(tried(&arguments).0, 0);
+            let picture = std::fs::read_to_string(file).unwrap();
+            assert!(picture.starts_with("<svg") && picture.contains(title), "{table}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_answered_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &*demo(directory.path());
+    for (arguments, said) in [
+        (&["dau", "--from", "2026-02-02", "--until", "2026-02-01"][..], "is after --until"),
+        (&["dau", "--json", "--csv"], "cannot be used with"),
+        (&["bets", "--source", "telemetry"], "unexpected argument"),
+        (&["dau", "--from", "2026-02-30"], "invalid value"),
+        (&["bets", "--svg", "/no/such/place.svg"], "the picture cannot be written"),
+    ] {
+        let (status, out, err) = tried(&[&["analytics"], arguments, &["--data", data]].concat());
+        assert!(status == 2 && out.is_empty() && err.contains(said), "{arguments:?}: {err}");
+    }
+    let elsewhere = directory.path().to_str().unwrap();
+    let (status, _, err) = tried(&["analytics", "dau", "--data", elsewhere]);
+    assert!(status == 2 && err.contains("there is no") && err.contains("game.db"), "{err}");
+    // A file that an earlier version made, and one that is made anew.
+    let game_db = directory.path().join("data/game.db");
+    let older = "UPDATE projection_positions SET version = 2 WHERE name = 'analytics'";
+    Connection::open(&game_db).unwrap().execute(older, []).unwrap();
+    let (status, _, err) = tried(&["analytics", "dau", "--data", data]);
+    assert!(status == 2 && err.contains("`daybook projections run` makes them"), "{err}");
+    std::fs::write(&game_db, "no database at all, however long it may be").unwrap();
+    let (status, _, err) = tried(&["analytics", "dau", "--data", data]);
+    assert!(status == 2 && err.contains("cannot be read"), "{err}");
+}
