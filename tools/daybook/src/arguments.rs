@@ -2,6 +2,7 @@
 
 pub(crate) mod analytics;
 mod config_file;
+pub(crate) mod export;
 pub(crate) mod opening;
 pub(crate) mod read_models;
 pub(crate) mod serve;
@@ -17,6 +18,7 @@ use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMi
 
 use crate::Outcome;
 use analytics::AnalyticsArguments;
+use export::ExportArguments;
 use opening::OpeningArguments;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
 use serve::ServeArguments;
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     Replay(ReplayArguments),
     /// Print events as they are, one JSON object a line
     Tail(TailArguments),
+    /// Write the events as Parquet, CSV or JSONL, with typed columns and a manifest
+    Export(ExportArguments),
     /// Print the multiplier table and its exact return to the player
     Odds(OddsArguments),
     /// Make, rotate and list the season keys and the signing key
@@ -151,6 +155,7 @@ Examples:
   daybook verify
   daybook verify --full --json
   daybook verify --head 1205:6f0c…
+  daybook verify --export ./events
 
 Exit status: 0 intact, 1 something does not hold, 2 nothing could be verified.")]
 pub(crate) struct VerifyArguments {
@@ -173,6 +178,10 @@ pub(crate) struct VerifyArguments {
     pub(crate) verifying_key: Option<VerifyingKey>,
     #[command(flatten)]
     pub(crate) database: GameDatabaseArgument,
+    /// Hold the files of an export in this directory to the ledger
+    #[arg(long, env = "DAYBOOK_EXPORT", value_name = "DIR",
+          conflicts_with_all = ["full", "head", "verifying_key"])]
+    pub(crate) export: Option<std::path::PathBuf>,
 }
 
 #[derive(Args, Debug)]

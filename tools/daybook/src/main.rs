@@ -7,6 +7,7 @@
 mod analytics;
 mod arguments;
 mod demo;
+mod export;
 mod hints;
 mod keys;
 mod migrate;
@@ -134,6 +135,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Odds(arguments) => odds::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Relay(arguments) => relay::run(&arguments),

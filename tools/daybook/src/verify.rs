@@ -53,6 +53,9 @@ struct UnrevealedJson {
 }
 
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Outcome> {
+    if let Some(directory) = &arguments.export {
+        return crate::export::verify(&arguments.data.data, directory, arguments.json.json);
+    }
     let bar = progress_bar(0, "verifying");
     let heads = arguments.head.iter().copied().map(KnownHead::from).collect();
     let Witnesses { heads: witnesses, disputed, unread } = witnesses(arguments)?;

@@ -1,0 +1,248 @@
+//! An export: the ledger's events into files, a million seqs at a time.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use daybook_ledger::{ReadError, Reader};
+use daybook_schema::Seq;
+
+use crate::columns::{TableName, columns_of};
+use crate::files::{Ended, FileError, Format, TableFile};
+use crate::manifest::{FileEntry, MANIFEST, Manifest, ManifestError, Selection};
+use crate::tables::{Files, Source, TableError, tables_of};
+
+/// Seqs of one file of each table.
+const SEQS_PER_FILE: u64 = 1 << 20;
+/// A file that is being written has this after its name.
+const PART: &str = "part";
+
+/// An export was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The manifest is not one to go on from.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Rows could not be made or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The directory has other files in it.
+    #[error("`{}` is not empty, and no export was begun in it; name another directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No event that is asked for is there.
+    #[error(
+        "none of the events is there that are asked for, from {from} on; the ledger ends at {head}"
+    )]
+    NothingYet {
+        /// The newest.
+        head: u64,
+        /// The first that is asked for.
+        from: Seq,
+    },
+    /// The directory or a file in it cannot be made.
+    #[error("`{}` cannot be made", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+}
+
+/// What is exported, and where to.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The directory: empty, or one in which the same export was begun.
+    pub directory: PathBuf,
+    /// How the files are written.
+    pub format: Format,
+    /// Which events.
+    pub selection: Selection,
+}
+
+impl Export {
+    /// Writes what is not written yet, up to the newest event there is by now. Where it was killed
+    /// it goes on with the files that were not whole. `passed` is told how many events were passed.
+    ///
+    /// # Errors
+    /// [`ExportError`]; what was whole stays.
+    pub fn run(
+        &self,
+        reader: &Reader,
+        passed: &mut dyn FnMut(u64),
+    ) -> Result<Manifest, ExportError> {
+        let mut manifest = self.manifest(reader)?;
+        let until = self.until(reader)?;
+        let mut source = Source::new(reader, &self.selection, passed);
+        let mut next = manifest.until.seq + 1;
+        if manifest.files.is_empty() && next > until {
+            return Err(self.nothing_yet(reader));
+        }
+        while next <= until {
+            let last = ((next - 1) / SEQS_PER_FILE + 1) * SEQS_PER_FILE;
+            let range = (seq(next)?, seq(last.min(until))?);
+            self.write(&mut source, range, &mut manifest)?;
+            manifest.until = reader.event(range.1)?.head();
+            manifest.write(&self.directory)?;
+            next = range.1.get() + 1;
+        }
+        Ok(manifest)
+    }
+
+    /// The last seq that there is of what is asked for.
+    fn until(&self, reader: &Reader) -> Result<u64, ReadError> {
+        let newest = reader.head()?.seq;
+        let asked = self.selection.until.map_or(newest, Seq::get);
+        let of_time = match self.selection.until_time {
+            Some(time) => reader.first_since(time)?.get() - 1,
+            None => newest,
+        };
+        Ok(newest.min(asked).min(of_time))
+    }
+
+    fn nothing_yet(&self, reader: &Reader) -> ExportError {
+        let head = reader.head().map_or(0, |head| head.seq);
+        ExportError::NothingYet { head, from: self.selection.from }
+    }
+
+    /// The manifest of what was written before, or a new one.
+    fn manifest(&self, reader: &Reader) -> Result<Manifest, ExportError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ExportError::Io { path, source }
+        };
+        std::fs::create_dir_all(&self.directory).map_err(io(&self.directory))?;
+        let path = self.directory.join(MANIFEST);
+        if path.exists() {
+            let manifest = Manifest::read(&path)?;
+            self.hold(&manifest)?;
+            manifest.hold_to(reader)?;
+            return Ok(manifest);
+        }
+        // What a kill left before the first files were whole is ours: a directory for each table.
+        let mut names = std::fs::read_dir(&self.directory).map_err(io(&self.directory))?;
+        let is_ours = |name: &str| TableName::all().any(|table| table.as_str() == name);
+        let is_foreign = names
+            .any(|entry| entry.is_ok_and(|entry| !entry.file_name().to_str().is_some_and(is_ours)));
+        if is_foreign {
+            return Err(ExportError::NotEmpty { path: self.directory.clone() });
+        }
+        let from = match self.selection.from_time {
+            Some(time) => reader.first_since(time)?.max(self.selection.from),
+            None => self.selection.from,
+        };
+        let after = match Seq::new(from.get() - 1) {
+            Ok(before) if before.get() <= reader.head()?.seq => reader.event(before)?.head(),
+            Ok(_) => return Err(self.nothing_yet(reader)),
+            Err(_) => reader.genesis_head(),
+        };
+        Ok(Manifest::begin(reader, self.format, self.selection.clone(), after))
+    }
+
+    /// Whether a manifest is of this export.
+    fn hold(&self, manifest: &Manifest) -> Result<(), ManifestError> {
+        let asked = [
+            ("format", manifest.format.to_string(), self.format.to_string()),
+            ("selection", shown(&manifest.selection), shown(&self.selection)),
+        ];
+        match asked.into_iter().find(|(_, found, asked)| found != asked) {
+            Some((what, found, asked)) => Err(ManifestError::AskedOtherwise { what, found, asked }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the files of a range of seqs, and notes them when all are whole.
+    fn write(
+        &self,
+        source: &mut Source<'_>,
+        range: (Seq, Seq),
+        manifest: &mut Manifest,
+    ) -> Result<(), ExportError> {
+        let name = format!("{:020}.{}", range.0.get(), self.format.ending());
+        let create = |table: TableName| {
+            let directory = self.directory.join(table.as_str());
+            let path = directory.join(format!("{name}.{PART}"));
+            std::fs::create_dir_all(&directory)
+                .map_err(|source| FileError::of(&path)(source.into()))?;
+            TableFile::create(path, self.format, columns_of(table))
+        };
+        let mut files = Files::new();
+        if manifest.files.is_empty() {
+            // Each table has a file, so that every tool finds its columns.
+            for table in tables_of(&self.selection) {
+                files.insert(table, create(table)?);
+            }
+        }
+        source.fill(range, &mut files, create)?;
+        for (table, file) in files {
+            let entry = self.seal(table, file, range, &name)?;
+            *manifest.rows.entry(entry.table.clone()).or_default() += entry.rows;
+            manifest.files.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Ends a file and gives it its name.
+    fn seal(
+        &self,
+        table: TableName,
+        file: TableFile,
+        range: (Seq, Seq),
+        name: &str,
+    ) -> Result<FileEntry, ExportError> {
+        let (part, rows, first, last) = (file.path.clone(), file.rows, file.first, file.last);
+        let Ended::Written(sealed) = file.end()? else {
+            let source = std::io::Error::other("it was compared, not written");
+            return Err(ExportError::Io { path: part, source });
+        };
+        let path = format!("{}/{name}", table.as_str());
+        let whole = self.directory.join(&path);
+        let renamed = std::fs::rename(&part, &whole)
+            .and_then(|()| File::open(self.directory.join(table.as_str()))?.sync_all());
+        renamed.map_err(|source| ExportError::Io { path: whole, source })?;
+        Ok(FileEntry {
+            path,
+            table: table.as_str().to_owned(),
+            covers_from: range.0,
+            covers_until: range.1,
+            rows,
+            first,
+            last,
+            bytes: sealed.bytes,
+            blake3: sealed.blake3.to_hex().to_string(),
+        })
+    }
+}
+
+fn seq(number: u64) -> Result<Seq, ReadError> {
+    // Every seq up to the ledger's newest is one.
+    Seq::new(number).map_err(|error| ReadError::BrokeOff { reason: error.to_string() })
+}
+
+fn shown(selection: &Selection) -> String {
+    serde_json::to_string(selection).unwrap_or_default()
+}
+
+/// The selection that goes on where an export ended.
+///
+/// # Errors
+/// [`ManifestError`] where the ledger does not have its past.
+pub fn going_on(manifest: &Manifest, reader: &Reader) -> Result<Selection, ManifestError> {
+    manifest.hold_to(reader)?;
+    let from = Seq::new(manifest.until.seq + 1).unwrap_or(Seq::MAX);
+    Ok(Selection {
+        from,
+        until: None,
+        from_time: None,
+        until_time: None,
+        ..manifest.selection.clone()
+    })
+}
