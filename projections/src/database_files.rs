@@ -26,6 +26,16 @@ impl DatabaseFiles {
         }
     }
 
+    /// Whether log or index were removed, and nothing else became of the files since.
+    #[must_use]
+    pub fn is_only_log_gone(&self, now: &Self) -> bool {
+        let is_same_or_gone = |opened, found: Option<FileId>| found.is_none() || opened == found;
+        self.database == now.database
+            && self.database.is_some()
+            && is_same_or_gone(self.log, now.log)
+            && is_same_or_gone(self.index, now.index)
+    }
+
     /// What became of them since, if they are others now.
     #[must_use]
     pub fn difference(&self, now: &Self, path: &Path) -> Option<String> {

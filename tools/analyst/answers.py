@@ -130,7 +130,7 @@ class Answers:
                 "all": self.bet_row(everything),
                 "jackpot": {"inMillicoins": sum(day["jackpot_in"] for day in moved),
                             "out": sum(day["jackpot_out"] for day in moved)},
-                "alarms": self.alarms()}
+                "judged": self.judged(), "alarms": self.alarms()}
 
     def bet_row(self, sums, day=None, pot=None, bet_type=None, weather=None):
         staked, expected, deviation = sums["staked"], sums["expected"] / 1e6, sqrt(sums["variance"] / 1e3)
@@ -143,14 +143,25 @@ class Answers:
                 "highReturn": of_staked(expected + 1.96 * deviation), "exactReturn": exact,
                 "deviations": ratio(sums["paid"] - expected, deviation)}
 
+    def of_30_days(self, day, cell):
+        """A cell's bets of a day and the 29 before it."""
+        sums = Counter()
+        for n in range(30):
+            sums.update(self.fold.economics_days.get((day - timedelta(days=n), *cell), {}))
+        return sums
+
+    def judged(self):
+        over = [day for day in self.days if self.is_over(day)]
+        cells = {tuple(cell) for _, *cell in self.fold.economics_days}
+        sums = [self.of_30_days(over[-1], cell) for cell in cells] if over else []
+        return sum(s["staked"] ** 2 >= 1_000 * s["staked_squared"] > 0 for s in sums)
+
     def alarms(self):
         alarms = []
         cells = sorted({tuple(cell) for _, *cell in self.fold.economics_days})
         for day in filter(self.is_over, self.days):
             for cell in cells:
-                sums = Counter()
-                for n in range(30):
-                    sums.update(self.fold.economics_days.get((day - timedelta(days=n), *cell), {}))
+                sums = self.of_30_days(day, cell)
                 far, deviation = sums["paid"] - sums["expected"] / 1e6, sqrt(sums["variance"] / 1e3)
                 if abs(far) > 4 * deviation and sums["staked"] ** 2 >= 1_000 * sums["staked_squared"] > 0:
                     alarms.append({"day": str(day), **dict(zip(CELL_NAMES, cell)), "staked": sums["staked"],

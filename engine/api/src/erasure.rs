@@ -171,13 +171,13 @@ impl Service {
                 return Ok(false);
             }
         }
-        for user_id in &erased {
-            if !self.erase_telemetry(*user_id).await? {
-                return Ok(false);
-            }
-        }
+        // Whatever is wrong with telemetry.db, the others keep nothing because of it.
         let accounts = self.accounts.empty_log().await?;
         let game = self.game_database.empty_log().await.map_err(|error| unread(&error))?;
-        Ok(accounts && game)
+        let mut telemetry = true;
+        for user_id in &erased {
+            telemetry &= self.erase_telemetry(*user_id).await?;
+        }
+        Ok(accounts && game && telemetry)
     }
 }

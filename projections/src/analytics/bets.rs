@@ -120,6 +120,9 @@ pub struct Bets {
     pub all: BetRow,
     /// The jackpot on the same days.
     pub jackpot: JackpotLine,
+    /// How many pots, types and weathers had enough bets within 30 days to be judged, on the last
+    /// day that is over.
+    pub judged: u64,
     /// Where the payouts of 30 days were out of what chance explains, day by day.
     pub alarms: Vec<Alarm>,
 }
@@ -259,6 +262,7 @@ pub async fn bets(
     .bind(range.last_text())
     .fetch_one(database)
     .await?;
+    let (judged, alarms) = alarms(&days, range);
     Ok(Bets {
         rows,
         all: all.row(None, None),
@@ -266,7 +270,8 @@ pub async fn bets(
             in_millicoins: in_millicoins.unsigned_abs(),
             out: out.unsigned_abs(),
         },
-        alarms: alarms(&days, range),
+        judged,
+        alarms,
     })
 }
 
@@ -275,21 +280,25 @@ fn names((pot, bet_type, weather): CellKey) -> [&'static str; 3] {
     [pot.as_str(), bet_type.as_str(), weather.as_str()]
 }
 
-/// Looks at each cell each day that is over, with the 29 days before it.
-fn alarms(days: &[DayCell], range: Range) -> Vec<Alarm> {
+/// Looks at each cell each day that is over, with the 29 days before it. Tells how many could be
+/// judged on the last of these.
+fn alarms(days: &[DayCell], range: Range) -> (u64, Vec<Alarm>) {
     let mut cells: BTreeMap<_, VecDeque<&DayCell>> = BTreeMap::new();
     let mut rest = days.iter().peekable();
-    let mut alarms = Vec::new();
+    let (mut judged, mut alarms) = (0, Vec::new());
     for day in range.days().filter(|day| range.is_over(*day)) {
         while let Some(row) = rest.next_if(|row| row.day <= day) {
             cells.entry(names(row.cell)).or_default().push_back(row);
         }
+        judged = 0;
         for watched in cells.values_mut() {
             while watched.pop_front_if(|row| row.day <= day - ALARM_DAYS).is_some() {}
             let mut sums = Sums::default();
             watched.iter().for_each(|row| sums.add(&row.sums));
             let staked = sums.staked as f64;
-            let is_enough = staked * staked >= ALARM_BETS_MIN * sums.staked_squared;
+            let is_enough =
+                sums.staked > 0 && staked * staked >= ALARM_BETS_MIN * sums.staked_squared;
+            judged += u64::from(is_enough);
             let far = sums.deviations().filter(|far| is_enough && far.abs() > ALARM_DEVIATIONS);
             if let (Some(deviations), Some(row)) = (far, watched.front()) {
                 let (pot_id, bet_type, weather) = row.cell;
@@ -306,7 +315,7 @@ fn alarms(days: &[DayCell], range: Range) -> Vec<Alarm> {
             }
         }
     }
-    alarms
+    (judged, alarms)
 }
 
 impl BetRow {

@@ -79,20 +79,22 @@ pub async fn telemetry_retention(
     let range = range(telemetry, asked).await?;
     let mut cohorts = Vec::new();
     for cohort in range.days() {
-        let (cohort_day, mut cohort_size) = (day_text(cohort), 0);
-        let mut retained = Vec::new();
+        let cohort_day = day_text(cohort);
+        let (mut cohort_size, mut retained) = (0, Vec::new());
         for day_n in 0..=range.newest - cohort {
-            if !range.is_over(cohort + day_n) && day_n > 0 {
-                retained.push(None);
-                continue;
+            // Of nobody nobody comes back, and who does on a day that is not over is not told.
+            let is_over = range.is_over(cohort + day_n);
+            if day_n == 0 || (is_over && cohort_size > 0) {
+                let (size, back): (i64, i64) = sqlx::query_as(RETENTION)
+                    .bind(&cohort_day)
+                    .bind(day_n)
+                    .fetch_one(&mut *telemetry)
+                    .await?;
+                cohort_size = size.unsigned_abs();
+                retained.push(is_over.then_some(back.unsigned_abs()));
+            } else {
+                retained.push(is_over.then_some(0));
             }
-            let (size, back): (i64, i64) = sqlx::query_as(RETENTION)
-                .bind(&cohort_day)
-                .bind(day_n)
-                .fetch_one(&mut *telemetry)
-                .await?;
-            cohort_size = size.unsigned_abs();
-            retained.push(range.is_over(cohort + day_n).then_some(back.unsigned_abs()));
         }
         cohorts.push(Cohort { cohort_day, cohort_size, retained });
     }

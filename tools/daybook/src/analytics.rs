@@ -97,9 +97,18 @@ async fn print_bets(arguments: &BetsArguments) -> Result<()> {
     opened.print(&bets, &[bets.table()], &text::of_bets(&bets))
 }
 
+/// Writes a picture where there is nothing, or an older picture.
 fn draw(file: &Path, picture: String) -> Result<()> {
-    std::fs::write(file, picture)
-        .with_context(|| format!("the picture cannot be written to `{}`", file.display()))
+    let failed = || format!("the picture cannot be written to `{}`", file.display());
+    match std::fs::read(file) {
+        Ok(found) if !found.starts_with(b"<svg") && !found.is_empty() => {
+            bail!("`{}` is there and is no picture; name another file with --svg", file.display())
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(failed)
+        }
+        _ => std::fs::write(file, picture).with_context(failed),
+    }
 }
 
 /// A file that answers, and how.

@@ -117,12 +117,20 @@ fn what_cannot_be_answered_is_said() {
         (&["dau", "--from", "2026-02-02", "--until", "2026-02-01"][..], "is after --until"),
         (&["dau", "--json", "--csv"], "cannot be used with"),
         (&["bets", "--source", "telemetry"], "unexpected argument"),
-        (&["dau", "--from", "2026-02-30"], "invalid value"),
+        (&["dau", "--from", "2026-02-30"], "expected a UTC day such as 2026-01-05"),
+        (&["dau", "--until", "20260105"], "expected a UTC day such as 2026-01-05"),
         (&["bets", "--svg", "/no/such/place.svg"], "the picture cannot be written"),
     ] {
         let (status, out, err) = tried(&[&["analytics"], arguments, &["--data", data]].concat());
         assert!(status == 2 && out.is_empty() && err.contains(said), "{arguments:?}: {err}");
     }
+    // A picture takes the place of a picture, and of nothing else.
+    let ledger = directory.path().join("data/ledger.db");
+    let before = std::fs::read(&ledger).unwrap();
+    let named = ledger.to_str().unwrap();
+    let (status, _, err) = tried(&["analytics", "bets", "--svg", named, "--data", data]);
+    assert!(status == 2 && err.contains("is there and is no picture"), "{err}");
+    assert_eq!(std::fs::read(&ledger).unwrap(), before);
     let elsewhere = directory.path().to_str().unwrap();
     let (status, _, err) = tried(&["analytics", "dau", "--data", elsewhere]);
     assert!(status == 2 && err.contains("there is no") && err.contains("game.db"), "{err}");

@@ -146,9 +146,9 @@ fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
     let compared =
         || json(&run(&["analytics", "compare", "--json", "--data", named]))["days"].clone();
     for day in compared().as_array().unwrap() {
-        assert_eq!(day["ledger_users"], day["telemetry_users"], "{day}");
-        assert_eq!((&day["only_ledger"], &day["only_telemetry"]), (&0.into(), &0.into()));
-        assert_eq!(day["ledger_bets"], day["telemetry_bets"], "{day}");
+        assert_eq!(day["ledgerUsers"], day["telemetryUsers"], "{day}");
+        assert_eq!((&day["onlyLedger"], &day["onlyTelemetry"]), (&0.into(), &0.into()));
+        assert_eq!(day["ledgerBets"], day["telemetryBets"], "{day}");
     }
     // Who logged in after the visit began was seen all the same.
     telemetry
@@ -157,7 +157,7 @@ fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
             [days[0].1.first().unwrap()],
         )
         .unwrap();
-    assert!(compared().as_array().unwrap().iter().all(|day| day["only_ledger"] == 0));
+    assert!(compared().as_array().unwrap().iter().all(|day| day["onlyLedger"] == 0));
     let backwards = ["--from", "2026-01-09", "--until", "2026-01-08", "--data", named];
     let backwards = run(&[&["analytics", "compare"][..], &backwards].concat());
     assert_eq!(backwards.status.code(), Some(2));
@@ -175,10 +175,9 @@ fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
     }
     let compared = compared();
     let differs = compared.as_array().unwrap().iter().find(|it| it["day"] == **day).unwrap();
-    assert_eq!((&differs["only_ledger"], &differs["only_telemetry"]), (&2.into(), &1.into()));
-    assert_eq!(differs["telemetry_users"], users.len() - 1);
-    let bets =
-        differs["ledger_bets"].as_i64().unwrap() - differs["telemetry_bets"].as_i64().unwrap();
+    assert_eq!((&differs["onlyLedger"], &differs["onlyTelemetry"]), (&2.into(), &1.into()));
+    assert_eq!(differs["telemetryUsers"], users.len() - 1);
+    let bets = differs["ledgerBets"].as_i64().unwrap() - differs["telemetryBets"].as_i64().unwrap();
     assert!(bets > 0, "the bets of the blocked clients are missing: {differs}");
     let from = ["analytics", "compare", "--from", day, "--until", day, "--json", "--data", named];
     assert_eq!(json(&run(&from))["days"].as_array().unwrap().len(), 1);
@@ -187,6 +186,14 @@ fn the_seeds_queries_give_what_the_ledger_gives_and_what_differs_is_counted() {
     std::fs::remove_file(data.join("telemetry.db")).unwrap();
     let missing = run(&["analytics", "compare", "--data", named]);
     assert_eq!(missing.status.code(), Some(2));
+
+    // A demo's telemetry is as old as its clock, and is served all the same.
+    run(&arguments);
+    Serving::start(&data, &[&UNLIMITED[..], &["--demo"]].concat()).stop();
+    let all = "SELECT count(*) FROM telemetry_events WHERE server_timestamp < 1772000000000";
+    let left = Connection::open(data.join("telemetry.db")).unwrap();
+    let left: i64 = left.query_row(all, [], |row| row.get(0)).unwrap();
+    assert!(left > 10_000, "{left}");
 
     // The same seed tells the same again.
     let told = || -> String {

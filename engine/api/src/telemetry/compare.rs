@@ -22,6 +22,7 @@ pub struct Compared<'a> {
 
 /// A UTC day as the ledger and as telemetry have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ComparedDay {
     /// Such as `2026-01-05`.
     pub day: String,

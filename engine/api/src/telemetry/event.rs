@@ -13,6 +13,8 @@ pub(super) const SERVERS_ID: &str = "server:";
 pub(super) const SERVERS_SESSION: &str = "server";
 /// Codes that only the service gives.
 pub(super) const ANTI_CHEAT: &str = "ANTI_CHEAT_";
+/// The length of a UUID as text.
+const UUID_BYTES: usize = 36;
 const FLAG_CONTEXT: &str = "daybook v1 api telemetry of a flag";
 
 /// An event of a client's that the process made itself: a bot's.
@@ -62,13 +64,17 @@ fn properties(event: &GameTelemetryEvent) -> String {
 impl Row {
     /// How much it counts of a day's amount: what is large counts as several.
     pub(crate) fn weight(&self) -> u32 {
-        let bytes = self.properties.len() + self.context.len();
+        // What is longer than two UUIDs stands in the indexes too.
+        let ids = self.event_id.len() + self.session_id.len();
+        let ids = 2 * ids.saturating_sub(2 * UUID_BYTES);
+        let bytes = self.properties.len() + self.context.len() + ids;
         u32::try_from(bytes.div_ceil(TELEMETRY_EVENT_BYTES).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Bytes that it takes while it waits.
     pub(super) fn bytes(&self) -> usize {
-        256 + self.properties.len() + self.context.len()
+        let ids = self.event_id.len() + self.session_id.len();
+        256 + self.properties.len() + self.context.len() + ids
     }
 
     /// What the service tells of itself: no user's, and in no client's session.

@@ -76,10 +76,15 @@ impl FileInUse {
         let Some(reason) = open.files.difference(&now, &self.path) else { return Ok(()) };
         tracing::error!(reason, "telemetry.db was moved; another is opened in its place");
         self.shared.set_readers(None).await;
-        // SQLite would fold a log into what is no longer ours, so it is not closed.
-        std::mem::forget(self.open.take());
-        self.left += 1;
         self.open_again_at = Instant::now();
+        if open.files.is_only_log_gone(&now) {
+            // The connection still has what was in it, and folds it into the file, which is ours.
+            self.close_open().await;
+        } else {
+            // SQLite would fold a log into what is no longer ours, so it is not closed.
+            std::mem::forget(self.open.take());
+            self.left += 1;
+        }
         Err(StoreError::Unavailable)
     }
 
@@ -114,10 +119,13 @@ impl FileInUse {
 
     /// Closes it, if it is still ours.
     pub(super) async fn close(&mut self) {
-        if self.check().await.is_err() {
-            return;
+        if self.check().await.is_ok() {
+            self.shared.set_readers(None).await;
+            self.close_open().await;
         }
-        self.shared.set_readers(None).await;
+    }
+
+    async fn close_open(&mut self) {
         let Some(OpenFile { connection, readers, .. }) = self.open.take() else { return };
         let closing = async {
             readers.close().await;

@@ -163,8 +163,10 @@ impl Sent {
             return Err(fault(&format!("context.{name}"), message));
         }
         let code = self.properties.get("error_code").and_then(Value::as_str).unwrap_or_default();
-        let is_servers = code.trim_start().get(..ANTI_CHEAT.len());
-        if is_servers.is_some_and(|start| start.eq_ignore_ascii_case(ANTI_CHEAT)) {
+        // What cannot be seen does not hide it.
+        let seen = code.chars().filter(|it| it.is_ascii_alphanumeric() || *it == '_');
+        let start: String = seen.take(ANTI_CHEAT.len()).collect();
+        if start.eq_ignore_ascii_case(ANTI_CHEAT) {
             let message = format!("must not begin with {ANTI_CHEAT}: the service alone says that");
             return Err(fault("properties.error_code", message));
         }

@@ -1,5 +1,7 @@
 //! The statements over `telemetry_events`. Each that could touch many rows touches a part of them.
 
+use std::collections::BTreeSet;
+
 use daybook_projections::sqlx::sqlite::{SqliteArguments, SqliteRow};
 use daybook_projections::sqlx::{
     self, Arguments, AssertSqlSafe, FromRow, Row as _, SqliteConnection, SqlitePool,
@@ -240,7 +242,8 @@ pub(super) async fn erase_some(
         return Ok(None);
     }
     let (rowids, mut sessions): (Vec<i64>, Vec<String>) = rows.into_iter().unzip();
-    sessions.dedup();
+    let mut seen = BTreeSet::new();
+    sessions.retain(|session| seen.insert(session.clone()));
     // By the index on session and user: two searches each, however many events a session has.
     let own: Vec<String> = sqlx::query_scalar(
         "SELECT session.value FROM json_each(?2) AS session \

@@ -68,19 +68,26 @@ pub(super) struct Writer {
 /// that her page sends when it is left.
 #[derive(Default)]
 struct Erased {
-    users: VecDeque<UserId>,
+    /// Each with how many sessions are remembered.
+    users: VecDeque<(UserId, usize)>,
     /// Telemetry sessions that no other user used.
     sessions: VecDeque<String>,
 }
 
 impl Erased {
-    /// Remembers somebody and her newest telemetry sessions, the newest first; once.
+    /// Remembers somebody and her newest telemetry sessions, which come the newest first.
     fn add(&mut self, user_id: UserId, sessions: Vec<String>) {
-        if self.users.contains(&user_id) {
-            return;
+        let mut remembered = match self.users.iter().position(|(known, _)| *known == user_id) {
+            Some(index) => self.users.remove(index).map_or(0, |(_, remembered)| remembered),
+            None => 0,
+        };
+        for session in sessions {
+            if remembered < ERASED_SESSIONS_MAX && !self.sessions.contains(&session) {
+                self.sessions.push_back(session);
+                remembered += 1;
+            }
         }
-        self.users.push_back(user_id);
-        self.sessions.extend(sessions.into_iter().take(ERASED_SESSIONS_MAX));
+        self.users.push_back((user_id, remembered));
         let more = |known: usize| known.saturating_sub(ERASED_KNOWN_MAX);
         self.users.drain(..more(self.users.len()));
         self.sessions.drain(..more(self.sessions.len()));
@@ -88,7 +95,7 @@ impl Erased {
 
     fn is_of(&self, row: &Row) -> bool {
         match row.user_id {
-            Some(user_id) => self.users.contains(&user_id),
+            Some(user_id) => self.users.iter().any(|(erased, _)| *erased == user_id),
             None => self.sessions.contains(&row.session_id),
         }
     }

@@ -183,7 +183,7 @@ fn hostile() -> Vec<Hostile> {
         json!({ "events": [{ "$serde_json::private::RawValue": nested }] }).to_string();
     let surrogate = batch(&error("@")).replace('@', "\\ud800");
     let huge = batch(&error("m")).replace("1920", "1e400");
-    let anti_cheat = json!({ "error_code": "anti_cheat_RAPID_BET", "message": "m" });
+    let anti_cheat = json!({ "error_code": "\u{200b}anti_cheat_RAPID_BET", "message": "m" });
     vec![
         bare("no JSON", "{\"events\": [", ""),
         bare("no object", "[]", ""),
@@ -476,6 +476,29 @@ async fn a_user_takes_her_telemetry_away_page_by_page_and_has_it_erased() {
 }
 
 #[tokio::test]
+async fn what_comes_late_in_her_few_sessions_is_thrown_away_however_much_she_told() {
+    let house = House::new().await;
+    let mut ada = Player::register(&house, "ada").await;
+    let of = |session: &str| {
+        let mut event = error("m");
+        event["sessionId"] = json!(session);
+        event
+    };
+    // By turns in two sessions, and in one long ago.
+    send(&mut ada.client, &[of("first")]).await.expect(200);
+    for _ in 0..10 {
+        let by_turns: Vec<Value> =
+            (0..40).map(|index| of(if index % 2 == 0 { "one" } else { "other" })).collect();
+        send(&mut ada.client, &by_turns).await.expect(200);
+    }
+    ada.client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(204);
+    let is_gone = |house: &House| column::<String>(house, "event_id").is_empty().then_some(());
+    house.until("it is gone", is_gone).await;
+    send(&mut house.client(), &[of("first"), of("one"), of("other"), of("new")]).await.expect(200);
+    assert_eq!(column::<String>(&house, "session_id"), ["new"]);
+}
+
+#[tokio::test]
 async fn an_erasure_waits_for_no_telemetry_that_cannot_be_written() {
     let house = House::new().await;
     let mut ada = Player::register(&house, "ada").await;
@@ -484,6 +507,18 @@ async fn an_erasure_waits_for_no_telemetry_that_cannot_be_written() {
     locker.execute_batch("BEGIN IMMEDIATE").unwrap();
     ada.client.post("/api/auth/me/erase", json!({ "password": PASSWORD })).await.expect(204);
     assert_eq!(column::<String>(&house, "event_id").len(), 1);
+    // Nor do the other files keep anything of hers because of it.
+    let logs_are_clear = |house: &House| {
+        let is_clear = |name: &str| {
+            let bytes = std::fs::read(house.path(name)).unwrap_or_default();
+            !bytes.windows(16).any(|bytes| bytes == b"ada@farm.example")
+        };
+        ["accounts.db", "accounts.db-wal", "game.db", "game.db-wal"]
+            .iter()
+            .all(|name| is_clear(name))
+            .then_some(())
+    };
+    house.until("the logs are clear", logs_are_clear).await;
     locker.execute_batch("ROLLBACK").unwrap();
     let is_gone = |house: &House| column::<String>(house, "event_id").is_empty().then_some(());
     house.until("it is gone once it can be", is_gone).await;

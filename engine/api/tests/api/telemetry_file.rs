@@ -122,6 +122,18 @@ async fn a_file_that_is_moved_away_while_it_is_open_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_removed_alone_costs_nothing_that_was_answered() {
+    let house = House::new().await;
+    send(&mut house.client(), &[error("first")]).await.expect(200);
+    std::fs::remove_file(house.path("telemetry.db-wal")).unwrap();
+    send(&mut house.client(), &[error("second")]).await.expect(200);
+    std::fs::remove_file(house.path("telemetry.db-shm")).unwrap();
+    send(&mut house.client(), &[error("third")]).await.expect(200);
+    let told = column::<String>(&house, "properties ->> 'message'");
+    assert_eq!(told, ["first", "second", "third"]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_set_aside_and_one_of_somebody_elses_is_refused() {
     let mut house = House::new().await;
     send(&mut house.client(), &[error("first")]).await.expect(200);

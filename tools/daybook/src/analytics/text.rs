@@ -97,9 +97,10 @@ pub(super) fn of_retention(retention: &Retention) -> String {
 pub(super) fn of_bets(bets: &Bets) -> String {
     let is_shown = |name: &str| BETS_SHOWN.contains(&name);
     let alarms = match bets.alarms.is_empty() {
-        true => {
-            "No alarm: the payouts of every 30 days are within what chance explains.".to_owned()
-        }
+        true => format!(
+            "No alarm. {} of the pots, types and weathers had enough bets to be judged, over 30 days.",
+            bets.judged
+        ),
         false => format!("Alarms, over 30 days each:\n\n{}", shown(&bets.alarms_table(), |_| true)),
     };
     format!(

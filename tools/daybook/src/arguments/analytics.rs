@@ -9,7 +9,7 @@ use daybook_projections::analytics::DaysAsked;
 use jiff::civil::Date;
 
 use super::read_models::GameDatabaseArgument;
-use super::shared::{DataArguments, JsonArgument};
+use super::shared::{DataArguments, JsonArgument, parse_day};
 
 #[derive(Args, Debug)]
 pub(crate) struct AnalyticsArguments {
@@ -72,22 +72,24 @@ event in her name, by telemetry. Nothing is written.")]
 /// UTC days, both included.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct DaysArguments {
-    /// The first UTC day
+    /// The first UTC day, such as 2026-01-05
     #[arg(
         long,
         env = "DAYBOOK_FROM_DAY",
         value_name = "DAY",
         default_value = "0001-01-01",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = parse_day
     )]
     pub(crate) from: Date,
-    /// The last UTC day
+    /// The last UTC day, itself included
     #[arg(
         long,
         env = "DAYBOOK_UNTIL_DAY",
         value_name = "DAY",
         default_value = "9999-12-31",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = parse_day
     )]
     pub(crate) until: Date,
 }

@@ -10,7 +10,7 @@ use daybook_api::{
     Connections, Hashing, Lockout, PublicUrl, RateLimit, RateLimits, Settings, TelemetrySettings,
     TrustedProxy,
 };
-use daybook_monitor::{Budget, Budgets};
+use daybook_monitor::{Budget, BudgetError, Budgets};
 use daybook_schema::LedgerId;
 use daybook_schema::limits::{
     TELEMETRY_EVENTS_PER_CLIENT_DAY_MAX, TELEMETRY_EVENTS_PER_USER_DAY_MAX, TELEMETRY_KEPT_DAYS,
@@ -180,7 +180,8 @@ struct TelemetryArguments {
     telemetry_per_client: u32,
     /// How long something may take before it is told as telemetry, in milliseconds; may be given
     /// more than once [default: api_response=200, db_query=50, others 100]
-    #[arg(long, env = "DAYBOOK_BUDGET", value_name = "METRIC=MS", value_delimiter = ',')]
+    #[arg(long, env = "DAYBOOK_BUDGET", value_name = "METRIC=MS", value_delimiter = ',',
+          value_parser = parse_budget)]
     budget: Vec<Budget>,
 }
 
@@ -324,5 +325,20 @@ impl ServeArguments {
             request_timeout: seconds(limits.request_timeout),
             stop_timeout: seconds(limits.stop_timeout),
         }
+    }
+}
+
+/// What is told where it takes longer than its budget.
+const BUDGETED: [&str; 5] = ["api_response", "db_query", "decide", "commit", "project"];
+
+fn parse_budget(text: &str) -> Result<Budget, String> {
+    let budget: Budget = text.parse().map_err(|error: BudgetError| error.to_string())?;
+    match BUDGETED.contains(&budget.metric.as_str()) {
+        true => Ok(budget),
+        false => Err(format!(
+            "there is no metric `{}` with a budget, expected one of {}",
+            budget.metric,
+            BUDGETED.join(", ")
+        )),
     }
 }

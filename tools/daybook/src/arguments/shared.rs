@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use daybook_ledger::{DatabaseError, Reader};
 use daybook_schema::UnixMicros;
+use jiff::civil::Date;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArguments {
@@ -63,6 +64,12 @@ impl KeysDirArgument {
 }
 
 /// A time as options take it.
+/// A UTC day, and nothing else that could be read as one.
+pub(crate) fn parse_day(text: &str) -> Result<Date, String> {
+    let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
+    day.ok_or_else(|| "expected a UTC day such as 2026-01-05".to_owned())
+}
+
 pub(crate) fn parse_time(text: &str) -> Result<UnixMicros, String> {
     let time: jiff::Timestamp =
         text.parse().map_err(|_| "expected a time such as 2026-12-24T18:00:00Z".to_owned())?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use daybook_api::{Accounts, AccountsError, Parts, Settings, Telemetry};
+use daybook_api::{Accounts, AccountsError, Parts, Settings, Telemetry, TelemetrySettings};
 use daybook_ledger::keys::{self, Keys, KeysError};
 use daybook_ledger::{
     DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Signer, Submission,
@@ -146,7 +146,10 @@ impl Opening {
         let opened = Accounts::open(&accounts, &monitor).await?;
         let game_database = open_game_database(&game_db, &accounts, &monitor).await?;
         let telemetry = data.join("telemetry.db");
-        let telemetry = Telemetry::open(&telemetry, settings.telemetry, &monitor).await?;
+        // A demo's clock is simulated: what its bots told is as old as that.
+        let kept_days = if is_demo { u32::MAX } else { settings.telemetry.kept_days };
+        let telemetry_settings = TelemetrySettings { kept_days, ..settings.telemetry };
+        let telemetry = Telemetry::open(&telemetry, telemetry_settings, &monitor).await?;
         if game_database.is_locked().await.unwrap_or(false) {
             note(&format!(
                 "another program keeps `{}` locked: the read models stand still until it lets go; end it",
