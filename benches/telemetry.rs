@@ -230,8 +230,8 @@ fn main() -> Result<()> {
         }
     };
     let plan = Plan {
-        length: Duration::from_secs(number(0, 6, 1)?),
-        rounds: usize::try_from(number(1, 5, 1)?)?,
+        length: Duration::from_secs(number(0, 2, 1)?),
+        rounds: usize::try_from(number(1, 13, 1)?)?,
         rows: number(2, 5_000_000, 10_000)?,
     };
     let default = env!("CARGO_TARGET_TMPDIR").to_owned();

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import duckdb
+import export
 import pandas
 import polars
 
@@ -77,6 +78,12 @@ def main() -> None:
         events = [json.loads(line) for line in lines.read_text().splitlines()]
         read_with_all(lines, events)
         print(f"{len(events)} events read by DuckDB, Polars and pandas")
+        for ending in ("parquet", "csv", "jsonl"):
+            out = Path(scratch) / ending
+            run(daybook, "export", "--format", ending, "--out", str(out), "--data", data)
+            export.check(out, ending, export.Ledger(lines))
+            run(daybook, "verify", "--export", str(out), "--data", data)
+            print(f"an export as {ending} read by them too")
 
 
 if __name__ == "__main__":

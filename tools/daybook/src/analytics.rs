@@ -81,10 +81,21 @@ async fn print_retention(arguments: &RetentionArguments) -> Result<()> {
         Source::Ledger => retention(opened.connection(), asked).await?,
         Source::Telemetry => telemetry_retention(opened.connection(), asked).await?,
     };
+    let words = words_of(arguments.of.source);
     if let Some(file) = &arguments.svg {
-        draw(file, pictures::retention(&retention)?)?;
+        draw(file, pictures::retention(&retention, words)?)?;
     }
-    opened.print(&retention, &[retention.table()], &text::of_retention(&retention))
+    opened.print(&retention, &[retention.table()], &text::of_retention(&retention, words))
+}
+
+/// What a cohort is called: what is on the day, who it is, and what is counted later.
+fn words_of(source: Source) -> [&'static str; 3] {
+    match source {
+        Source::Ledger => ["first active", "those first active on a day", "active n days later"],
+        Source::Telemetry => {
+            ["visited", "those who began a session on a day", "with a session n days later"]
+        }
+    }
 }
 
 async fn print_bets(arguments: &BetsArguments) -> Result<()> {

@@ -96,7 +96,7 @@ fn tables_come_as_text_csv_and_pictures() {
         let none = ["analytics", table, "--until", "2020-01-01", "--data", data];
         assert_eq!(tried(&none).0, 0);
     }
-    let pictures = [("retention", "days after their first"), ("bets", "What bets gave back")];
+    let pictures = [("retention", "Users active n days later"), ("bets", "What bets gave back")];
     for (table, title) in pictures {
         for until in ["9999-12-31", "2020-01-01"] {
             let file = directory.path().join("picture.svg");

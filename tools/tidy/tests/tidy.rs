@@ -7,11 +7,12 @@ use std::process::Command;
 
 /// Which of our crates each may depend on: schema ← simulator ← ledger ← projections ← api
 /// and tools.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("daybook-schema", &[]),
     ("daybook-monitor", &[]),
     ("daybook-simulator", &["daybook-schema"]),
     ("daybook-ledger", &["daybook-schema", "daybook-simulator", "daybook-monitor"]),
+    ("daybook-export", &["daybook-schema", "daybook-ledger", "daybook-bots"]),
     (
         "daybook-projections",
         // The bots play the ledgers of its tests.
@@ -44,6 +45,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "daybook-projections",
             "daybook-api",
             "daybook-bots",
+            "daybook-export",
         ],
     ),
     (

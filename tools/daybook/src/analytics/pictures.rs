@@ -23,7 +23,7 @@ const SMALL_CELL: usize = 6;
 const LINE: usize = 14;
 
 /// Cohorts one below the other, and how many of each were active n days later.
-pub(super) fn retention(retention: &Retention) -> Result<String> {
+pub(super) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Result<String> {
     // A cohort of nobody has no share.
     let cohorts: Vec<_> = retention.cohorts.iter().filter(|it| it.cohort_size > 0).collect();
     let days = cohorts.iter().map(|cohort| cohort.retained.len()).max().unwrap_or(1).max(1);
@@ -36,9 +36,9 @@ pub(super) fn retention(retention: &Retention) -> Result<String> {
     draw((width.max(560), height), |area| {
         let text = |size: i32, color: &RGBColor| (FONT, size).into_font().color(color);
         let at = |x: usize, y: usize| (pixel(x), pixel(y));
-        area.draw_text("Users active n days after their first", &text(18, &INK), at(16, 12))?;
-        let below = "in percent of those first active on a day; blank where the day is not over";
-        area.draw_text(below, &text(12, &INK), at(16, 36))?;
+        area.draw_text(&format!("Users {later}"), &text(18, &INK), at(16, 12))?;
+        let below = format!("in percent of {who}; blank where the day is not over");
+        area.draw_text(&below, &text(12, &INK), at(16, 36))?;
         let centered = Pos::new(HPos::Center, VPos::Center);
         let right = Pos::new(HPos::Right, VPos::Center);
         let every = if cell.is_some() { 1 } else { 30 };

@@ -52,11 +52,11 @@ pub(super) fn of_coins(tables: &[Table]) -> String {
 }
 
 /// A triangle in percent, with the averages as its last line.
-pub(super) fn of_retention(retention: &Retention) -> String {
+pub(super) fn of_retention(retention: &Retention, [on_the_day, who, later]: [&str; 3]) -> String {
     let reached = retention.cohorts.first().map_or(0, |cohort| cohort.retained.len());
     let days: Vec<usize> = DAYS_SHOWN.into_iter().filter(|day_n| *day_n < reached).collect();
     let names: Vec<String> = days.iter().map(|day_n| format!("day {day_n}")).collect();
-    let mut head = vec!["first active", "users"];
+    let mut head = vec![on_the_day, "users"];
     head.extend(names.iter().map(String::as_str));
     let percent = |part: u64, whole: u64| match whole {
         0 => String::new(),
@@ -89,8 +89,8 @@ pub(super) fn of_retention(retention: &Retention) -> String {
         ),
     };
     format!(
-        "In percent of a cohort; blank where the day is not over. Days with nobody new are left out.\n\n\
-         {triangle}{luck}"
+        "Users {later}, in percent of {who}; blank where the day is not over. Days with nobody are \
+         left out.\n\n{triangle}{luck}"
     )
 }
 

@@ -1,0 +1,267 @@
+//! Guards: an export has what the ledger has, goes on where it ended or was killed, and what is
+//! altered in it is told.
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected must stop")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use daybook_bots::Play;
+use daybook_export::{
+    Export, ExportError, Format, MANIFEST, Manifest, ManifestError, Selection, check, going_on,
+};
+use daybook_ledger::Reader;
+use daybook_schema::{EventKind, Seq};
+use serde_json::Value;
+
+const FORMATS: [Format; 3] = [Format::Parquet, Format::Csv, Format::Jsonl];
+
+struct Table {
+    directory: tempfile::TempDir,
+    reader: Reader,
+}
+
+impl Table {
+    fn new(seed: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Play { players: 12, days: 9, seed }.into_new_ledger(directory.path()).unwrap();
+        let reader = Reader::open(directory.path()).unwrap();
+        Self { directory, reader }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn export(&self, name: &str, format: Format, selection: Selection) -> Export {
+        Export { directory: self.path(name), format, selection }
+    }
+
+    fn run(&self, export: &Export) -> Result<Manifest, ExportError> {
+        export.run(&self.reader, &mut |_| {})
+    }
+
+    fn differences(&self, name: &str) -> Vec<String> {
+        check(&self.path(name), &self.reader, &mut |_| {}).unwrap().differences
+    }
+}
+
+fn all() -> Selection {
+    Selection {
+        from: Seq::MIN,
+        until: None,
+        from_time: None,
+        until_time: None,
+        kinds: Vec::new(),
+        season: None,
+        user: None,
+    }
+}
+
+/// The lines of all files of a table, in order.
+fn lines(directory: &Path, table: &str) -> Vec<Value> {
+    let mut files: Vec<_> = std::fs::read_dir(directory.join(table))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect();
+    files.sort();
+    let texts = files.iter().map(|path| std::fs::read_to_string(path).unwrap());
+    texts
+        .flat_map(|text| {
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+        })
+        .collect()
+}
+
+#[test]
+fn every_event_is_there_with_all_its_fields() {
+    let table = Table::new(1);
+    let manifest = table.run(&table.export("all", Format::Jsonl, all())).unwrap();
+    let events: Vec<_> = table.reader.events_from(Seq::MIN).map(Result::unwrap).collect();
+    assert_eq!(manifest.until, events.last().unwrap().head());
+    let rows = lines(&table.path("all"), "events");
+    assert_eq!(rows.len(), events.len());
+    let mut of_kinds: BTreeMap<EventKind, std::vec::IntoIter<Value>> = EventKind::ALL
+        .iter()
+        .map(|kind| (*kind, lines(&table.path("all"), kind.as_str()).into_iter()))
+        .collect();
+    for (stored, row) in events.iter().zip(rows) {
+        assert_eq!(row["hash"], stored.hash.to_string());
+        assert_eq!(row["seq"], stored.header.seq.get());
+        let typed = of_kinds.get_mut(&stored.event.kind()).unwrap().next().unwrap();
+        assert_eq!(typed["seq"], row["seq"]);
+        // Each field of the payload stands in a column, whatever that is called.
+        let payload = serde_json::to_value(&stored.event).unwrap();
+        let values: Vec<&Value> = typed.as_object().unwrap().values().collect();
+        for value in leaves(&payload) {
+            let text = Value::from(value.to_string());
+            let is_there = values.contains(&&value) || values.contains(&&text);
+            assert!(is_there || value.is_null(), "{} lacks {value} of {payload}", typed["seq"]);
+        }
+        let columns = typed.as_object().unwrap();
+        if stored.event.kind() == EventKind::BetResolved {
+            assert!(columns["bet_type"].is_string() && columns["weather"].is_string());
+        }
+        if columns.contains_key("season_id") {
+            assert!(columns["user_id"].as_str().unwrap().starts_with("usr_"));
+        }
+    }
+    assert!(of_kinds.values_mut().all(|rest| rest.next().is_none()));
+}
+
+/// The plain values of a JSON object; a list is one.
+fn leaves(json: &Value) -> Vec<Value> {
+    match json {
+        Value::Object(fields) => fields.values().flat_map(leaves).collect(),
+        other => vec![other.clone()],
+    }
+}
+
+#[test]
+fn an_export_goes_on_and_gives_the_same_as_one_in_one_go() {
+    let table = Table::new(2);
+    let head = table.reader.head().unwrap().seq;
+    for format in FORMATS {
+        let part = |name: &str, until: u64| {
+            let until = Some(Seq::new(until).unwrap());
+            table.export(name, format, Selection { until, ..all() })
+        };
+        // In two directories: the newer half goes on from the older's manifest.
+        let (older, newer) = (format!("older-{format}"), format!("newer-{format}"));
+        let first = table.run(&part(&older, head / 2)).unwrap();
+        assert_eq!(first.until.seq, head / 2);
+        let since = going_on(&first, &table.reader).unwrap();
+        let second = table.run(&table.export(&newer, format, since)).unwrap();
+        assert_eq!((second.after, second.until.seq), (first.until, head));
+        let counted = first.rows["events"] + second.rows["events"];
+        assert_eq!(counted, head);
+        for name in [&older, &newer] {
+            assert_eq!(table.differences(name), [""; 0], "{name}");
+        }
+        // Once more there is nothing to do.
+        let files = second.files.len();
+        let again = going_on(&first, &table.reader).unwrap();
+        assert_eq!(table.run(&table.export(&newer, format, again)).unwrap().files.len(), files);
+    }
+    let both: Vec<Value> = ["older-jsonl", "newer-jsonl"]
+        .iter()
+        .flat_map(|name| lines(&table.path(name), "bet_resolved"))
+        .collect();
+    table.run(&table.export("whole", Format::Jsonl, all())).unwrap();
+    assert_eq!(both, lines(&table.path("whole"), "bet_resolved"), "bets placed before the cut too");
+}
+
+#[test]
+fn what_a_kill_left_is_made_anew() {
+    let table = Table::new(3);
+    for format in FORMATS {
+        let name = format!("killed-{format}");
+        let export = table.export(&name, format, all());
+        let whole = table.run(&export).unwrap();
+        // Killed before the manifest was there: files are whole, half or not there.
+        std::fs::remove_file(table.path(&name).join(MANIFEST)).unwrap();
+        let file = table.path(&name).join(&whole.files[0].path);
+        std::fs::write(file.with_extension(format!("{format}.part")), "half").unwrap();
+        std::fs::write(&file, "half of another").unwrap();
+        let again = table.run(&export).unwrap();
+        assert_eq!(again, whole);
+        assert_eq!(table.differences(&name), [""; 0]);
+        assert!(!file.with_extension(format!("{format}.part")).exists());
+    }
+}
+
+#[test]
+fn a_selection_has_its_own_and_nothing_else() {
+    let table = Table::new(4);
+    let events: Vec<_> = table.reader.events_from(Seq::MIN).map(Result::unwrap).collect();
+    let user =
+        events.iter().find(|stored| stored.event.kind() == EventKind::SeasonCompleted).and_then(
+            |stored| table.reader.stream_from_head(stored.header.seq).unwrap().into_iter().next(),
+        );
+    let Some(daybook_schema::Event::SeasonStarted(started)) = user.map(|stored| stored.event)
+    else {
+        panic!("a season that began")
+    };
+    let kinds = vec![EventKind::BetPlaced, EventKind::SessionStarted];
+    let selection = Selection { kinds, user: Some(started.user_id), ..all() };
+    table.run(&table.export("hers", Format::Jsonl, selection)).unwrap();
+    let hers = lines(&table.path("hers"), "events");
+    assert!(hers.len() > 20);
+    let is_hers = |row: &Value| row["user_id"] == started.user_id.to_string();
+    assert!(lines(&table.path("hers"), "bet_placed").iter().all(is_hers));
+    assert!(hers.iter().all(|row| row["kind"] == "bet_placed" || row["kind"] == "session_started"));
+    assert!(!table.path("hers").join("bet_resolved").exists());
+    assert_eq!(table.differences("hers"), [""; 0]);
+    // A time, and an hour in which nothing was.
+    let middle = events[events.len() / 2].header.recorded_at;
+    let later = Selection { from_time: Some(middle), ..all() };
+    let manifest = table.run(&table.export("later", Format::Csv, later)).unwrap();
+    let expected = events.iter().filter(|stored| stored.header.recorded_at >= middle).count();
+    assert_eq!(manifest.rows["events"], expected as u64);
+    let before = Selection { until_time: Some(events[0].header.recorded_at), ..all() };
+    let nothing = table.run(&table.export("nothing", Format::Csv, before));
+    assert!(matches!(nothing, Err(ExportError::NothingYet { .. })), "{nothing:?}");
+}
+
+#[test]
+fn what_is_altered_lost_or_added_is_told() {
+    let table = Table::new(5);
+    for format in FORMATS {
+        let name = format!("altered-{format}");
+        let manifest = table.run(&table.export(&name, format, all())).unwrap();
+        let directory = table.path(&name);
+        let file = directory.join(&manifest.files[0].path);
+        let bytes = std::fs::read(&file).unwrap();
+        let mut altered = bytes.clone();
+        altered[bytes.len() / 2] ^= 1;
+        std::fs::write(&file, &altered).unwrap();
+        assert!(table.differences(&name)[0].contains("BLAKE3"), "{name}");
+        std::fs::write(&file, &bytes[1..]).unwrap();
+        assert!(table.differences(&name)[0].contains("bytes"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(table.differences(&name)[0].contains("cannot be read"));
+        std::fs::write(&file, &bytes).unwrap();
+        let more = file.with_file_name(format!("more.{format}"));
+        std::fs::copy(&file, &more).unwrap();
+        assert!(table.differences(&name)[0].contains("no file of this export"));
+        std::fs::remove_file(more).unwrap();
+        assert_eq!(table.differences(&name), [""; 0]);
+        // Rows of another ledger, with a manifest that tells their hashes.
+        let other = Table::new(6);
+        let forged = other.run(&other.export(&name, format, all())).unwrap();
+        let (own, foreign) = (&manifest.files[0], &forged.files[0]);
+        std::fs::copy(other.path(&name).join(&foreign.path), &file).unwrap();
+        let told = std::fs::read_to_string(directory.join(MANIFEST)).unwrap();
+        let told = told.replace(&own.blake3, &foreign.blake3).replace(
+            &format!("\"bytes\": {}", own.bytes),
+            &format!("\"bytes\": {}", foreign.bytes),
+        );
+        std::fs::write(directory.join(MANIFEST), told).unwrap();
+        let differences = table.differences(&name);
+        assert!(differences[0].contains("the ledger's events"), "{differences:?}");
+    }
+}
+
+#[test]
+fn an_export_of_something_else_is_refused() {
+    let (table, other) = (Table::new(7), Table::new(8));
+    let manifest = table.run(&table.export("out", Format::Csv, all())).unwrap();
+    let otherwise = table.run(&table.export("out", Format::Jsonl, all())).unwrap_err();
+    assert!(otherwise.to_string().contains("another format: csv, now jsonl"), "{otherwise}");
+    let export = Export { directory: table.path("out"), format: Format::Csv, selection: all() };
+    let refused = export.run(&other.reader, &mut |_| {}).unwrap_err();
+    assert!(matches!(refused, ExportError::Manifest(ManifestError::AnotherLedger { .. })));
+    let found = check(&table.path("out"), &other.reader, &mut |_| {}).unwrap();
+    assert_eq!(found.differences.len(), 1);
+    // The same ledger with another past.
+    let mut forged = manifest;
+    forged.until.seq -= 1;
+    assert!(matches!(going_on(&forged, &table.reader), Err(ManifestError::AnotherPast { .. })));
+    let full = tempfile::tempdir().unwrap();
+    std::fs::write(full.path().join("thesis.txt"), "mine").unwrap();
+    let into_full =
+        Export { directory: full.path().to_owned(), format: Format::Csv, selection: all() };
+    let refused = into_full.run(&table.reader, &mut |_| {}).unwrap_err();
+    assert!(matches!(refused, ExportError::NotEmpty { .. }));
+    assert_eq!(std::fs::read_dir(full.path()).unwrap().count(), 1);
+}
