@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from datetime import timedelta
+from datetime import date, timedelta
 from math import sqrt
 
 import fold as folding
@@ -206,10 +206,66 @@ class Answers:
         return {"days": rows}
 
 
+    def period(self):
+        """The figures of a period of the month's report, for all days that are over."""
+        fold, over = self.fold, {day for day in self.days if self.is_over(day)}
+        end = (max(over) - date(1970, 1, 1)).days * 86_400 + 86_400
+        seasons = list(fold.seasons.values())
+        within = lambda at: folding.utc_date(at * 10**6) in over  # noqa: E731
+        ended = Counter(s.how.split("_")[0] for s in seasons if s.how and within(s.ended_at))
+        moved = [fold.coin_days[day] for day in over if day in fold.coin_days]
+        wins = [win for win in fold.large_wins if within(win[-1]) and win[-2] - win[-3] >= 5_000]
+        bets = Answers(fold, min(over), max(over)).bets()
+        period = {
+            "active": len({user for day in over for user in self.active(day)}),
+            "new": sum(day in over for day in self.first_day.values()),
+            "seasonsStarted": sum(within(s.started_at) for s in seasons), "seasonsCompleted": ended["completed"],
+            "seasonsAbandoned": ended["abandoned"], "seasonsExpired": ended["expired"],
+            "givenBack": sum(day["given_back"] for day in moved), "bets": bets, "largeWins": len(wins),
+            "largeWinsPaid": sum(win[-2] for win in wins),
+            "flags": sum(within(at) for s in seasons for *_, at in s.flags),
+            "keyRotations": sum(kind == "key_rotated" and within(at) for _, kind, at, _ in fold.ledger_events),
+            "restores": sum(kind == "ledger_restored" and within(at) for _, kind, at, _ in fold.ledger_events)}
+        return period, self.interrupted(seasons, end)
+
+    @staticmethod
+    def interrupted(seasons, end):
+        """Seasons in play at a time without a command for 24 hours, and the coins in them."""
+        count = coins = 0
+        for s in seasons:
+            if s.started_at >= end or (s.ended_at is not None and s.ended_at < end):
+                continue
+            times = [s.started_at, *(day["created"] for day in s.days.values()),
+                     *(bet["placed_at"] for bet in s.bets.values())]
+            if max(at for at in times if at < end) < end - 86_400:
+                count += 1
+                coins += sum(amount for at, _, kind, amount, bet_id in s.movements
+                             if bet_id is None and at < end and kind != "end")
+                coins += sum(bet["payout"] - bet["amount"] for bet in s.bets.values()
+                             if bet["resolved_at"] is not None and bet["resolved_at"] < end)
+        return count, coins
+
+
 def ask(daybook, data_dir, *arguments):
     """What the command answers."""
     command = [daybook, "analytics", *arguments, "--json", "--data", data_dir]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def report_differs(daybook, data_dir, fold):
+    """Each month's report, held to what the events give since the beginning."""
+    whole = Answers(fold)
+    for first in sorted({day.replace(day=1) for day in whole.days if whole.is_over(day)}):
+        command = [daybook, "report", "--month", f"{first:%Y-%m}", "--json", "--data", data_dir]
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+        period, interrupted = Answers(fold, last=last).period()
+        found = {key: report["periods"][2][key] for key in period}
+        difference = differing(comparable(period), comparable(found), f"{first:%Y-%m}")
+        told = report["interruptedSeasons"], report["interruptedCoins"]
+        if difference or told != interrupted:
+            return difference or f"{first:%Y-%m}: interrupted expected {interrupted}, found {told}"
+    return None
 
 
 def differing(expected, found, path=""):
@@ -249,7 +305,9 @@ def main():
             difference = differing(comparable(expected), comparable(found))
             print(f"analytics {name}, {named}: {difference or 'agrees'}")
             agree = agree and difference is None
-    return 0 if agree else 1
+    difference = report_differs(arguments.daybook, arguments.data_dir, fold)
+    print(f"report: {difference or 'agrees'}")
+    return 0 if agree and difference is None else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import duckdb
 import export
 import pandas
 import polars
+import questions
 
 HERE = Path(__file__).parent
 # More events than the tools look at before they decide what a column is.
@@ -84,6 +85,7 @@ def main() -> None:
             export.check(out, ending, export.Ledger(lines))
             run(daybook, "verify", "--export", str(out), "--data", data)
             print(f"an export as {ending} read by them too")
+        print(f"{questions.check(Path(scratch) / 'parquet')} questions have the answers that QUESTIONS.md tells")
 
 
 if __name__ == "__main__":

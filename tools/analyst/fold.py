@@ -256,7 +256,8 @@ class Fold:
         self.active = defaultdict(set)  # day: users
         self.economics, self.economics_days = defaultdict(Counter), defaultdict(Counter)
         self.plays = defaultdict(list)  # user: [first command, newest command, commands] of each play session
-        self.coin_days, self.first_weeks = defaultdict(Counter), {}
+        self.coin_days, self.first_weeks, self.large_wins = defaultdict(Counter), {}, []
+        self.ledger_events = []
         self.broken = []  # where events are not what the documents give
         for command in split_commands(events):
             for event in command:
@@ -305,7 +306,9 @@ class Fold:
                 self.seasons[stream] = Season(event, self.epoch)
             self.seasons[stream].last_seq = event["seq"]
             self.apply_to_season(event, kind, self.seasons[stream], payload, at)
-        elif kind == "key_rotated":
+        if stream.startswith("ldg_"):
+            self.ledger_events.append((event["seq"], kind, at, canonical(payload)))
+        if kind == "key_rotated":
             self.ledger = stream
             self.ids = self.ids or Ids(stream)
             if payload["compromised"]:
@@ -408,6 +411,9 @@ class Fold:
         self.economics_days[utc_date(event["recordedMicros"]), *cell].update(counts)
         if season.number == 1 and day <= 7:
             season.first_week.update(counts)
+        if payload["payout"] - bet["amount"] >= 1000:
+            self.large_wins.append((season.id, day, pot, season.user, bet["type"], bet["amount"], payload["payout"],
+                                    at))
 
     def end_season(self, event, kind, season, payload, at):
         """How a season ended, and its place on the boards if it was completed."""
@@ -589,6 +595,7 @@ def analytics_tables(fold):
         c = season.first_week
         rows["first_weeks"].append((user, season.id, str(day), c["bets"], c["staked"], c["paid"], c["expected"],
                                     c["variance"]))
+    rows["large_wins"], rows["ledger_events"] = fold.large_wins, fold.ledger_events
     for day, moved in fold.coin_days.items():
         if any(moved.values()):
             rows["coin_days"].append((str(day), *(moved[column] for column in COIN_COLUMNS)))
@@ -613,7 +620,7 @@ def account_tables(fold):
 SKIPPED_TABLES = {"_sqlx_migrations", "disputed_positions", "filled_accounts", "projection_states", "season_activity"}
 SKIPPED_COLUMNS = {"season_streams.progress", "coin_movements.balance_after", "projection_positions.version",
                    "users.display_name", "users.created_at", "users.last_login_at"}
-JSON_COLUMNS = {"pot_levels", "events", "metadata", "personality", "abilities"}
+JSON_COLUMNS = {"pot_levels", "events", "metadata", "personality", "abilities", "payload"}
 
 
 def canonical(value):

@@ -1,5 +1,7 @@
 -- The rows are made anew by the next worker; the heads that they stood for stay.
 UPDATE projection_positions SET version = 4294967295 WHERE name = 'analytics';
+DROP TABLE ledger_events;
+DROP TABLE large_wins;
 DROP TABLE first_weeks;
 DROP TABLE coin_days;
 DROP TABLE bet_economics_days;

@@ -101,3 +101,26 @@ CREATE TABLE first_weeks (
   expected_microcoins INTEGER NOT NULL,
   variance_thousandths INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Bets that won 1,000 coins or more beyond their stake.
+CREATE TABLE large_wins (
+  season_id TEXT NOT NULL,
+  day_number INTEGER NOT NULL,
+  pot_id TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  bet_type TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  payout INTEGER NOT NULL,
+  resolved_at INTEGER NOT NULL,
+  PRIMARY KEY (season_id, day_number, pot_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_large_wins_resolved ON large_wins (resolved_at);
+
+-- What the operator did to the ledger: key_rotated, ledger_restored.
+CREATE TABLE ledger_events (
+  seq INTEGER PRIMARY KEY NOT NULL,
+  kind TEXT NOT NULL,
+  recorded_at INTEGER NOT NULL,
+  -- The event's fields, as a JSON object.
+  payload TEXT NOT NULL
+) STRICT;

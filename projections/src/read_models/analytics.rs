@@ -7,8 +7,8 @@ mod logins;
 mod plays;
 
 use daybook_schema::{
-    BetType, DayNumber, Event, PerPot, SeasonId, SeasonNumber, SessionEndReason, StreamKind,
-    UserId, Weather, limits,
+    BetType, DayNumber, Event, EventKind, PerPot, SeasonId, SeasonNumber, Seq, SessionEndReason,
+    StreamKind, UserId, Weather, limits,
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,8 @@ impl Projection for Analytics {
             "play_sessions",
             "coin_days",
             "first_weeks",
+            "large_wins",
+            "ledger_events",
             "analytics_progress",
             "user_activity",
             "season_activity",
@@ -110,6 +112,8 @@ struct Batch {
     logins: Logins,
     plays: Plays,
     coins: CoinDays,
+    /// What the operator did to the ledger: seq, kind, time, fields.
+    ledger_events: Vec<(Seq, EventKind, i64, String)>,
     /// The day of the newest event before the batch, and of the batch's own.
     days: (Option<i64>, Option<i64>),
     /// Users by the day on which they first were active and the days since then.
@@ -166,7 +170,12 @@ impl Batch {
         let header = &event.stored.header;
         let day = header.recorded_at.utc_day();
         let user_id = match event.stored.event.kind().stream() {
-            StreamKind::Ledger => return Ok(()),
+            StreamKind::Ledger => {
+                let (kind, at) = (event.stored.event.kind(), header.recorded_at.seconds());
+                let payload = serde_json::to_string(&event.stored.event)?;
+                self.ledger_events.push((header.seq, kind, at, payload));
+                return Ok(());
+            }
             StreamKind::User => header.stream.as_user(),
             StreamKind::Season => self.fold_season(event)?,
         };
@@ -237,6 +246,8 @@ impl Batch {
                 if let Some(first_week) = &mut season.first_week {
                     first_week.add(bet);
                 }
+                let at = event.stored.header.recorded_at.seconds();
+                self.economics.note_win((season_id, user_id), bet_type, resolved, at);
             }
             Event::DayResolved(resolved) if resolved.day_number.get() == limits::DAYS_PER_WEEK => {
                 if let Some(bets) = season.first_week.take() {
@@ -298,6 +309,7 @@ impl Batch {
         write(database, STORE_STEPS, &steps.collect::<Vec<_>>()).await?;
         self.plays.store(database).await?;
         self.coins.store(database).await?;
+        write(database, STORE_LEDGER_EVENTS, &self.ledger_events).await?;
         self.economics.store(database).await
     }
 }
@@ -381,6 +393,9 @@ async fn reach_day(
         .await?;
     Ok(())
 }
+
+const STORE_LEDGER_EVENTS: &str = "INSERT INTO ledger_events (seq, kind, recorded_at, payload) \
+    SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1)";
 
 const STORE_STEPS: &str = "INSERT INTO funnel_steps (cohort_day, step, name, users) \
     SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \

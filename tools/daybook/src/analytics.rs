@@ -2,7 +2,7 @@
 
 mod compare;
 mod files;
-mod pictures;
+pub(crate) mod pictures;
 mod text;
 
 use std::path::Path;
@@ -89,7 +89,7 @@ async fn print_retention(arguments: &RetentionArguments) -> Result<()> {
 }
 
 /// What a cohort is called: what is on the day, who it is, and what is counted later.
-fn words_of(source: Source) -> [&'static str; 3] {
+pub(crate) fn words_of(source: Source) -> [&'static str; 3] {
     match source {
         Source::Ledger => ["first active", "those first active on a day", "active n days later"],
         Source::Telemetry => {
@@ -123,7 +123,7 @@ fn draw(file: &Path, picture: String) -> Result<()> {
 }
 
 /// A file that answers, and how.
-struct Opened {
+pub(crate) struct Opened {
     looked: Look,
     form: FormArguments,
     /// The event that the read models stand for; none of telemetry.
@@ -154,19 +154,26 @@ impl Opened {
     async fn ledgers(arguments: &TableArguments) -> Result<(Self, DaysAsked)> {
         let asked = arguments.days.asked()?;
         let path = arguments.database.path(&arguments.data.data)?;
-        must_exist(&path)?;
-        let mut looked = moment_of(&path).await?;
+        let (opened, _) = Self::of_ledger(&path).await?;
+        Ok((Self { form: arguments.form, ..opened }, asked))
+    }
+
+    /// The read models, and the event that they stand for.
+    pub(crate) async fn of_ledger(path: &Path) -> Result<(Self, u64)> {
+        must_exist(path)?;
+        let mut looked = moment_of(path).await?;
         let seq = analytics::stands_for(&mut looked.connection).await;
-        let Some(seq) = seq.with_context(|| unread(&path))? else {
+        let Some(seq) = seq.with_context(|| unread(path))? else {
             bail!(
                 "`{}` has no analytics of this version yet: `daybook projections run` makes them",
                 path.display()
             );
         };
-        Ok((Self { looked, form: arguments.form, seq: Some(seq) }, asked))
+        let form = FormArguments { json: false, csv: false };
+        Ok((Self { looked, form, seq: Some(seq) }, seq))
     }
 
-    fn connection(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.looked.connection
     }
 

@@ -5,6 +5,7 @@ mod config_file;
 pub(crate) mod export;
 pub(crate) mod opening;
 pub(crate) mod read_models;
+pub(crate) mod report;
 pub(crate) mod serve;
 pub(crate) mod shared;
 pub(crate) mod user;
@@ -21,6 +22,7 @@ use analytics::AnalyticsArguments;
 use export::ExportArguments;
 use opening::OpeningArguments;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
+use report::ReportArguments;
 use serve::ServeArguments;
 use shared::{DataArguments, JsonArgument, KeysDirArgument, parse_time};
 use user::UserArguments;
@@ -109,6 +111,8 @@ pub(crate) enum Command {
     Migrate(MigrateArguments),
     /// The analyst's tables
     Analytics(AnalyticsArguments),
+    /// A month as a page to print, as JSON and as CSV
+    Report(ReportArguments),
     /// Print the completions of a shell
     #[command(
         after_help = "Examples:\n  daybook completions bash > ~/.local/share/bash-completion/completions/daybook"

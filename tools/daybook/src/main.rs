@@ -16,6 +16,7 @@ mod output;
 mod projections;
 mod relay;
 mod replay;
+mod report;
 mod season_page;
 mod serve;
 mod tail;
@@ -142,6 +143,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Projections(arguments) => projections::run(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Analytics(arguments) => analytics::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Completions { shell } => arguments::completions(shell),
     }
 }

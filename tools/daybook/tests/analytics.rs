@@ -110,6 +110,50 @@ fn tables_come_as_text_csv_and_pictures() {
 }
 
 #[test]
+fn a_month_is_reported_as_a_page_as_json_and_as_csv() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &*demo(directory.path());
+    let out = directory.path().join("report");
+    let named = out.to_str().unwrap();
+    let report = |month: &str| json(&run(&["report", "--month", month, "--json", "--data", data]));
+    let whole = report("2026-01");
+    assert_eq!((&whole["until"], &whole["partial"]), (&"2026-01-31".into(), &false.into()));
+    let days = ["--from", "2026-01-01", "--until", "2026-01-31"];
+    let bets = ask(data, &[&["bets"][..], &days].concat());
+    assert_eq!(whole["periods"][0]["bets"]["all"], bets["all"]);
+    assert_eq!(whole["periods"][2]["bets"]["rows"], bets["rows"], "the play began in this month");
+    let dau = ask(data, &[&["dau"][..], &days].concat());
+    assert_eq!(whole["days"][0]["dau"], dau["days"][0]["dau"]);
+    assert_eq!(whole["periods"][0]["active"], 30);
+    // The clock of a demo runs on into February, and ends within it.
+    let february = report("2026-02");
+    assert_eq!(
+        (&february["partial"], &february["periods"][0]["active"]),
+        (&true.into(), &0.into())
+    );
+    assert_eq!(february["periods"][1]["bets"]["all"], bets["all"], "of the year");
+    let later = report("2027-05");
+    assert_eq!((&later["until"], &later["days"]), (&Value::Null, &Value::from(Vec::<u8>::new())));
+    for (month, said) in [
+        ("2026-01", "The whole month, up to 2026-01-31."),
+        ("2026-02", "the last day that is over"),
+        ("2027-05", "No day of this month is over."),
+        ("2025-12", "No activity"),
+    ] {
+        let (status, path, err) =
+            tried(&["report", "--month", month, "--out", named, "--data", data]);
+        assert_eq!(status, 0, "{err}");
+        let page = std::fs::read_to_string(path.trim()).unwrap();
+        assert!(page.contains(said) && page.contains("Ledger ldg_"), "{month}");
+        assert!(!page.contains("<script") && !page.contains("src="), "all of it is in the page");
+        let of_days = out.join(format!("report-{month}-days.csv"));
+        assert!(std::fs::read_to_string(of_days).unwrap().starts_with("day,dau,new,bets"));
+    }
+    let (status, _, err) = tried(&["report", "--month", "2026-13", "--data", data]);
+    assert!(status == 2 && err.contains("expected a month such as 2026-11"), "{err}");
+}
+
+#[test]
 fn what_cannot_be_answered_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let data = &*demo(directory.path());

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use daybook_schema::events::BetResolved;
-use daybook_schema::{BetType, Coins, Pot, SeasonId, Threshold, UserId, Weather};
+use daybook_schema::{BetType, Coins, DayNumber, Pot, SeasonId, Threshold, UserId, Weather};
 use daybook_simulator::odds::{ThresholdWays, WAYS, return_billionths, threshold_ways};
 use daybook_simulator::{RULESET_1, multiplier, pays};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,15 @@ pub(super) struct Economics {
     /// By UTC day.
     days: Map<(i64, Cell), Sums>,
     first_weeks: Vec<FirstWeek>,
+    large_wins: Vec<LargeWin>,
 }
+
+/// From here on a win is kept by itself, in coins beyond the stake.
+pub(crate) const LARGE_WIN_MIN: u64 = 1_000;
+
+/// Season, day, pot, user, type, stake, payout, time.
+#[derive(Serialize)]
+struct LargeWin(SeasonId, DayNumber, Pot, UserId, BetType, Coins, Coins, i64);
 
 /// User, season, the UTC day on which day 7 was resolved, and its bets.
 #[derive(Serialize)]
@@ -83,6 +91,22 @@ impl Economics {
         self.days.entry((day, cell)).or_default().add(bet);
     }
 
+    /// Keeps a bet that won much.
+    pub(super) fn note_win(
+        &mut self,
+        (season_id, user_id): (SeasonId, UserId),
+        bet_type: BetType,
+        resolved: &BetResolved,
+        at: i64,
+    ) {
+        let BetResolved { day_number, pot_id, amount, payout, .. } = *resolved;
+        if payout.get().saturating_sub(amount.get()) >= LARGE_WIN_MIN {
+            let win =
+                LargeWin(season_id, day_number, pot_id, user_id, bet_type, amount, payout, at);
+            self.large_wins.push(win);
+        }
+    }
+
     /// Day 7 of a user's first season was resolved.
     pub(super) fn end_first_week(
         &mut self,
@@ -98,6 +122,7 @@ impl Economics {
         let days = self.days.iter().map(|((day, cell), sums)| (cell, sums, day_text(*day)));
         write(database, STORE_DAYS, &days.collect::<Vec<_>>()).await?;
         write(database, STORE_FIRST_WEEKS, &self.first_weeks).await?;
+        write(database, STORE_LARGE_WINS, &self.large_wins).await?;
         let rows = self.cells.iter().map(|(&(pot, bet_type, weather), sums)| {
             let exact = return_billionths(&RULESET_1, weather, pot, bet_type);
             ((pot, bet_type, weather), sums, exact)
@@ -173,6 +198,10 @@ const STORE: &str = sums!(
     "value->>'$[0][0]', value->>'$[0][1]', value->>'$[0][2]'",
     ", nullif((value->>'$[2]') / 1e9, 0)"
 );
+
+const STORE_LARGE_WINS: &str = "INSERT INTO large_wins (season_id, day_number, pot_id, user_id, \
+    bet_type, amount, payout, resolved_at) SELECT value->>0, value->>1, value->>2, value->>3, \
+    value->>4, value->>5, value->>6, value->>7 FROM json_each(?1)";
 
 const STORE_FIRST_WEEKS: &str = "INSERT INTO first_weeks (user_id, season_id, resolved_day, bets, \
     staked, paid, expected_microcoins, variance_thousandths) \

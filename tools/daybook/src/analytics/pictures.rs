@@ -23,7 +23,7 @@ const SMALL_CELL: usize = 6;
 const LINE: usize = 14;
 
 /// Cohorts one below the other, and how many of each were active n days later.
-pub(super) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Result<String> {
+pub(crate) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Result<String> {
     // A cohort of nobody has no share.
     let cohorts: Vec<_> = retention.cohorts.iter().filter(|it| it.cohort_size > 0).collect();
     let days = cohorts.iter().map(|cohort| cohort.retained.len()).max().unwrap_or(1).max(1);
@@ -74,7 +74,7 @@ pub(super) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Re
 
 /// Each pot, type and weather: the interval in which 95 of 100 returns lie, what the rules give
 /// exactly, and what was paid.
-pub(super) fn returns(bets: &Bets) -> Result<String> {
+pub(crate) fn returns(bets: &Bets) -> Result<String> {
     let rows: Vec<&BetRow> = bets.rows.iter().filter(|row| row.staked > 0).collect();
     let (left, top, row_height, plot_width) = (190, 84, 18, 620);
     let height = top + row_height * rows.len().max(1) + 48;

@@ -1,0 +1,104 @@
+//! `daybook report`: a month as a page to print, as JSON and as CSV.
+
+mod figures;
+mod page;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use daybook_ledger::Reader;
+use daybook_projections::analytics::{DaysAsked, Month, month, retention};
+use jiff::civil::Date;
+
+use self::figures::{Ledger, Report};
+use crate::Outcome;
+use crate::analytics::{Opened, pictures, words_of};
+use crate::arguments::analytics::Source;
+use crate::arguments::report::ReportArguments;
+use crate::output::{write_json, write_line};
+
+/// The rules by which every season of this version is played.
+const RULES: &str = "ruleset 1";
+
+pub(crate) fn run(arguments: &ReportArguments) -> Result<Outcome> {
+    crate::runtime()?.block_on(print(arguments))?;
+    Ok(Outcome::Holds)
+}
+
+async fn print(arguments: &ReportArguments) -> Result<()> {
+    let reader = Reader::open(&arguments.data.data)?;
+    let path = arguments.database.path(&arguments.data.data)?;
+    let (mut opened, seq) = Opened::of_ledger(&path).await?;
+    let genesis = reader.genesis();
+    let head = match daybook_schema::Seq::new(seq) {
+        Ok(seq) => reader.event(seq)?.head(),
+        Err(_) => reader.genesis_head(),
+    };
+    let ledger = Ledger {
+        ledger_id: genesis.ledger_id.to_string(),
+        game: genesis.game.as_str(),
+        is_demo: genesis.is_demo,
+        head,
+        rules: RULES,
+    };
+    let told = month(opened.connection(), arguments.month, arguments.large_win).await?;
+    let (large_win, voids) = (arguments.large_win, "none");
+    let report = Report { ledger: &ledger, large_win, voids, month: &told };
+    if arguments.json.json {
+        return write_json(&report);
+    }
+    let asked =
+        DaysAsked { from: arguments.month.first_of_month(), until: until(&told, arguments.month) };
+    let cohorts = retention(opened.connection(), asked).await?;
+    let mut drawn = vec![pictures::retention(&cohorts, words_of(Source::Ledger))?];
+    if let Some(month) = told.periods.first() {
+        drawn.insert(0, pictures::returns(&month.bets)?);
+    }
+    let directory = match &arguments.out {
+        Some(directory) => directory.clone(),
+        None => PathBuf::from(format!("report-{}", name_of(arguments.month))),
+    };
+    let page = page::of(&report, arguments.month, &drawn);
+    write(&directory, arguments.month, &report, &page)?;
+    write_line(&format!("{}", directory.join(format!("{}.html", stem(arguments.month))).display()))
+}
+
+fn name_of(month: Date) -> String {
+    month.strftime("%Y-%m").to_string()
+}
+
+fn stem(month: Date) -> String {
+    format!("report-{}", name_of(month))
+}
+
+/// The last day of the figures.
+fn until(month: &Month, asked: Date) -> Date {
+    let until = month.until.as_ref().and_then(|until| until.parse().ok());
+    until.unwrap_or_else(|| asked.first_of_month())
+}
+
+fn write(directory: &Path, month: Date, report: &Report<'_>, page: &str) -> Result<()> {
+    let stem = stem(month);
+    let put = |name: String, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes)
+            .with_context(|| format!("`{}` cannot be written", path.display()))
+    };
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("`{}` cannot be made", directory.display()))?;
+    put(format!("{stem}.html"), page.as_bytes())?;
+    put(format!("{stem}.json"), &serde_json::to_vec_pretty(report)?)?;
+    let mut tables = vec![
+        report.month.days_table(),
+        report.month.periods_table(),
+        report.month.large_wins_table(),
+        report.month.noted_table(),
+    ];
+    if let Some(period) = report.month.periods.first() {
+        tables.extend([period.bets.table(), period.bets.alarms_table()]);
+    }
+    for table in tables {
+        put(format!("{stem}-{}.csv", table.name), &table.to_csv()?)?;
+    }
+    Ok(())
+}
