@@ -11,9 +11,10 @@ use crate::telemetry::{error, send};
 
 const TABLES: [&str; 6] = ["dau", "retention", "funnel", "bets", "sessions", "coins"];
 
-/// A house where ada, an admin, played a day.
+/// A house where eve registered, and then ada, an admin, played a day.
 async fn played() -> (House, Player) {
     let house = House::playing().await;
+    Player::register(&house, "eve").await;
     let mut ada = Player::register(&house, "ada").await;
     let user = "ada@farm.example".to_owned();
     house.operate(Task::SetRole { user, role: Role::Admin }).await;
@@ -32,8 +33,7 @@ async fn csv(client: &mut Client, path: &str) -> String {
 
 #[tokio::test]
 async fn an_admin_asks_what_the_ledger_knows() {
-    let (house, mut ada) = played().await;
-    Player::register(&house, "bob").await;
+    let (_house, mut ada) = played().await;
     let client = &mut ada.client;
     let days = client.get("/api/analytics/dau").await.expect(200);
     assert!(days.header("x-ledger-head").is_some());
