@@ -14,6 +14,7 @@ mod sessions;
 mod table;
 mod telemetry;
 
+use daybook_schema::{Head, LedgerId};
 use sqlx::SqliteConnection;
 
 use crate::projection::Projection;
@@ -30,16 +31,29 @@ pub use sessions::{SessionDay, Sessions, sessions};
 pub use table::{Cell, Table};
 pub use telemetry::{TelemetryDay, TelemetryDays, telemetry_days, telemetry_retention};
 
-/// The event that the tables stand for; none where they are not of this version, or not begun.
+/// What the tables stand for: which ledger, and its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// The newest event that they have.
+    pub head: Head,
+}
+
+/// What the tables stand for; none where they are not of this version, or not begun.
 ///
 /// # Errors
 /// What SQLite says.
-pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<u64>, sqlx::Error> {
-    let seq: Option<i64> =
-        sqlx::query_scalar("SELECT seq FROM projection_positions WHERE name = ?1 AND version = ?2")
-            .bind(Analytics.name())
-            .bind(Analytics.version())
-            .fetch_optional(database)
-            .await?;
-    Ok(seq.map(i64::unsigned_abs))
+pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<Stands>, sqlx::Error> {
+    let position: Option<(String, i64, String)> = sqlx::query_as(
+        "SELECT ledger_id, seq, hash FROM projection_positions WHERE name = ?1 AND version = ?2",
+    )
+    .bind(Analytics.name())
+    .bind(Analytics.version())
+    .fetch_optional(database)
+    .await?;
+    let Some((ledger_id, seq, hash)) = position else { return Ok(None) };
+    let ledger_id = ledger_id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let hash = hash.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Some(Stands { ledger_id, head: Head { seq: seq.unsigned_abs(), hash } }))
 }

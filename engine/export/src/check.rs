@@ -9,8 +9,9 @@ use daybook_schema::Seq;
 
 use crate::columns::{TableName, columns_of};
 use crate::export::ExportError;
-use crate::files::{Ended, Format, TableFile};
+use crate::files::{Ended, FileError, Format, TableFile};
 use crate::manifest::{FileEntry, MANIFEST, Manifest, ManifestError};
+use crate::shape::faults;
 use crate::tables::{Files, Source};
 
 /// What was found.
@@ -42,6 +43,11 @@ pub fn check(
         }
         Err(error) => return Err(error.into()),
     }
+    differences.extend(faults(&manifest, reader)?);
+    // Files are looked for where an export puts them, and nowhere else.
+    if !differences.is_empty() {
+        return Ok(Checked { manifest, differences });
+    }
     differences.extend(foreign_files(directory, &manifest));
     let mut ranges: BTreeMap<(Seq, Seq), Vec<&FileEntry>> = BTreeMap::new();
     let mut is_whole = true;
@@ -52,7 +58,6 @@ pub fn check(
             is_whole = false;
         }
     }
-    differences.extend(gaps(&manifest, ranges.keys()));
     // Rows of a file that is not the one that was written are not worth a look.
     if is_whole {
         let mut source = Source::new(reader, &manifest.selection, passed);
@@ -67,13 +72,20 @@ pub fn check(
 /// Whether a file is there as it was written.
 fn altered(directory: &Path, entry: &FileEntry) -> Option<String> {
     let path = directory.join(&entry.path);
+    // What is no file could be read without end.
+    match std::fs::symlink_metadata(&path) {
+        Err(error) => return Some(format!("{}: cannot be read: {error}", entry.path)),
+        Ok(found) if !found.is_file() => return Some(format!("{}: is no file", entry.path)),
+        Ok(found) if found.len() != entry.bytes => {
+            let (bytes, had) = (found.len(), entry.bytes);
+            return Some(format!("{}: has {bytes} bytes, and had {had}", entry.path));
+        }
+        Ok(_) => {}
+    }
     let mut hasher = blake3::Hasher::new();
     let hashed = File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
     match hashed {
         Err(error) => Some(format!("{}: cannot be read: {error}", entry.path)),
-        Ok(bytes) if bytes != entry.bytes => {
-            Some(format!("{}: has {bytes} bytes, and had {}", entry.path, entry.bytes))
-        }
         Ok(_) if hasher.finalize().to_hex().as_str() != entry.blake3 => {
             Some(format!("{}: was altered, its BLAKE3 is another", entry.path))
         }
@@ -81,36 +93,27 @@ fn altered(directory: &Path, entry: &FileEntry) -> Option<String> {
     }
 }
 
-/// Files beside those of the manifest that a tool would read with them.
+/// What lies beside the files of the manifest: a tool could read it with them.
 fn foreign_files(directory: &Path, manifest: &Manifest) -> Vec<String> {
     let known: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    let tables: BTreeSet<&str> = manifest.rows.keys().map(String::as_str).collect();
+    let names = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
     let mut foreign = Vec::new();
-    for table in TableName::all() {
-        let entries = std::fs::read_dir(directory.join(table.as_str()));
-        for entry in entries.into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = format!("{}/{name}", table.as_str());
-            let is_read = name.ends_with(&format!(".{}", manifest.format.ending()));
-            if is_read && !known.contains(path.as_str()) {
-                foreign.push(format!("{path}: is no file of this export"));
-            }
+    for name in names(directory) {
+        if !tables.contains(name.as_str()) {
+            foreign.push(name);
+            continue;
         }
+        let of_table = names(&directory.join(&name)).map(|file| format!("{name}/{file}"));
+        foreign.extend(of_table.filter(|path| !known.contains(path.as_str())));
     }
+    // What a kill left is no file of a table yet.
+    foreign.retain(|name| name != MANIFEST && !name.ends_with(".part"));
     foreign.sort();
-    foreign
-}
-
-/// Seqs that the files do not cover.
-fn gaps<'a>(manifest: &Manifest, ranges: impl Iterator<Item = &'a (Seq, Seq)>) -> Option<String> {
-    let mut last = manifest.after.seq;
-    for (from, until) in ranges {
-        if from.get() != last + 1 {
-            return Some(format!("no file has the events from {} to {from}", last + 1));
-        }
-        last = until.get();
-    }
-    let until = manifest.until.seq;
-    (last != until).then(|| format!("no file has the events from {} to {until}", last + 1))
+    foreign.into_iter().map(|name| format!("{name}: is no file of this export")).collect()
 }
 
 /// The files of a range of seqs.
@@ -127,8 +130,8 @@ impl OfRange<'_> {
         // Texts are made once more; a temporary directory removes itself.
         let scratch = tempfile::tempdir()
             .map_err(|source| ExportError::Io { path: std::env::temp_dir(), source })?;
-        let mut differences = Vec::new();
         let of = |table: TableName| self.entries.iter().find(|entry| entry.table == table.as_str());
+        let mut differences = Vec::new();
         let open = |table: TableName| match (self.format, of(table)) {
             (Format::Parquet, Some(entry)) => {
                 TableFile::compare(self.directory.join(&entry.path), columns_of(table))
@@ -141,7 +144,13 @@ impl OfRange<'_> {
         };
         let mut files = Files::new();
         for table in TableName::all().filter(|table| of(*table).is_some()) {
-            files.insert(table, open(table)?);
+            match open(table) {
+                Ok(file) => drop(files.insert(table, file)),
+                Err(error) => differences.push(format!("{}: {}", table.as_str(), in_full(&error))),
+            }
+        }
+        if !differences.is_empty() {
+            return Ok(differences);
         }
         source.fill(self.range, &mut files, open)?;
         for (table, file) in files {
@@ -165,4 +174,8 @@ impl OfRange<'_> {
         }
         Ok(differences)
     }
+}
+
+fn in_full(error: &FileError) -> String {
+    format!("{error}: {}", error.source)
 }

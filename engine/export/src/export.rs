@@ -8,7 +8,8 @@ use daybook_schema::Seq;
 
 use crate::columns::{TableName, columns_of};
 use crate::files::{Ended, FileError, Format, TableFile};
-use crate::manifest::{FileEntry, MANIFEST, Manifest, ManifestError, Selection};
+use crate::manifest::{FileEntry, MANIFEST, MANIFEST_PART, Manifest, ManifestError, Selection};
+use crate::shape::{faults, first_of, last_of, path_of};
 use crate::tables::{Files, Source, TableError, tables_of};
 
 /// Seqs of one file of each table.
@@ -80,7 +81,7 @@ impl Export {
         passed: &mut dyn FnMut(u64),
     ) -> Result<Manifest, ExportError> {
         let mut manifest = self.manifest(reader)?;
-        let until = self.until(reader)?;
+        let until = last_of(&self.selection, reader)?;
         let mut source = Source::new(reader, &self.selection, passed);
         let mut next = manifest.until.seq + 1;
         if manifest.files.is_empty() && next > until {
@@ -97,15 +98,34 @@ impl Export {
         Ok(manifest)
     }
 
-    /// The last seq that there is of what is asked for.
-    fn until(&self, reader: &Reader) -> Result<u64, ReadError> {
-        let newest = reader.head()?.seq;
-        let asked = self.selection.until.map_or(newest, Seq::get);
-        let of_time = match self.selection.until_time {
-            Some(time) => reader.first_since(time)?.get() - 1,
-            None => newest,
-        };
-        Ok(newest.min(asked).min(of_time))
+    /// Refuses a directory with something in it that is not what a kill of this export left: files of
+    /// its tables with their first name, whole or in part.
+    fn refuse_foreign(&self, from: Seq) -> std::io::Result<Result<(), ExportError>> {
+        let foreign = |path: PathBuf| Ok(Err(ExportError::NotEmpty { path }));
+        let tables = tables_of(&self.selection);
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == MANIFEST_PART {
+                continue;
+            }
+            let table = tables.iter().find(|table| name.to_str() == Some(table.as_str()));
+            let Some(table) = table.filter(|_| entry.file_type().is_ok_and(|it| it.is_dir()))
+            else {
+                return foreign(self.directory.clone());
+            };
+            let whole = self.directory.join(path_of(*table, from, self.format.ending()));
+            let mut part = whole.clone().into_os_string();
+            part.push(".");
+            part.push(PART);
+            for file in std::fs::read_dir(entry.path())? {
+                let file = file?.path();
+                if file != whole && file.as_os_str() != part {
+                    return foreign(entry.path());
+                }
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn nothing_yet(&self, reader: &Reader) -> ExportError {
@@ -125,20 +145,13 @@ impl Export {
             let manifest = Manifest::read(&path)?;
             self.hold(&manifest)?;
             manifest.hold_to(reader)?;
+            if let Some(detail) = faults(&manifest, reader)?.into_iter().next() {
+                return Err(ManifestError::Inconsistent { detail }.into());
+            }
             return Ok(manifest);
         }
-        // What a kill left before the first files were whole is ours: a directory for each table.
-        let mut names = std::fs::read_dir(&self.directory).map_err(io(&self.directory))?;
-        let is_ours = |name: &str| TableName::all().any(|table| table.as_str() == name);
-        let is_foreign = names
-            .any(|entry| entry.is_ok_and(|entry| !entry.file_name().to_str().is_some_and(is_ours)));
-        if is_foreign {
-            return Err(ExportError::NotEmpty { path: self.directory.clone() });
-        }
-        let from = match self.selection.from_time {
-            Some(time) => reader.first_since(time)?.max(self.selection.from),
-            None => self.selection.from,
-        };
+        let from = Seq::new(first_of(&self.selection, reader)?).unwrap_or(Seq::MAX);
+        self.refuse_foreign(from).map_err(io(&self.directory))??;
         let after = match Seq::new(from.get() - 1) {
             Ok(before) if before.get() <= reader.head()?.seq => reader.event(before)?.head(),
             Ok(_) => return Err(self.nothing_yet(reader)),
@@ -166,10 +179,10 @@ impl Export {
         range: (Seq, Seq),
         manifest: &mut Manifest,
     ) -> Result<(), ExportError> {
-        let name = format!("{:020}.{}", range.0.get(), self.format.ending());
+        let ending = self.format.ending();
         let create = |table: TableName| {
             let directory = self.directory.join(table.as_str());
-            let path = directory.join(format!("{name}.{PART}"));
+            let path = self.directory.join(format!("{}.{PART}", path_of(table, range.0, ending)));
             std::fs::create_dir_all(&directory)
                 .map_err(|source| FileError::of(&path)(source.into()))?;
             TableFile::create(path, self.format, columns_of(table))
@@ -183,8 +196,9 @@ impl Export {
         }
         source.fill(range, &mut files, create)?;
         for (table, file) in files {
-            let entry = self.seal(table, file, range, &name)?;
-            *manifest.rows.entry(entry.table.clone()).or_default() += entry.rows;
+            let entry = self.seal(table, file, range)?;
+            let sum = manifest.rows.entry(entry.table.clone()).or_default();
+            *sum = sum.saturating_add(entry.rows);
             manifest.files.push(entry);
         }
         Ok(())
@@ -196,14 +210,13 @@ impl Export {
         table: TableName,
         file: TableFile,
         range: (Seq, Seq),
-        name: &str,
     ) -> Result<FileEntry, ExportError> {
         let (part, rows, first, last) = (file.path.clone(), file.rows, file.first, file.last);
         let Ended::Written(sealed) = file.end()? else {
             let source = std::io::Error::other("it was compared, not written");
             return Err(ExportError::Io { path: part, source });
         };
-        let path = format!("{}/{name}", table.as_str());
+        let path = path_of(table, range.0, self.format.ending());
         let whole = self.directory.join(&path);
         let renamed = std::fs::rename(&part, &whole)
             .and_then(|()| File::open(self.directory.join(table.as_str()))?.sync_all());

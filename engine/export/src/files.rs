@@ -84,7 +84,12 @@ pub(crate) struct HashedFile {
 
 impl HashedFile {
     fn create(path: &Path) -> std::io::Result<Self> {
-        let file = BufWriter::with_capacity(1 << 16, File::create(path)?);
+        // What a kill left is made anew; a link is not followed.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = BufWriter::with_capacity(1 << 16, File::create_new(path)?);
         Ok(Self { file, hasher: blake3::Hasher::new(), bytes: 0 })
     }
 
@@ -204,7 +209,7 @@ impl TableFile {
             Target::Jsonl(file) => file.seal().map(Ended::Written),
             Target::Csv(file) => file.seal().map(Ended::Written),
             Target::Parquet(file) => file.seal().map(Ended::Written),
-            Target::Compared(file) => file.end().map(Ended::Compared),
+            Target::Compared(file) => Ok(Ended::Compared(file.end())),
         };
         ended.map_err(FileError::of(&self.path))
     }

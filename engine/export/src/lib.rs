@@ -12,6 +12,7 @@ mod files;
 mod manifest;
 mod rows;
 mod seasons;
+mod shape;
 mod tables;
 
 pub use check::{Checked, check};

@@ -13,6 +13,8 @@ use crate::files::Format;
 
 /// Its name in the directory.
 pub const MANIFEST: &str = "manifest.json";
+/// Its name while it is written.
+pub(crate) const MANIFEST_PART: &str = "manifest.json.part";
 /// The version of what stands in it.
 const VERSION: u32 = 1;
 
@@ -129,6 +131,12 @@ pub enum ManifestError {
         /// The head.
         head: Head,
     },
+    /// It contradicts itself or the ledger.
+    #[error("the manifest is not what an export writes: {detail}")]
+    Inconsistent {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Something else was asked for when it was begun.
     #[error("the export was begun with another {what}: {found}, now {asked}")]
     AskedOtherwise {
@@ -184,7 +192,7 @@ impl Manifest {
     /// Puts it in place in one step, synced.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), ManifestError> {
         let path = directory.join(MANIFEST);
-        let beside = directory.join("manifest.json.part");
+        let beside = directory.join(MANIFEST_PART);
         let written = (|| {
             let mut file = File::create(&beside)?;
             serde_json::to_writer_pretty(&mut file, self)?;

@@ -163,6 +163,7 @@ fn what_a_kill_left_is_made_anew() {
         let file = table.path(&name).join(&whole.files[0].path);
         std::fs::write(file.with_extension(format!("{format}.part")), "half").unwrap();
         std::fs::write(&file, "half of another").unwrap();
+        std::fs::write(table.path(&name).join("manifest.json.part"), "{").unwrap();
         let again = table.run(&export).unwrap();
         assert_eq!(again, whole);
         assert_eq!(table.differences(&name), [""; 0]);
@@ -240,6 +241,82 @@ fn what_is_altered_lost_or_added_is_told() {
         let differences = table.differences(&name);
         assert!(differences[0].contains("the ledger's events"), "{differences:?}");
     }
+}
+
+/// The manifest of a directory, changed.
+fn forge(directory: &Path, change: impl FnOnce(&mut Value)) {
+    let path = directory.join(MANIFEST);
+    let mut told: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut told);
+    std::fs::write(&path, serde_json::to_vec(&told).unwrap()).unwrap();
+}
+
+#[test]
+fn a_forged_manifest_is_told_and_not_gone_on_from() {
+    let table = Table::new(9);
+    let export = table.export("out", Format::Parquet, all());
+    table.run(&export).unwrap();
+    let directory = table.path("out");
+    let genuine = std::fs::read(directory.join(MANIFEST)).unwrap();
+    let genesis = table.reader.genesis_head().to_string();
+    type Forgery<'a> = (&'a str, Box<dyn Fn(&mut Value) + 'a>);
+    let again = |told: &mut Value| {
+        let mut second = told["files"][1].clone();
+        second["path"] = "bet_placed/9.parquet".into();
+        told["files"].as_array_mut().unwrap().push(second);
+    };
+    let forgeries: Vec<Forgery<'_>> = vec![
+        ("a second file of a table", Box::new(again)),
+        ("a device", Box::new(|told| told["files"][0]["path"] = "/dev/zero".into())),
+        ("elsewhere", Box::new(|told| told["files"][0]["path"] = "../ledger.db".into())),
+        ("an unknown table", Box::new(|told| told["files"][0]["table"] = "nosuch".into())),
+        ("fewer rows", Box::new(|told| told["rows"]["bet_placed"] = 5.into())),
+        ("more rows than fit", Box::new(|told| told["rows"]["events"] = u64::MAX.into())),
+        ("another game", Box::new(|told| told["game"] = "poker".into())),
+        ("no demo", Box::new(|told| told["is_demo"] = false.into())),
+        ("another choice", Box::new(|told| told["selection"]["from"] = 5.into())),
+        ("an end before", Box::new(|told| told["selection"]["until"] = 5.into())),
+        ("nothing", Box::new(|told| told["files"] = Value::Array(Vec::new()))),
+        (
+            "nothing, to the genesis",
+            Box::new(|told| {
+                (told["files"], told["until"]) = (Value::Array(Vec::new()), genesis.clone().into());
+                told["rows"] = serde_json::json!({});
+            }),
+        ),
+        (
+            "a table less",
+            Box::new(|told| {
+                told["files"].as_array_mut().unwrap().retain(|it| it["table"] != "jackpot_paid");
+                told["rows"].as_object_mut().unwrap().remove("jackpot_paid");
+            }),
+        ),
+    ];
+    for (what, change) in forgeries {
+        forge(&directory, change);
+        assert!(!table.differences("out").is_empty(), "{what}");
+        let again = table.run(&export);
+        assert!(again.is_err(), "{what}: {again:?}");
+        std::fs::write(directory.join(MANIFEST), &genuine).unwrap();
+    }
+    assert_eq!(table.differences("out"), [""; 0]);
+    // Files that are no Parquet, with hashes that are right.
+    let file = directory.join("bet_placed/00000000000000000001.parquet");
+    std::fs::write(&file, "junk").unwrap();
+    forge(&directory, |told| {
+        for entry in told["files"].as_array_mut().unwrap() {
+            if entry["table"] == "bet_placed" {
+                entry["bytes"] = 4.into();
+                entry["blake3"] = blake3::hash(b"junk").to_hex().to_string().into();
+            }
+        }
+    });
+    assert!(table.differences("out")[0].contains("bet_placed"));
+    // A table's folder with something in it is no place for another export.
+    std::fs::create_dir_all(table.path("taken/bet_placed")).unwrap();
+    std::fs::write(table.path("taken/bet_placed/mine.parquet"), "mine").unwrap();
+    let taken = table.run(&table.export("taken", Format::Parquet, all()));
+    assert!(matches!(taken, Err(ExportError::NotEmpty { .. })), "{taken:?}");
 }
 
 #[test]

@@ -163,7 +163,7 @@ pub async fn month(
     let reached = Range::of_ledger(database, DaysAsked::ALL).await?;
     let last_over = number_of(last).min(reached.newest - 1);
     let is_over = last_over >= number_of(first);
-    let until = if is_over { last_over } else { number_of(first) - 1 };
+    let until = last_over;
     let until_date = date(until);
     let asked = DaysAsked { from: first, until: until_date };
     let active = active_days(database, asked).await?.days;

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use daybook_projections::Look;
 use daybook_projections::analytics::{
-    self, BetsBy, DaysAsked, Table, active_days, bets, coins, funnel, retention, sessions,
+    self, BetsBy, DaysAsked, Stands, Table, active_days, bets, coins, funnel, retention, sessions,
     telemetry_days, telemetry_retention,
 };
 use daybook_projections::sqlx::SqliteConnection;
@@ -158,19 +158,19 @@ impl Opened {
         Ok((Self { form: arguments.form, ..opened }, asked))
     }
 
-    /// The read models, and the event that they stand for.
-    pub(crate) async fn of_ledger(path: &Path) -> Result<(Self, u64)> {
+    /// The read models, and what they stand for.
+    pub(crate) async fn of_ledger(path: &Path) -> Result<(Self, Stands)> {
         must_exist(path)?;
         let mut looked = moment_of(path).await?;
-        let seq = analytics::stands_for(&mut looked.connection).await;
-        let Some(seq) = seq.with_context(|| unread(path))? else {
+        let stands = analytics::stands_for(&mut looked.connection).await;
+        let Some(stands) = stands.with_context(|| unread(path))? else {
             bail!(
                 "`{}` has no analytics of this version yet: `daybook projections run` makes them",
                 path.display()
             );
         };
         let form = FormArguments { json: false, csv: false };
-        Ok((Self { looked, form, seq: Some(seq) }, seq))
+        Ok((Self { looked, form, seq: Some(stands.head.seq) }, stands))
     }
 
     pub(crate) fn connection(&mut self) -> &mut SqliteConnection {

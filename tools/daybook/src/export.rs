@@ -1,5 +1,6 @@
 //! `daybook export`, and `verify --export`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<Outcome> {
             until: arguments.until,
             from_time: arguments.from_time,
             until_time: arguments.until_time,
-            kinds: arguments.kind.clone(),
+            kinds: arguments.kind.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
             season: arguments.season,
             user: arguments.user,
         },

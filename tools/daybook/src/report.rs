@@ -5,9 +5,9 @@ mod page;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use daybook_ledger::Reader;
-use daybook_projections::analytics::{DaysAsked, Month, month, retention};
+use daybook_projections::analytics::{DaysAsked, Month, Stands, month, retention};
 use jiff::civil::Date;
 
 use self::figures::{Ledger, Report};
@@ -28,12 +28,16 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<Outcome> {
 async fn print(arguments: &ReportArguments) -> Result<()> {
     let reader = Reader::open(&arguments.data.data)?;
     let path = arguments.database.path(&arguments.data.data)?;
-    let (mut opened, seq) = Opened::of_ledger(&path).await?;
+    let (mut opened, Stands { ledger_id, head }) = Opened::of_ledger(&path).await?;
     let genesis = reader.genesis();
-    let head = match daybook_schema::Seq::new(seq) {
-        Ok(seq) => reader.event(seq)?.head(),
-        Err(_) => reader.genesis_head(),
-    };
+    if genesis.ledger_id != ledger_id || !reader.has(head)? {
+        bail!(
+            "`{}` is not of the ledger in `{}`: it has {head} of {ledger_id}; `daybook projections status` \
+             tells more",
+            path.display(),
+            arguments.data.data.display()
+        );
+    }
     let ledger = Ledger {
         ledger_id: genesis.ledger_id.to_string(),
         game: genesis.game.as_str(),

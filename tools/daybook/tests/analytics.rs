@@ -149,6 +149,19 @@ fn a_month_is_reported_as_a_page_as_json_and_as_csv() {
         let of_days = out.join(format!("report-{month}-days.csv"));
         assert!(std::fs::read_to_string(of_days).unwrap().starts_with("day,dau,new,bets"));
     }
+    // Nothing is told of days that are not over, whichever month is asked for.
+    assert_eq!(later["periods"][2]["until"], february["until"]);
+    assert_eq!(later["periods"][2]["bets"], february["periods"][2]["bets"]);
+    assert_eq!(later["periods"][0]["active"], 0);
+    // The read models of another ledger are not taken for this one's.
+    let others = tempfile::tempdir().unwrap();
+    let other = others.path().join("other").to_str().unwrap().to_owned();
+    let smaller = ["demo", "--players", "3", "--days", "2", "--seed", "2", "--data", &other];
+    assert_eq!(tried(&smaller).0, 0);
+    let foreign = format!("{data}/game.db");
+    let asked = ["report", "--month", "2026-01", "--database-url", &foreign, "--data", &other];
+    let (status, _, err) = tried(&asked);
+    assert!(status == 2 && err.contains("is not of the ledger"), "{err}");
     let (status, _, err) = tried(&["report", "--month", "2026-13", "--data", data]);
     assert!(status == 2 && err.contains("expected a month such as 2026-11"), "{err}");
 }

@@ -146,8 +146,10 @@ impl ParquetComparison {
         let expected = batch_of(&self.schema, columns, rows)?;
         let first = self.rows;
         self.rows += rows.len() as u64;
-        let found = self.reader.next().transpose()?;
-        let agrees = found.as_ref().is_some_and(|found| found.columns() == expected.columns());
+        let agrees = match self.reader.next() {
+            Some(Ok(found)) => found.columns() == expected.columns(),
+            Some(Err(_)) | None => false,
+        };
         if !agrees {
             let last = self.rows;
             self.differs =
@@ -156,13 +158,12 @@ impl ParquetComparison {
         Ok(())
     }
 
-    pub(super) fn end(mut self) -> Result<Option<String>, Failure> {
+    pub(super) fn end(mut self) -> Option<String> {
         if self.differs.is_none()
-            && let Some(more) = self.reader.next().transpose()?
-            && more.num_rows() > 0
+            && self.reader.next().is_some_and(|more| more.is_ok_and(|more| more.num_rows() > 0))
         {
             self.differs = Some(format!("has more than the {} rows that it should", self.rows));
         }
-        Ok(self.differs)
+        self.differs
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use daybook_projections::analytics::{Cell, Period, Table};
+use daybook_schema::UnixMicros;
 use jiff::civil::Date;
 
 use super::figures::Report;
-use crate::output::grouped;
+use crate::output::{grouped, shown_time};
 
 const STYLE: &str = "
 @page { size: A4; margin: 16mm }
@@ -130,7 +131,7 @@ fn noted(report: &Report<'_>) -> String {
     let table = report.month.noted_table();
     match table.rows.is_empty() {
         true => "<p>None</p>".to_owned(),
-        false => html(&table, "wide"),
+        false => format!("{}<p>Of flags the first 100 of the month.</p>", html(&table, "wide")),
     }
 }
 
@@ -142,9 +143,9 @@ fn html(table: &Table, class: &str) -> String {
     text.push_str("</tr></thead>\n");
     for row in &table.rows {
         text.push_str("<tr>");
-        for cell in row {
+        for (column, cell) in table.columns.iter().zip(row) {
             let class = if matches!(cell, Cell::Text(_)) { " class=\"name\"" } else { "" };
-            let _ = write!(text, "<td{class}>{}</td>", escaped(&shown(cell)));
+            let _ = write!(text, "<td{class}>{}</td>", escaped(&shown(column, cell)));
         }
         text.push_str("</tr>\n");
     }
@@ -152,9 +153,20 @@ fn html(table: &Table, class: &str) -> String {
     text
 }
 
-fn shown(cell: &Cell) -> String {
+fn shown(column: &str, cell: &Cell) -> String {
+    match (column, cell) {
+        ("figure" | "what", Cell::Text(name)) => name.replace('_', " "),
+        ("seq", Cell::Whole(seq)) => seq.to_string(),
+        ("at" | "resolved_at", Cell::Whole(seconds)) => {
+            shown_time(UnixMicros::from_seconds(*seconds))
+        }
+        (_, cell) => of_cell(cell),
+    }
+}
+
+fn of_cell(cell: &Cell) -> String {
     match cell {
-        Cell::Text(text) => text.replace('_', " "),
+        Cell::Text(text) => text.clone(),
         Cell::Whole(number) => grouped(*number),
         // Coins are told whole where there are many, deviations are small.
         Cell::Number(number) if number.abs() >= 1_000.0 => grouped(number.round() as i128),
