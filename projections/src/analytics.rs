@@ -21,7 +21,7 @@ use crate::projection::Projection;
 use crate::read_models::Analytics;
 
 pub use active::{ActiveDay, ActiveDays, active_days};
-pub use bets::{Alarm, BetRow, Bets, BetsBy, JackpotLine, bets};
+pub use bets::{Alarm, BetReturns, BetRow, BetsBy, JackpotLine, bets};
 pub use coins::{CoinDay, Coins, coins};
 pub use funnel::{Funnel, FunnelStep, GivenUp, funnel};
 pub use month::{LargeWin, Month, MonthDay, Noted, Period, month};
@@ -29,7 +29,7 @@ pub use range::DaysAsked;
 pub use retention::{Cohort, LuckTercile, Retention, RetentionAverage, retention};
 pub use sessions::{SessionDay, Sessions, sessions};
 pub use table::{Cell, Table};
-pub use telemetry::{TelemetryDay, TelemetryDays, telemetry_days, telemetry_retention};
+pub use telemetry::{telemetry_days, telemetry_retention};
 
 /// What the tables stand for: which ledger, and its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,7 +68,8 @@ def main():
         environment = dict(os.environ, CHECK_BASE=base, CHECK_DATA=data, CHECK_RECORD=record,
                            CHECK_DAYBOOK=os.path.abspath(arguments.daybook), SCHEMATHESIS_HOOKS="hooks",
                            PYTHONPATH=str(here))
-        command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", base + "/openapi.json",
+        command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--config-file",
+                   str(here / "schemathesis.toml"), "run", base + "/openapi.json",
                    "--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(arguments.examples),
                    "--phases", "examples,coverage,fuzzing", "--seed", "7", "--generation-database", "none",
                    "--no-color"]

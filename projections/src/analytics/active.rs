@@ -25,14 +25,14 @@ pub struct ActiveDay {
     pub day: String,
     /// Users who were active on it.
     pub dau: u64,
-    /// Those of them who were never active before.
-    pub new: u64,
+    /// Those of them who were never active before. Of telemetry this and the following is not told.
+    pub new: Option<u64>,
     /// Those of them who were.
-    pub returning: u64,
+    pub returning: Option<u64>,
     /// Users who were active within the 7 days that end with it.
-    pub wau: u64,
+    pub wau: Option<u64>,
     /// Users who were active within the 30 days that end with it.
-    pub mau: u64,
+    pub mau: Option<u64>,
     /// `dau` of `mau`; none where nobody was active.
     pub stickiness: Option<f64>,
     /// Whether the day is not over.
@@ -80,10 +80,10 @@ pub async fn active_days(
         ActiveDay {
             day: day_text(day),
             dau,
-            new,
-            returning: dau - new,
-            wau,
-            mau,
+            new: Some(new),
+            returning: Some(dau - new),
+            wau: Some(wau),
+            mau: Some(mau),
             stickiness: share(dau, mau),
             partial: !range.is_over(day),
         }
@@ -126,10 +126,10 @@ impl ActiveDays {
             vec![
                 Cell::Text(day.day.clone()),
                 day.dau.into(),
-                day.new.into(),
-                day.returning.into(),
-                day.wau.into(),
-                day.mau.into(),
+                Cell::whole(day.new),
+                Cell::whole(day.returning),
+                Cell::whole(day.wau),
+                Cell::whole(day.mau),
                 Cell::share(day.stickiness),
                 Cell::Flag(day.partial),
             ]

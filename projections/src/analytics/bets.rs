@@ -113,7 +113,7 @@ pub struct JackpotLine {
 
 /// What bets gave back.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Bets {
+pub struct BetReturns {
     /// By pot, type and weather, or by these and the day.
     pub rows: Vec<BetRow>,
     /// All of them.
@@ -230,7 +230,7 @@ pub async fn bets(
     database: &mut SqliteConnection,
     asked: DaysAsked,
     by: BetsBy,
-) -> Result<Bets, sqlx::Error> {
+) -> Result<BetReturns, sqlx::Error> {
     let range = Range::of_ledger(database, asked).await?;
     let days: Vec<DayCell> = sqlx::query_as(
         "SELECT *, unixepoch(day) / 86400 AS day_number FROM bet_economics_days \
@@ -263,7 +263,7 @@ pub async fn bets(
     .fetch_one(database)
     .await?;
     let (judged, alarms) = alarms(&days, range);
-    Ok(Bets {
+    Ok(BetReturns {
         rows,
         all: all.row(None, None),
         jackpot: JackpotLine {
@@ -359,7 +359,7 @@ const COLUMNS: [&str; 14] = [
     "deviations",
 ];
 
-impl Bets {
+impl BetReturns {
     /// The rows, without that of all.
     #[must_use]
     pub fn table(&self) -> Table {

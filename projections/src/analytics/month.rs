@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::active::{ActiveDay, active_days};
-use super::bets::{Alarm, BetRow, Bets, BetsBy, bets};
+use super::bets::{Alarm, BetReturns, BetRow, BetsBy, bets};
 use super::coins::{CoinDay, coins};
 use super::range::{DaysAsked, Range, number_of};
 use super::table::{Cell, Table};
@@ -74,7 +74,7 @@ pub struct Period {
     /// Stakes that were given back.
     pub given_back: u64,
     /// What bets gave back, by pot, type and weather, with the jackpot and the alarms.
-    pub bets: Bets,
+    pub bets: BetReturns,
     /// Bets that won as much beyond their stake as was asked for, or more.
     pub large_wins: u64,
     /// Coins that these paid.
@@ -370,7 +370,7 @@ impl Month {
             vec![
                 Cell::Text(day.active.day.clone()),
                 day.active.dau.into(),
-                day.active.new.into(),
+                Cell::whole(day.active.new),
                 day.bets.into(),
                 day.coins.staked.into(),
                 day.coins.paid.into(),

@@ -114,7 +114,6 @@ impl Sessions {
             "max_seconds",
             "partial",
         ];
-        let whole = |number: Option<u64>| number.map_or(Cell::Blank, Cell::from);
         let rows = self.days.iter().map(|day| {
             vec![
                 Cell::Text(day.day.clone()),
@@ -122,9 +121,9 @@ impl Sessions {
                 day.users.into(),
                 day.commands.into(),
                 Cell::number(day.mean_seconds),
-                whole(day.p50_seconds),
-                whole(day.p90_seconds),
-                whole(day.max_seconds),
+                Cell::whole(day.p50_seconds),
+                Cell::whole(day.p90_seconds),
+                Cell::whole(day.max_seconds),
                 Cell::Flag(day.partial),
             ]
         });

@@ -24,6 +24,12 @@ impl From<u64> for Cell {
 }
 
 impl Cell {
+    /// A whole number, where it is defined.
+    #[must_use]
+    pub fn whole(number: Option<u64>) -> Self {
+        number.map_or(Self::Blank, Self::from)
+    }
+
     /// A part of one, where it is defined.
     #[must_use]
     pub fn share(share: Option<f64>) -> Self {

@@ -1,37 +1,16 @@
 //! The same by the seed's own SQL over `telemetry.db`: what clients told, which may be lost or
 //! forged.
 
-use serde::Serialize;
 use sqlx::SqliteConnection;
-use utoipa::ToSchema;
 
+use super::active::{ActiveDay, ActiveDays};
 use super::range::{DaysAsked, Range};
 use super::retention::{Cohort, Retention, averages};
-use super::table::{Cell, Table};
 use crate::read_models::calendar::day_text;
 
 const DAILY_ACTIVE_USERS: &str = include_str!("../../../schema/sql/seed_daily_active_users.sql");
 const RETENTION: &str = include_str!("../../../schema/sql/seed_retention.sql");
 const DAY_MS: i64 = 86_400_000;
-
-/// Users with an event on a UTC day.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct TelemetryDay {
-    /// The day, such as `2026-01-05`.
-    #[schema(format = "date")]
-    pub day: String,
-    /// How many.
-    pub dau: u64,
-    /// Whether the day is not over.
-    pub partial: bool,
-}
-
-/// Users with an event, day by day.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct TelemetryDays {
-    /// The days in order.
-    pub days: Vec<TelemetryDay>,
-}
 
 /// The days that there are: events that clients dated ahead begin no day.
 async fn range(telemetry: &mut SqliteConnection, asked: DaysAsked) -> Result<Range, sqlx::Error> {
@@ -52,7 +31,7 @@ async fn range(telemetry: &mut SqliteConnection, asked: DaysAsked) -> Result<Ran
 pub async fn telemetry_days(
     telemetry: &mut SqliteConnection,
     asked: DaysAsked,
-) -> Result<TelemetryDays, sqlx::Error> {
+) -> Result<ActiveDays, sqlx::Error> {
     let range = range(telemetry, asked).await?;
     let mut days = Vec::new();
     for day in range.days() {
@@ -61,10 +40,18 @@ pub async fn telemetry_days(
             .bind(day * DAY_MS + (DAY_MS - 1))
             .fetch_one(&mut *telemetry)
             .await?;
-        let (day, partial) = (day_text(day), !range.is_over(day));
-        days.push(TelemetryDay { day, dau: dau.unsigned_abs(), partial });
+        days.push(ActiveDay {
+            day: day_text(day),
+            dau: dau.unsigned_abs(),
+            new: None,
+            returning: None,
+            wau: None,
+            mau: None,
+            stickiness: None,
+            partial: !range.is_over(day),
+        });
     }
-    Ok(TelemetryDays { days })
+    Ok(ActiveDays { days })
 }
 
 /// Tells who began a session again n days after a day on which they began one, by the seed's query:
@@ -100,16 +87,4 @@ pub async fn telemetry_retention(
     }
     let averages = averages(&cohorts);
     Ok(Retention { cohorts, averages, first_week_luck: Vec::new() })
-}
-
-impl TelemetryDays {
-    /// As a table.
-    #[must_use]
-    pub fn table(&self) -> Table {
-        let rows = self
-            .days
-            .iter()
-            .map(|day| vec![Cell::Text(day.day.clone()), day.dau.into(), Cell::Flag(day.partial)]);
-        Table::new("telemetry_days", &["day", "dau", "partial"], rows)
-    }
 }

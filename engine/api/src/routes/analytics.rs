@@ -9,8 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use daybook_projections::ReadError;
 use daybook_projections::analytics::{
-    self, ActiveDays, Bets, BetsBy, Coins, DaysAsked, Funnel, Retention, Sessions, Table,
-    TelemetryDays,
+    self, ActiveDays, BetReturns, BetsBy, Coins, DaysAsked, Funnel, Retention, Sessions, Table,
 };
 use daybook_projections::sqlx::{self, SqliteConnection};
 use daybook_schema::Role;
@@ -226,7 +225,7 @@ impl Form {
     params(TableOfSourceAsked),
     responses(
         (status = 200, description = "The days; of telemetry with `dau` alone", content(
-            (ActiveDaysOfSource = "application/json"), (String = "text/csv"))),
+            (ActiveDays = "application/json"), (String = "text/csv"))),
         (status = 403, description = "FORBIDDEN: one is no admin", body = crate::error::ErrorBody),
     ))]
 pub(crate) async fn dau(
@@ -241,22 +240,11 @@ pub(crate) async fn dau(
     if asked.source == Source::Telemetry {
         let days = days_of_telemetry(&asked)?;
         let read = async |telemetry: &mut _| analytics::telemetry_days(telemetry, days).await;
-        return of_telemetry(&service, form, read, TelemetryDays::table).await;
+        return of_telemetry(&service, form, read, ActiveDays::table).await;
     }
     let days = days(asked.from.as_ref(), asked.until.as_ref())?;
     let read = async |moment: &mut _| analytics::active_days(moment, days).await;
     of_ledger(&service, at_least, form, read, ActiveDays::table).await
-}
-
-/// Users who were active, of one of the sources.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "for the document")]
-pub(crate) enum ActiveDaysOfSource {
-    /// Of the ledger.
-    Ledger(ActiveDays),
-    /// Of telemetry.
-    Telemetry(TelemetryDays),
 }
 
 /// Users who came back n days after their first. CSV, a cell a line, with `Accept: text/csv`. For
@@ -319,7 +307,7 @@ pub(crate) async fn funnel(
     params(BetsAsked),
     responses(
         (status = 200, description = "The rows", content(
-            (Bets = "application/json"), (String = "text/csv"))),
+            (BetReturns = "application/json"), (String = "text/csv"))),
         (status = 403, description = "FORBIDDEN: one is no admin", body = crate::error::ErrorBody),
     ))]
 pub(crate) async fn bets(
@@ -337,7 +325,7 @@ pub(crate) async fn bets(
         By::Day => BetsBy::DayAndCell,
     };
     let read = async |moment: &mut _| analytics::bets(moment, days, by).await;
-    of_ledger(&service, at_least, form, read, Bets::table).await
+    of_ledger(&service, at_least, form, read, BetReturns::table).await
 }
 
 /// Play sessions by UTC day. CSV with `Accept: text/csv`. For admins.

@@ -119,7 +119,11 @@ async fn telemetry_is_asked_by_the_seeds_own_queries_and_a_month_at_a_time() {
     let today = jiff::Timestamp::now().strftime("%F").to_string();
     let path = format!("/api/analytics/dau?source=telemetry&from={today}&until={today}");
     let days = ada.client.get(&path).await.expect(200).body;
-    assert_eq!(days["days"], json!([{ "day": today, "dau": 1, "partial": true }]));
+    assert_eq!(
+        days["days"],
+        json!([{ "day": today, "dau": 1, "new": null, "returning": null,
+        "wau": null, "mau": null, "stickiness": null, "partial": true }])
+    );
     for query in ["", "&from=2026-01-01", "&from=2026-01-01&until=2026-02-01"] {
         for table in ["dau", "retention"] {
             let path = format!("/api/analytics/{table}?source=telemetry{query}");

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use anyhow::{Result, anyhow};
-use daybook_projections::analytics::{BetRow, Bets, Retention};
+use daybook_projections::analytics::{BetReturns, BetRow, Retention};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -74,7 +74,7 @@ pub(crate) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Re
 
 /// Each pot, type and weather: the interval in which 95 of 100 returns lie, what the rules give
 /// exactly, and what was paid.
-pub(crate) fn returns(bets: &Bets) -> Result<String> {
+pub(crate) fn returns(bets: &BetReturns) -> Result<String> {
     let rows: Vec<&BetRow> = bets.rows.iter().filter(|row| row.staked > 0).collect();
     let (left, top, row_height, plot_width) = (190, 84, 18, 620);
     let height = top + row_height * rows.len().max(1) + 48;

@@ -1,6 +1,6 @@
 //! Tables on a terminal.
 
-use daybook_projections::analytics::{Bets, Cell, Retention, Table};
+use daybook_projections::analytics::{BetReturns, Cell, Retention, Table};
 
 use crate::output::{grouped, table};
 
@@ -94,7 +94,7 @@ pub(super) fn of_retention(retention: &Retention, [on_the_day, who, later]: [&st
     )
 }
 
-pub(super) fn of_bets(bets: &Bets) -> String {
+pub(super) fn of_bets(bets: &BetReturns) -> String {
     let is_shown = |name: &str| BETS_SHOWN.contains(&name);
     let alarms = match bets.alarms.is_empty() {
         true => format!(
