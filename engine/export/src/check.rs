@@ -10,7 +10,7 @@ use daybook_schema::Seq;
 use crate::columns::{TableName, columns_of};
 use crate::export::ExportError;
 use crate::files::{Ended, FileError, Format, TableFile};
-use crate::manifest::{FileEntry, MANIFEST, Manifest, ManifestError};
+use crate::manifest::{FileEntry, LOCK, MANIFEST, Manifest, ManifestError};
 use crate::shape::faults;
 use crate::tables::{Files, Source};
 
@@ -111,7 +111,7 @@ fn foreign_files(directory: &Path, manifest: &Manifest) -> Vec<String> {
         foreign.extend(of_table.filter(|path| !known.contains(path.as_str())));
     }
     // What a kill left is no file of a table yet.
-    foreign.retain(|name| name != MANIFEST && !name.ends_with(".part"));
+    foreign.retain(|name| name != MANIFEST && name != LOCK && !name.ends_with(".part"));
     foreign.sort();
     foreign.into_iter().map(|name| format!("{name}: is no file of this export")).collect()
 }

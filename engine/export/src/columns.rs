@@ -68,26 +68,18 @@ pub(crate) enum TableName {
     /// Every event, with its payload as bytes and its hash.
     Events,
     /// The events of a kind, with a column for each field.
-    OfKind(u8),
+    OfKind(EventKind),
 }
 
 impl TableName {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let kinds = EventKind::ALL.iter().map(|kind| Self::OfKind(kind.number()));
-        std::iter::once(Self::Events).chain(kinds)
+        std::iter::once(Self::Events).chain(EventKind::ALL.iter().copied().map(Self::OfKind))
     }
 
-    pub(crate) fn as_str(self) -> &'static str {
-        match self.kind() {
-            None => "events",
-            Some(kind) => kind.as_str(),
-        }
-    }
-
-    pub(crate) fn kind(self) -> Option<EventKind> {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Events => None,
-            Self::OfKind(number) => EventKind::from_number(number),
+            Self::Events => "events",
+            Self::OfKind(kind) => kind.as_str(),
         }
     }
 }
@@ -238,7 +230,7 @@ fn fields_of_season(kind: EventKind) -> Vec<Column> {
 
 /// The columns of a table, in their order.
 pub(crate) fn columns_of(table: TableName) -> Vec<Column> {
-    let Some(kind) = table.kind() else { return EVENTS.to_vec() };
+    let TableName::OfKind(kind) = table else { return EVENTS.to_vec() };
     let mut columns = vec![SEQ, RECORDED_AT, UTC_DAY];
     match kind.stream() {
         StreamKind::Ledger => columns.push(common("ledger_id", Type::Text, Common::LedgerId)),

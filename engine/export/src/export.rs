@@ -1,14 +1,16 @@
 //! An export: the ledger's events into files, a million seqs at a time.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
 
 use daybook_ledger::{ReadError, Reader};
 use daybook_schema::Seq;
 
 use crate::columns::{TableName, columns_of};
 use crate::files::{Ended, FileError, Format, TableFile};
-use crate::manifest::{FileEntry, MANIFEST, MANIFEST_PART, Manifest, ManifestError, Selection};
+use crate::manifest::{
+    FileEntry, LOCK, MANIFEST, MANIFEST_PART, Manifest, ManifestError, Selection,
+};
 use crate::shape::{faults, first_of, last_of, path_of};
 use crate::tables::{Files, Source, TableError, tables_of};
 
@@ -38,15 +40,17 @@ pub enum ExportError {
         /// The directory.
         path: PathBuf,
     },
-    /// No event that is asked for is there.
-    #[error(
-        "none of the events is there that are asked for, from {from} on; the ledger ends at {head}"
-    )]
+    /// Another export writes to the directory.
+    #[error("another export writes to `{}`; wait for it, or name another directory", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No event of the range or time that is asked for is there.
+    #[error("there is no event of what is asked for; the ledger ends at event {head}")]
     NothingYet {
         /// The newest.
         head: u64,
-        /// The first that is asked for.
-        from: Seq,
     },
     /// The directory or a file in it cannot be made.
     #[error("`{}` cannot be made", path.display())]
@@ -80,6 +84,11 @@ impl Export {
         reader: &Reader,
         passed: &mut dyn FnMut(u64),
     ) -> Result<Manifest, ExportError> {
+        // Nothing is left in a directory that is refused, not even a lock.
+        if self.directory.exists() && !self.directory.join(MANIFEST).exists() {
+            self.refuse_foreign(reader)?;
+        }
+        let _lock = self.lock()?;
         let mut manifest = self.manifest(reader)?;
         let until = last_of(&self.selection, reader)?;
         let mut source = Source::new(reader, &self.selection, passed);
@@ -98,48 +107,65 @@ impl Export {
         Ok(manifest)
     }
 
+    /// Makes the directory, and holds it against a second export.
+    fn lock(&self) -> Result<File, ExportError> {
+        let path = self.directory.join(LOCK);
+        let opened = std::fs::create_dir_all(&self.directory).and_then(|()| File::create(&path));
+        let lock = opened.map_err(|source| ExportError::Io { path: path.clone(), source })?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => {
+                Err(ExportError::InUse { path: self.directory.clone() })
+            }
+            Err(TryLockError::Error(source)) => Err(ExportError::Io { path, source }),
+        }
+    }
+
     /// Refuses a directory with something in it that is not what a kill of this export left: files of
     /// its tables with their first name, whole or in part.
-    fn refuse_foreign(&self, from: Seq) -> std::io::Result<Result<(), ExportError>> {
-        let foreign = |path: PathBuf| Ok(Err(ExportError::NotEmpty { path }));
+    fn refuse_foreign(&self, reader: &Reader) -> Result<(), ExportError> {
+        let from = Seq::new(first_of(&self.selection, reader)?).unwrap_or(Seq::MAX);
+        match self.foreign(from) {
+            Ok(None) => Ok(()),
+            Ok(Some(path)) => Err(ExportError::NotEmpty { path }),
+            Err(source) => Err(ExportError::Io { path: self.directory.clone(), source }),
+        }
+    }
+
+    /// A directory with such a thing in it.
+    fn foreign(&self, from: Seq) -> std::io::Result<Option<PathBuf>> {
         let tables = tables_of(&self.selection);
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name == MANIFEST_PART {
+            if name == MANIFEST_PART || name == LOCK {
                 continue;
             }
             let table = tables.iter().find(|table| name.to_str() == Some(table.as_str()));
             let Some(table) = table.filter(|_| entry.file_type().is_ok_and(|it| it.is_dir()))
             else {
-                return foreign(self.directory.clone());
+                return Ok(Some(self.directory.clone()));
             };
             let whole = self.directory.join(path_of(*table, from, self.format.ending()));
             let mut part = whole.clone().into_os_string();
-            part.push(".");
-            part.push(PART);
+            part.push(format!(".{PART}"));
             for file in std::fs::read_dir(entry.path())? {
                 let file = file?.path();
                 if file != whole && file.as_os_str() != part {
-                    return foreign(entry.path());
+                    return Ok(Some(entry.path()));
                 }
             }
         }
-        Ok(Ok(()))
+        Ok(None)
     }
 
     fn nothing_yet(&self, reader: &Reader) -> ExportError {
         let head = reader.head().map_or(0, |head| head.seq);
-        ExportError::NothingYet { head, from: self.selection.from }
+        ExportError::NothingYet { head }
     }
 
     /// The manifest of what was written before, or a new one.
     fn manifest(&self, reader: &Reader) -> Result<Manifest, ExportError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ExportError::Io { path, source }
-        };
-        std::fs::create_dir_all(&self.directory).map_err(io(&self.directory))?;
         let path = self.directory.join(MANIFEST);
         if path.exists() {
             let manifest = Manifest::read(&path)?;
@@ -150,9 +176,9 @@ impl Export {
             }
             return Ok(manifest);
         }
-        let from = Seq::new(first_of(&self.selection, reader)?).unwrap_or(Seq::MAX);
-        self.refuse_foreign(from).map_err(io(&self.directory))??;
-        let after = match Seq::new(from.get() - 1) {
+        self.refuse_foreign(reader)?;
+        let from = first_of(&self.selection, reader)?;
+        let after = match Seq::new(from - 1) {
             Ok(before) if before.get() <= reader.head()?.seq => reader.event(before)?.head(),
             Ok(_) => return Err(self.nothing_yet(reader)),
             Err(_) => reader.genesis_head(),
@@ -188,11 +214,14 @@ impl Export {
             TableFile::create(path, self.format, columns_of(table))
         };
         let mut files = Files::new();
-        if manifest.files.is_empty() {
-            // Each table has a file, so that every tool finds its columns.
-            for table in tables_of(&self.selection) {
-                files.insert(table, create(table)?);
-            }
+        // Each table has a file, so that every tool finds its columns. Later ranges have one of events
+        // though none is asked for there: it tells that they were looked at.
+        let tables = match manifest.files.is_empty() {
+            true => tables_of(&self.selection),
+            false => vec![TableName::Events],
+        };
+        for table in tables {
+            files.insert(table, create(table)?);
         }
         source.fill(range, &mut files, create)?;
         for (table, file) in files {

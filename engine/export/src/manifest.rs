@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use daybook_ledger::Reader;
+use daybook_ledger::{ReadError, Reader};
 use daybook_schema::{EventKind, Head, LedgerId, SeasonId, Seq, UnixMicros, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ use crate::files::Format;
 
 /// Its name in the directory.
 pub const MANIFEST: &str = "manifest.json";
+/// What an export holds while it writes.
+pub(crate) const LOCK: &str = "manifest.json.lock";
 /// Its name while it is written.
 pub(crate) const MANIFEST_PART: &str = "manifest.json.part";
 /// The version of what stands in it.
@@ -36,6 +38,13 @@ pub struct Selection {
     pub season: Option<SeasonId>,
     /// Those of one user and the user's seasons.
     pub user: Option<UserId>,
+}
+
+impl Selection {
+    /// Whether events of a kind are asked for.
+    pub(crate) fn has(&self, kind: EventKind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
 }
 
 /// A file of an export.
@@ -107,14 +116,17 @@ pub enum ManifestError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// It is of a later version.
-    #[error("`{}` is of a later version ({version})", path.display())]
-    Later {
+    /// It is of another version.
+    #[error("`{}` is of version {version}, this one knows {VERSION}", path.display())]
+    OtherVersion {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// It tells of another ledger.
     #[error("the export is of ledger {found}, this ledger is {expected}")]
     AnotherLedger {
@@ -138,7 +150,9 @@ pub enum ManifestError {
         detail: String,
     },
     /// Something else was asked for when it was begun.
-    #[error("the export was begun with another {what}: {found}, now {asked}")]
+    #[error(
+        "the export was begun with another {what}: {found}, now {asked}; name another directory"
+    )]
     AskedOtherwise {
         /// What.
         what: &'static str,
@@ -182,9 +196,9 @@ impl Manifest {
         let version: serde_json::Value = serde_json::from_slice(&text).map_err(unreadable)?;
         let version = version.get("daybook_export").and_then(serde_json::Value::as_u64);
         if let Some(version) = version.and_then(|version| u32::try_from(version).ok())
-            && version > VERSION
+            && version != VERSION
         {
-            return Err(ManifestError::Later { path: path.to_owned(), version });
+            return Err(ManifestError::OtherVersion { path: path.to_owned(), version });
         }
         serde_json::from_slice(&text).map_err(unreadable)
     }
@@ -207,14 +221,14 @@ impl Manifest {
     /// Whether the ledger has the past that the files tell.
     ///
     /// # Errors
-    /// [`ManifestError::AnotherLedger`] and [`ManifestError::AnotherPast`].
+    /// [`ManifestError::AnotherLedger`], [`ManifestError::AnotherPast`] and [`ManifestError::Read`].
     pub(crate) fn hold_to(&self, reader: &Reader) -> Result<(), ManifestError> {
         let expected = reader.genesis().ledger_id;
         if self.ledger_id != expected {
             return Err(ManifestError::AnotherLedger { found: self.ledger_id, expected });
         }
         for head in [self.after, self.until] {
-            if !reader.has(head).unwrap_or(false) {
+            if !reader.has(head)? {
                 return Err(ManifestError::AnotherPast { head });
             }
         }

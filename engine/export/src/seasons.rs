@@ -55,6 +55,8 @@ impl Seasons {
             Event::SeasonCompleted(_) | Event::SeasonAbandoned(_) | Event::SeasonExpired(_) => {
                 self.0.remove(&season_id);
             }
+            // It changes nothing, and may come after the season's end.
+            Event::SuspicionFlagged(_) => {}
             _ => {
                 self.0.insert(season_id, season);
             }

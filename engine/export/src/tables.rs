@@ -35,10 +35,9 @@ pub(crate) type Files = BTreeMap<TableName, TableFile>;
 
 /// The tables that a selection asks for.
 pub(crate) fn tables_of(selection: &Selection) -> Vec<TableName> {
-    let is_asked = |table: &TableName| {
-        table
-            .kind()
-            .is_none_or(|kind| selection.kinds.is_empty() || selection.kinds.contains(&kind))
+    let is_asked = |table: &TableName| match table {
+        TableName::Events => true,
+        TableName::OfKind(kind) => selection.has(*kind),
     };
     TableName::all().filter(is_asked).collect()
 }
@@ -85,7 +84,7 @@ impl<'a> Source<'a> {
             if !is_selected(self.selection, &stored, season.map(|season| season.user_id)) {
                 continue;
             }
-            for table in [TableName::Events, TableName::OfKind(kind.number())] {
+            for table in [TableName::Events, TableName::OfKind(kind)] {
                 let table = match files.entry(table) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(new) => new.insert(file(table)?),
@@ -122,5 +121,5 @@ fn is_selected(selection: &Selection, stored: &StoredEvent, season_of: Option<Us
     });
     is_of_season
         && selection.user.is_none_or(|selected| user_id == Some(selected))
-        && (selection.kinds.is_empty() || selection.kinds.contains(&stored.event.kind()))
+        && selection.has(stored.event.kind())
 }

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use daybook_bots::Play;
+use daybook_bots::{Play, Simulated};
 use daybook_export::{
     Export, ExportError, Format, MANIFEST, Manifest, ManifestError, Selection, check, going_on,
 };
-use daybook_ledger::Reader;
-use daybook_schema::{EventKind, Seq};
+use daybook_ledger::{Ledger, Reader, Submission};
+use daybook_schema::{Command, EventKind, Seq, UserId};
 use serde_json::Value;
 
 const FORMATS: [Format; 3] = [Format::Parquet, Format::Csv, Format::Jsonl];
@@ -149,6 +149,31 @@ fn an_export_goes_on_and_gives_the_same_as_one_in_one_go() {
         .collect();
     table.run(&table.export("whole", Format::Jsonl, all())).unwrap();
     assert_eq!(both, lines(&table.path("whole"), "bet_resolved"), "bets placed before the cut too");
+}
+
+/// Guards: seqs without an event that is asked for are passed like others.
+#[test]
+fn an_export_of_what_is_rare_goes_on_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let simulated = Simulated::from_seed(10);
+    let key_id = simulated.first_key.key_id();
+    let ledger = Ledger::open(simulated.options(directory.path())).unwrap();
+    let submit = |command| ledger.submit(Submission::new(command)).unwrap().wait().unwrap();
+    submit(Command::RotateKey { key_id, compromised: false });
+    let reader = Reader::open(directory.path()).unwrap();
+    let export = Export {
+        directory: directory.path().join("rare"),
+        format: Format::Csv,
+        selection: Selection { kinds: vec![EventKind::KeyRotated], ..all() },
+    };
+    for registered in 0..4 {
+        let manifest = export.run(&reader, &mut |_| {}).unwrap();
+        assert_eq!(manifest.until, reader.head().unwrap(), "{registered}");
+        assert_eq!(manifest.rows["key_rotated"], 1);
+        let checked = check(&export.directory, &reader, &mut |_| {}).unwrap();
+        assert_eq!(checked.differences, [""; 0], "{registered}");
+        submit(Command::RegisterUser { user_id: UserId::random() });
+    }
 }
 
 #[test]
@@ -334,6 +359,12 @@ fn an_export_of_something_else_is_refused() {
     let mut forged = manifest;
     forged.until.seq -= 1;
     assert!(matches!(going_on(&forged, &table.reader), Err(ManifestError::AnotherPast { .. })));
+    // One at a time.
+    let lock = std::fs::File::create(table.path("out/manifest.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let second = table.run(&table.export("out", Format::Csv, all()));
+    assert!(matches!(second, Err(ExportError::InUse { .. })), "{second:?}");
+    drop(lock);
     let full = tempfile::tempdir().unwrap();
     std::fs::write(full.path().join("thesis.txt"), "mine").unwrap();
     let into_full =

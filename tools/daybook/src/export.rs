@@ -1,9 +1,9 @@
 //! `daybook export`, and `verify --export`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use daybook_export::{Checked, Export, MANIFEST, Manifest, Selection, check, going_on};
 use daybook_ledger::Reader;
 use daybook_schema::Seq;
@@ -17,7 +17,7 @@ use crate::output::{grouped, progress_bar, table, write_json, write_line};
 struct ExportedJson<'a> {
     manifest: String,
     files: usize,
-    rows: &'a std::collections::BTreeMap<String, u64>,
+    rows: &'a BTreeMap<String, u64>,
     until_seq: u64,
     until_hash: String,
 }
@@ -78,6 +78,12 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<Outcome> {
 
 /// Holds an export to the ledger.
 pub(crate) fn verify(data: &Path, directory: &Path, as_json: bool) -> Result<Outcome> {
+    if !directory.join(MANIFEST).exists() {
+        bail!(
+            "there is no export in `{}`, it has no {MANIFEST}; name its directory with --export",
+            directory.display()
+        );
+    }
     let reader = Reader::open(data)?;
     let bar = progress_bar(reader.head()?.seq, "verifying");
     let Checked { manifest, differences } =
