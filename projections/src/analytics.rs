@@ -14,11 +14,12 @@ mod sessions;
 mod table;
 mod telemetry;
 
-use daybook_schema::{Head, LedgerId};
 use sqlx::SqliteConnection;
 
+use crate::position::Position;
 use crate::projection::Projection;
 use crate::read_models::Analytics;
+pub use crate::read_models::LARGE_WIN_MIN;
 
 pub use active::{ActiveDay, ActiveDays, active_days};
 pub use bets::{Alarm, BetReturns, BetRow, BetsBy, JackpotLine, bets};
@@ -31,29 +32,11 @@ pub use sessions::{SessionDay, Sessions, sessions};
 pub use table::{Cell, Table};
 pub use telemetry::{telemetry_days, telemetry_retention};
 
-/// What the tables stand for: which ledger, and its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stands {
-    /// The ledger.
-    pub ledger_id: LedgerId,
-    /// The newest event that they have.
-    pub head: Head,
-}
-
 /// What the tables stand for; none where they are not of this version, or not begun.
 ///
 /// # Errors
 /// What SQLite says.
-pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<Stands>, sqlx::Error> {
-    let position: Option<(String, i64, String)> = sqlx::query_as(
-        "SELECT ledger_id, seq, hash FROM projection_positions WHERE name = ?1 AND version = ?2",
-    )
-    .bind(Analytics.name())
-    .bind(Analytics.version())
-    .fetch_optional(database)
-    .await?;
-    let Some((ledger_id, seq, hash)) = position else { return Ok(None) };
-    let ledger_id = ledger_id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let hash = hash.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok(Some(Stands { ledger_id, head: Head { seq: seq.unsigned_abs(), hash } }))
+pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<Position>, sqlx::Error> {
+    let position = Position::load(database, Analytics.name()).await?;
+    Ok(position.filter(|position| position.version == Analytics.version()))
 }

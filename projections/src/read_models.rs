@@ -7,7 +7,7 @@ mod seasons;
 mod simulins;
 pub(crate) mod users;
 
-pub use analytics::Analytics;
+pub use analytics::{Analytics, LARGE_WIN_MIN};
 pub use seasons::{DayEvent, Seasons};
 pub use simulins::Simulins;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::active::{ActiveDay, active_days};
-use super::bets::{Alarm, BetReturns, BetRow, BetsBy, bets};
+use super::bets::{BetReturns, BetsBy, bets};
 use super::coins::{CoinDay, coins};
 use super::range::{DaysAsked, Range, number_of};
 use super::table::{Cell, Table};
@@ -337,20 +337,6 @@ async fn noted(
     Ok(rows.collect())
 }
 
-impl Period {
-    /// What bets gave back, in all.
-    #[must_use]
-    pub const fn all(&self) -> &BetRow {
-        &self.bets.all
-    }
-
-    /// Where the payouts of 30 days were out of what chance explains.
-    #[must_use]
-    pub fn alarms(&self) -> &[Alarm] {
-        &self.bets.alarms
-    }
-}
-
 impl Month {
     /// The days.
     #[must_use]
@@ -395,11 +381,11 @@ impl Month {
             ("seasons_completed", |it| it.seasons_completed.into()),
             ("seasons_abandoned", |it| it.seasons_abandoned.into()),
             ("seasons_expired", |it| it.seasons_expired.into()),
-            ("bets", |it| it.all().bets.into()),
-            ("staked", |it| it.all().staked.into()),
-            ("paid", |it| it.all().paid.into()),
-            ("actual_return", |it| Cell::share(it.all().actual_return)),
-            ("expected_return", |it| Cell::share(it.all().expected_return)),
+            ("bets", |it| it.bets.all.bets.into()),
+            ("staked", |it| it.bets.all.staked.into()),
+            ("paid", |it| it.bets.all.paid.into()),
+            ("actual_return", |it| Cell::share(it.bets.all.actual_return)),
+            ("expected_return", |it| Cell::share(it.bets.all.expected_return)),
             ("jackpot_in_millicoins", |it| it.bets.jackpot.in_millicoins.into()),
             ("jackpot_out", |it| it.bets.jackpot.out.into()),
             ("given_back", |it| it.given_back.into()),

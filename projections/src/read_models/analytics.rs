@@ -17,6 +17,7 @@ use sqlx::SqliteConnection;
 use super::calendar::day_text;
 use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
 use crate::projection::{ApplyError, ProjectedEvent, Projection};
+pub use bets::LARGE_WIN_MIN;
 use bets::{Economics, Sums};
 use coins::CoinDays;
 use logins::Logins;

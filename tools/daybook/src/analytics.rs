@@ -5,15 +5,15 @@ mod files;
 pub(crate) mod pictures;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use daybook_projections::Look;
 use daybook_projections::analytics::{
-    self, BetsBy, DaysAsked, Stands, Table, active_days, bets, coins, funnel, retention, sessions,
+    self, BetsBy, DaysAsked, Table, active_days, bets, coins, funnel, retention, sessions,
     telemetry_days, telemetry_retention,
 };
 use daybook_projections::sqlx::SqliteConnection;
+use daybook_projections::{Look, Position};
 use serde::Serialize;
 
 use self::files::{moment_of, must_exist, unread};
@@ -38,22 +38,25 @@ async fn print_table(command: &AnalyticsCommand) -> Result<()> {
         AnalyticsCommand::Retention(arguments) => print_retention(arguments).await,
         AnalyticsCommand::Funnel(arguments) => {
             let (mut opened, asked) = Opened::ledgers(arguments).await?;
-            let funnel = funnel(opened.connection(), asked).await?;
-            let tables = [funnel.table(), funnel.given_up_table()];
-            opened.print(&funnel, &tables, &text::of_all(&tables))
+            let funnel = funnel(opened.connection(), asked).await;
+            let funnel = funnel.with_context(|| opened.unread())?;
+            let (steps, given_up) = (funnel.table(), funnel.given_up_table());
+            opened.print(&funnel, &steps, &text::of_all(&[&steps, &given_up]))
         }
         AnalyticsCommand::Bets(arguments) => print_bets(arguments).await,
         AnalyticsCommand::Sessions(arguments) => {
             let (mut opened, asked) = Opened::ledgers(arguments).await?;
-            let sessions = sessions(opened.connection(), asked).await?;
-            let tables = [sessions.table()];
-            opened.print(&sessions, &tables, &text::of_all(&tables))
+            let sessions = sessions(opened.connection(), asked).await;
+            let sessions = sessions.with_context(|| opened.unread())?;
+            let table = sessions.table();
+            opened.print(&sessions, &table, &text::of_all(&[&table]))
         }
         AnalyticsCommand::Coins(arguments) => {
             let (mut opened, asked) = Opened::ledgers(arguments).await?;
-            let coins = coins(opened.connection(), asked).await?;
-            let tables = [coins.table()];
-            opened.print(&coins, &tables, &text::of_coins(&tables))
+            let coins = coins(opened.connection(), asked).await;
+            let coins = coins.with_context(|| opened.unread())?;
+            let table = coins.table();
+            opened.print(&coins, &table, &text::of_coins(&table))
         }
         AnalyticsCommand::Compare(_) => Ok(()),
     }
@@ -61,31 +64,27 @@ async fn print_table(command: &AnalyticsCommand) -> Result<()> {
 
 async fn print_active(arguments: &TableOfSource) -> Result<()> {
     let (mut opened, asked) = Opened::of(arguments).await?;
-    match arguments.source {
-        Source::Ledger => {
-            let days = active_days(opened.connection(), asked).await?;
-            let tables = [days.table()];
-            opened.print(&days, &tables, &text::of_all(&tables))
-        }
-        Source::Telemetry => {
-            let days = telemetry_days(opened.connection(), asked).await?;
-            let tables = [days.table()];
-            opened.print(&days, &tables, &text::of_all(&tables))
-        }
-    }
+    let days = match arguments.source {
+        Source::Ledger => active_days(opened.connection(), asked).await,
+        Source::Telemetry => telemetry_days(opened.connection(), asked).await,
+    };
+    let days = days.with_context(|| opened.unread())?;
+    let table = days.table();
+    opened.print(&days, &table, &text::of_all(&[&table]))
 }
 
 async fn print_retention(arguments: &RetentionArguments) -> Result<()> {
     let (mut opened, asked) = Opened::of(&arguments.of).await?;
     let retention = match arguments.of.source {
-        Source::Ledger => retention(opened.connection(), asked).await?,
-        Source::Telemetry => telemetry_retention(opened.connection(), asked).await?,
+        Source::Ledger => retention(opened.connection(), asked).await,
+        Source::Telemetry => telemetry_retention(opened.connection(), asked).await,
     };
+    let retention = retention.with_context(|| opened.unread())?;
     let words = words_of(arguments.of.source);
     if let Some(file) = &arguments.svg {
         draw(file, pictures::retention(&retention, words)?)?;
     }
-    opened.print(&retention, &[retention.table()], &text::of_retention(&retention, words))
+    opened.print(&retention, &retention.table(), &text::of_retention(&retention, words))
 }
 
 /// What a cohort is called: what is on the day, who it is, and what is counted later.
@@ -101,11 +100,12 @@ pub(crate) fn words_of(source: Source) -> [&'static str; 3] {
 async fn print_bets(arguments: &BetsArguments) -> Result<()> {
     let (mut opened, asked) = Opened::ledgers(&arguments.table).await?;
     let by = if arguments.by_day { BetsBy::DayAndCell } else { BetsBy::Cell };
-    let bets = bets(opened.connection(), asked, by).await?;
+    let bets = bets(opened.connection(), asked, by).await;
+    let bets = bets.with_context(|| opened.unread())?;
     if let Some(file) = &arguments.svg {
         draw(file, pictures::returns(&bets)?)?;
     }
-    opened.print(&bets, &[bets.table()], &text::of_bets(&bets))
+    opened.print(&bets, &bets.table(), &text::of_bets(&bets))
 }
 
 /// Writes a picture where there is nothing, or an older picture.
@@ -124,6 +124,7 @@ fn draw(file: &Path, picture: String) -> Result<()> {
 
 /// A file that answers, and how.
 pub(crate) struct Opened {
+    path: PathBuf,
     looked: Look,
     form: FormArguments,
     /// The event that the read models stand for; none of telemetry.
@@ -148,7 +149,7 @@ impl Opened {
         let path = arguments.table.data.data.join("telemetry.db");
         must_exist(&path)?;
         let looked = moment_of(&path).await?;
-        Ok((Self { looked, form: arguments.table.form, seq: None }, asked))
+        Ok((Self { path, looked, form: arguments.table.form, seq: None }, asked))
     }
 
     async fn ledgers(arguments: &TableArguments) -> Result<(Self, DaysAsked)> {
@@ -159,31 +160,36 @@ impl Opened {
     }
 
     /// The read models, and what they stand for.
-    pub(crate) async fn of_ledger(path: &Path) -> Result<(Self, Stands)> {
+    pub(crate) async fn of_ledger(path: &Path) -> Result<(Self, Position)> {
         must_exist(path)?;
         let mut looked = moment_of(path).await?;
-        let stands = analytics::stands_for(&mut looked.connection).await;
-        let Some(stands) = stands.with_context(|| unread(path))? else {
+        let position = analytics::stands_for(&mut looked.connection).await;
+        let Some(position) = position.with_context(|| unread(path))? else {
             bail!(
                 "`{}` has no analytics of this version yet: `daybook projections run` makes them",
                 path.display()
             );
         };
+        let (path, seq) = (path.to_owned(), Some(position.head.seq));
         let form = FormArguments { json: false, csv: false };
-        Ok((Self { looked, form, seq: Some(stands.head.seq) }, stands))
+        Ok((Self { path, looked, form, seq }, position))
+    }
+
+    /// What is said where its tables cannot be read.
+    pub(crate) fn unread(&self) -> String {
+        unread(&self.path)
     }
 
     pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.looked.connection
     }
 
-    fn print(&self, answer: &impl Serialize, tables: &[Table], text: &str) -> Result<()> {
+    fn print(&self, answer: &impl Serialize, table: &Table, text: &str) -> Result<()> {
         if self.form.json {
             return write_json(&Answer { seq: self.seq, answer });
         }
         if self.form.csv {
-            let first = tables.first().context("there is a table")?;
-            return write_stdout(&first.to_csv()?);
+            return write_stdout(&table.to_csv()?);
         }
         write_line(text)
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use daybook_ledger::Reader;
-use daybook_projections::analytics::{DaysAsked, Month, Stands, month, retention};
+use daybook_projections::analytics::{DaysAsked, Month, month, retention};
+use daybook_simulator::RULESET_1;
 use jiff::civil::Date;
 
 use self::figures::{Ledger, Report};
@@ -17,9 +18,6 @@ use crate::arguments::analytics::Source;
 use crate::arguments::report::ReportArguments;
 use crate::output::{write_json, write_line};
 
-/// The rules by which every season of this version is played.
-const RULES: &str = "ruleset 1";
-
 pub(crate) fn run(arguments: &ReportArguments) -> Result<Outcome> {
     crate::runtime()?.block_on(print(arguments))?;
     Ok(Outcome::Holds)
@@ -28,12 +26,13 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<Outcome> {
 async fn print(arguments: &ReportArguments) -> Result<()> {
     let reader = Reader::open(&arguments.data.data)?;
     let path = arguments.database.path(&arguments.data.data)?;
-    let (mut opened, Stands { ledger_id, head }) = Opened::of_ledger(&path).await?;
+    let (mut opened, position) = Opened::of_ledger(&path).await?;
+    let (head, identity) = (position.head, position.identity);
     let genesis = reader.genesis();
-    if genesis.ledger_id != ledger_id || !reader.has(head)? {
+    let is_of_ledger = identity.is_some_and(|it| it.ledger_id == genesis.ledger_id);
+    if !is_of_ledger || !reader.has(head)? {
         bail!(
-            "`{}` is not of the ledger in `{}`: it has {head} of {ledger_id}; `daybook projections status` \
-             tells more",
+            "`{}` is not of the ledger in `{}`: it stands for {head}; `daybook projections status` tells more",
             path.display(),
             arguments.data.data.display()
         );
@@ -43,9 +42,10 @@ async fn print(arguments: &ReportArguments) -> Result<()> {
         game: genesis.game.as_str(),
         is_demo: genesis.is_demo,
         head,
-        rules: RULES,
+        rules: format!("ruleset {}", RULESET_1.ruleset),
     };
-    let told = month(opened.connection(), arguments.month, arguments.large_win).await?;
+    let told = month(opened.connection(), arguments.month, arguments.large_win).await;
+    let told = told.with_context(|| opened.unread())?;
     let (large_win, voids) = (arguments.large_win, "none");
     let report = Report { ledger: &ledger, large_win, voids, month: &told };
     if arguments.json.json {
@@ -53,7 +53,8 @@ async fn print(arguments: &ReportArguments) -> Result<()> {
     }
     let asked =
         DaysAsked { from: arguments.month.first_of_month(), until: until(&told, arguments.month) };
-    let cohorts = retention(opened.connection(), asked).await?;
+    let cohorts = retention(opened.connection(), asked).await;
+    let cohorts = cohorts.with_context(|| opened.unread())?;
     let mut drawn = vec![pictures::retention(&cohorts, words_of(Source::Ledger))?];
     if let Some(month) = told.periods.first() {
         drawn.insert(0, pictures::returns(&month.bets)?);

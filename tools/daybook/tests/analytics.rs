@@ -188,6 +188,8 @@ fn what_cannot_be_answered_is_said() {
     let (status, _, err) = tried(&["analytics", "bets", "--svg", named, "--data", data]);
     assert!(status == 2 && err.contains("is there and is no picture"), "{err}");
     assert_eq!(std::fs::read(&ledger).unwrap(), before);
+    let (status, _, err) = tried(&["verify", "--export", "/no/such", "--data", data]);
+    assert!(status == 2 && err.contains("there is no export in `/no/such`"), "{err}");
     let elsewhere = directory.path().to_str().unwrap();
     let (status, _, err) = tried(&["analytics", "dau", "--data", elsewhere]);
     assert!(status == 2 && err.contains("there is no") && err.contains("game.db"), "{err}");
@@ -197,6 +199,11 @@ fn what_cannot_be_answered_is_said() {
     Connection::open(&game_db).unwrap().execute(older, []).unwrap();
     let (status, _, err) = tried(&["analytics", "dau", "--data", data]);
     assert!(status == 2 && err.contains("`daybook projections run` makes them"), "{err}");
+    let dropped = "UPDATE projection_positions SET version = 3 WHERE name = 'analytics'; \
+                   DROP TABLE user_days";
+    Connection::open(&game_db).unwrap().execute_batch(dropped).unwrap();
+    let (status, _, err) = tried(&["analytics", "dau", "--data", data]);
+    assert!(status == 2 && err.contains("game.db` cannot be read"), "{err}");
     std::fs::write(&game_db, "no database at all, however long it may be").unwrap();
     let (status, _, err) = tried(&["analytics", "dau", "--data", data]);
     assert!(status == 2 && err.contains("cannot be read"), "{err}");

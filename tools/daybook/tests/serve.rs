@@ -116,6 +116,8 @@ fn what_cannot_be_served_is_refused_in_one_line() {
     assert!(run(&play).status.success());
     expect_refusal(&serve(&demo, &[]), "name another directory with --data");
     expect_refusal(&serve(&data.join("none"), &["--demo"]), "`daybook demo` makes one");
+    let unknown = serve(&data.join("none"), &["--budget", "db_querry=50"]);
+    expect_refusal(&unknown, "there is no metric `db_querry` with a budget");
     // A second service, and a port that is taken.
     let own = data.join("own");
     let serving = Serving::start(&own, &[]);

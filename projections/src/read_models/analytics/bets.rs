@@ -34,7 +34,7 @@ pub(super) struct Economics {
 }
 
 /// From here on a win is kept by itself, in coins beyond the stake.
-pub(crate) const LARGE_WIN_MIN: u64 = 1_000;
+pub const LARGE_WIN_MIN: u64 = 1_000;
 
 /// Season, day, pot, user, type, stake, payout, time.
 #[derive(Serialize)]

@@ -37,18 +37,14 @@ const COINS_SHOWN: [&str; 12] = [
 ];
 
 /// Tables one below the other, each with all its columns.
-pub(super) fn of_all(tables: &[Table]) -> String {
+pub(super) fn of_all(tables: &[&Table]) -> String {
     let tables: Vec<String> = tables.iter().map(|table| shown(table, |_| true)).collect();
     tables.join("\n\n")
 }
 
-pub(super) fn of_coins(tables: &[Table]) -> String {
-    let tables = tables.iter().map(|table| shown(table, |name| COINS_SHOWN.contains(&name)));
-    let tables: Vec<String> = tables.collect();
-    format!(
-        "{}\n\n--csv and --json have what mint, house and jackpot hold too.",
-        tables.join("\n\n")
-    )
+pub(super) fn of_coins(table: &Table) -> String {
+    let table = shown(table, |name| COINS_SHOWN.contains(&name));
+    format!("{table}\n\n--csv and --json have what mint, house and jackpot hold too.")
 }
 
 /// A triangle in percent, with the averages as its last line.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use daybook_projections::analytics::LARGE_WIN_MIN;
 use jiff::civil::Date;
 
 use super::read_models::GameDatabaseArgument;
@@ -31,7 +32,7 @@ pub(crate) struct ReportArguments {
     pub(crate) out: Option<PathBuf>,
     /// From so many coins beyond its stake a win is large
     #[arg(long, env = "DAYBOOK_LARGE_WIN", value_name = "COINS", default_value_t = 5_000,
-          value_parser = clap::value_parser!(u64).range(1_000..))]
+          value_parser = clap::value_parser!(u64).range(LARGE_WIN_MIN..))]
     pub(crate) large_win: u64,
 }
 

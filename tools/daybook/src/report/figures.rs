@@ -13,7 +13,7 @@ pub(super) struct Ledger {
     pub(super) is_demo: bool,
     /// The head that the figures stand for.
     pub(super) head: Head,
-    pub(super) rules: &'static str,
+    pub(super) rules: String,
 }
 
 #[derive(Serialize)]

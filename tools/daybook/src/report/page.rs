@@ -91,7 +91,7 @@ fn returns(period: &Period) -> String {
     if period.bets.all.bets == 0 {
         return NO_ACTIVITY.to_owned();
     }
-    let alarms = match period.alarms().is_empty() {
+    let alarms = match period.bets.alarms.is_empty() {
         true => format!(
             "<p>No alarm. {} pots, types and weathers had enough bets to be judged, over 30 days.</p>",
             period.bets.judged
