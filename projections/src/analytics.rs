@@ -18,8 +18,8 @@ use sqlx::SqliteConnection;
 
 use crate::position::Position;
 use crate::projection::Projection;
-use crate::read_models::Analytics;
 pub use crate::read_models::LARGE_WIN_MIN;
+use crate::read_models::{Analytics, Seasons};
 
 pub use active::{ActiveDay, ActiveDays, active_days};
 pub use bets::{Alarm, BetReturns, BetRow, BetsBy, JackpotLine, bets};
@@ -32,11 +32,22 @@ pub use sessions::{SessionDay, Sessions, sessions};
 pub use table::{Cell, Table};
 pub use telemetry::{telemetry_days, telemetry_retention};
 
-/// What the tables stand for; none where they are not of this version, or not begun.
+/// What the tables stand for: the position of the read model that is furthest behind of those that
+/// answers are made of. None where they are not of this version, or not begun.
 ///
 /// # Errors
 /// What SQLite says.
 pub async fn stands_for(database: &mut SqliteConnection) -> Result<Option<Position>, sqlx::Error> {
-    let position = Position::load(database, Analytics.name()).await?;
-    Ok(position.filter(|position| position.version == Analytics.version()))
+    let made_of = [(Analytics.name(), Analytics.version()), (Seasons.name(), Seasons.version())];
+    let mut furthest_behind: Option<Position> = None;
+    for (name, version) in made_of {
+        let position = Position::load(&mut *database, name).await?;
+        let Some(position) = position.filter(|position| position.version == version) else {
+            return Ok(None);
+        };
+        if furthest_behind.is_none_or(|other| position.head.seq < other.head.seq) {
+            furthest_behind = Some(position);
+        }
+    }
+    Ok(furthest_behind)
 }

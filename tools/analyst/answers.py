@@ -130,7 +130,7 @@ class Answers:
                 "all": self.bet_row(everything),
                 "jackpot": {"inMillicoins": sum(day["jackpot_in"] for day in moved),
                             "out": sum(day["jackpot_out"] for day in moved)},
-                "judged": self.judged(), "alarms": self.alarms()}
+                "judged": self.judged(), "judgedDay": self.judged_day(), "alarms": self.alarms()}
 
     def bet_row(self, sums, day=None, pot=None, bet_type=None, weather=None):
         staked, expected, deviation = sums["staked"], sums["expected"] / 1e6, sqrt(sums["variance"] / 1e3)
@@ -149,6 +149,11 @@ class Answers:
         for n in range(30):
             sums.update(self.fold.economics_days.get((day - timedelta(days=n), *cell), {}))
         return sums
+
+    def judged_day(self):
+        """The last day that is over."""
+        over = [day for day in self.days if self.is_over(day)]
+        return str(max(over)) if over else None
 
     def judged(self):
         over = [day for day in self.days if self.is_over(day)]
@@ -252,6 +257,19 @@ def ask(daybook, data_dir, *arguments):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
+def month_cohorts(whole, first, last):
+    """The cohorts of a month, with what was known of them at its end, or on the last day that is over."""
+    end = min(last, max(day for day in whole.days if whole.is_over(day)))
+    days = [first + timedelta(days=n) for n in range((end - first).days + 1)]
+    answers = []
+    for day in [day for day in days if day >= whole.days[0]]:
+        users = {user for user, joined in whole.first_day.items() if joined == day}
+        later = [day + timedelta(days=n) for n in range((end - day).days + 1)]
+        answers.append({"cohortDay": str(day), "cohortSize": len(users),
+                        "retained": [len(users & set(whole.active(on))) for on in later]})
+    return answers
+
+
 def report_differs(daybook, data_dir, fold):
     """Each month's report, held to what the events give since the beginning."""
     whole = Answers(fold)
@@ -262,6 +280,8 @@ def report_differs(daybook, data_dir, fold):
         period, interrupted = Answers(fold, last=last).period()
         found = {key: report["periods"][2][key] for key in period}
         difference = differing(comparable(period), comparable(found), f"{first:%Y-%m}")
+        cohorts = month_cohorts(whole, first, last)
+        difference = difference or differing(cohorts, report["cohorts"], f"{first:%Y-%m}.cohorts")
         told = report["interruptedSeasons"], report["interruptedCoins"]
         if difference or told != interrupted:
             return difference or f"{first:%Y-%m}: interrupted expected {interrupted}, found {told}"

@@ -1,6 +1,6 @@
 //! Holds an export to its manifest, and both to the ledger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -8,9 +8,10 @@ use daybook_ledger::Reader;
 use daybook_schema::Seq;
 
 use crate::columns::{TableName, columns_of};
-use crate::export::ExportError;
-use crate::files::{Ended, FileError, Format, TableFile};
-use crate::manifest::{FileEntry, LOCK, MANIFEST, Manifest, ManifestError};
+use crate::directory::{DirectoryLock, foreign_files};
+use crate::error::ExportError;
+use crate::files::{Format, TableFile};
+use crate::manifest::{FileEntry, MANIFEST, Manifest, ManifestError};
 use crate::shape::faults;
 use crate::tables::{Files, Source};
 
@@ -33,6 +34,8 @@ pub fn check(
     reader: &Reader,
     passed: &mut dyn FnMut(u64),
 ) -> Result<Checked, ExportError> {
+    // Files get their names before the manifest names them.
+    let _lock = DirectoryLock::shared(directory)?;
     let manifest = Manifest::read(&directory.join(MANIFEST))?;
     let mut differences = Vec::new();
     match manifest.hold_to(reader) {
@@ -48,7 +51,10 @@ pub fn check(
     if !differences.is_empty() {
         return Ok(Checked { manifest, differences });
     }
-    differences.extend(foreign_files(directory, &manifest));
+    let foreign = foreign_files(directory, &manifest).into_iter();
+    differences.extend(foreign.map(|name| {
+        format!("{name}: is no file of this export; where one was cut off, the same command again goes on")
+    }));
     let mut ranges: BTreeMap<(Seq, Seq), Vec<&FileEntry>> = BTreeMap::new();
     let mut is_whole = true;
     for entry in &manifest.files {
@@ -93,29 +99,6 @@ fn altered(directory: &Path, entry: &FileEntry) -> Option<String> {
     }
 }
 
-/// What lies beside the files of the manifest: a tool could read it with them.
-fn foreign_files(directory: &Path, manifest: &Manifest) -> Vec<String> {
-    let known: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
-    let tables: BTreeSet<&str> = manifest.rows.keys().map(String::as_str).collect();
-    let names = |directory: &Path| {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
-    };
-    let mut foreign = Vec::new();
-    for name in names(directory) {
-        if !tables.contains(name.as_str()) {
-            foreign.push(name);
-            continue;
-        }
-        let of_table = names(&directory.join(&name)).map(|file| format!("{name}/{file}"));
-        foreign.extend(of_table.filter(|path| !known.contains(path.as_str())));
-    }
-    // What a kill left is no file of a table yet.
-    foreign.retain(|name| name != MANIFEST && name != LOCK && !name.ends_with(".part"));
-    foreign.sort();
-    foreign.into_iter().map(|name| format!("{name}: is no file of this export")).collect()
-}
-
 /// The files of a range of seqs.
 struct OfRange<'a> {
     directory: &'a Path,
@@ -125,57 +108,36 @@ struct OfRange<'a> {
 }
 
 impl OfRange<'_> {
-    /// Makes the rows once more, and compares.
+    /// Makes the files once more, and compares what they hash to: footers and statistics, by which
+    /// tools leave parts out, are held to the ledger too.
     fn differences(&self, source: &mut Source<'_>) -> Result<Vec<String>, ExportError> {
-        // Texts are made once more; a temporary directory removes itself.
-        let scratch = tempfile::tempdir()
-            .map_err(|source| ExportError::Io { path: std::env::temp_dir(), source })?;
         let of = |table: TableName| self.entries.iter().find(|entry| entry.table == table.as_str());
-        let mut differences = Vec::new();
-        let open = |table: TableName| match (self.format, of(table)) {
-            (Format::Parquet, Some(entry)) => {
-                TableFile::compare(self.directory.join(&entry.path), columns_of(table))
-            }
-            _ => TableFile::create(
-                scratch.path().join(table.as_str()),
-                self.format,
-                columns_of(table),
-            ),
+        let open = |table: TableName| {
+            let path = self.directory.join(table.as_str());
+            TableFile::hashed(path, self.format, columns_of(table))
         };
         let mut files = Files::new();
         for table in TableName::all().filter(|table| of(*table).is_some()) {
-            match open(table) {
-                Ok(file) => drop(files.insert(table, file)),
-                Err(error) => differences.push(format!("{}: {}", table.as_str(), in_full(&error))),
-            }
-        }
-        if !differences.is_empty() {
-            return Ok(differences);
+            files.insert(table, open(table)?);
         }
         source.fill(self.range, &mut files, open)?;
+        let mut differences = Vec::new();
         for (table, file) in files {
-            let (rows, first, last) = (file.rows, file.first, file.last);
-            let ended = file.end()?;
+            let told = (file.rows, file.first, file.last);
+            let sealed = file.end()?;
             let Some(entry) = of(table) else {
                 differences.push(format!("{}: a file of it is missing", table.as_str()));
                 continue;
             };
-            let told = (entry.rows, entry.first, entry.last);
-            let differs = match ended {
-                Ended::Compared(differs) => differs,
-                Ended::Written(sealed) => (sealed.blake3.to_hex().as_str() != entry.blake3)
-                    .then(|| "does not have the ledger's events".to_owned()),
+            let differs = if sealed.blake3.to_hex().as_str() != entry.blake3 {
+                "is not what this version writes of the ledger's events"
+            } else if told != (entry.rows, entry.first, entry.last) {
+                "the manifest tells other rows of it"
+            } else {
+                continue;
             };
-            let differs = differs.or_else(|| {
-                (told != (rows, first, last))
-                    .then(|| "the manifest tells other rows of it".to_owned())
-            });
-            differences.extend(differs.map(|differs| format!("{}: {differs}", entry.path)));
+            differences.push(format!("{}: {differs}", entry.path));
         }
         Ok(differences)
     }
-}
-
-fn in_full(error: &FileError) -> String {
-    format!("{error}: {}", error.source)
 }

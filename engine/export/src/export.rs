@@ -1,66 +1,25 @@
 //! An export: the ledger's events into files, a million seqs at a time.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::PathBuf;
 
 use daybook_ledger::{ReadError, Reader};
 use daybook_schema::Seq;
 
 use crate::columns::{TableName, columns_of};
-use crate::files::{Ended, FileError, Format, TableFile};
+use crate::directory::{DirectoryLock, foreign_files};
+use crate::error::ExportError;
+use crate::files::{FileError, Format, TableFile};
 use crate::manifest::{
     FileEntry, LOCK, MANIFEST, MANIFEST_PART, Manifest, ManifestError, Selection,
 };
 use crate::shape::{faults, first_of, last_of, path_of};
-use crate::tables::{Files, Source, TableError, tables_of};
+use crate::tables::{Files, Source, tables_of};
 
 /// Seqs of one file of each table.
 const SEQS_PER_FILE: u64 = 1 << 20;
 /// A file that is being written has this after its name.
 const PART: &str = "part";
-
-/// An export was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The ledger cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The manifest is not one to go on from.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// Rows could not be made or written.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// A file could not be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The directory has other files in it.
-    #[error("`{}` is not empty, and no export was begun in it; name another directory", path.display())]
-    NotEmpty {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Another export writes to the directory.
-    #[error("another export writes to `{}`; wait for it, or name another directory", path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// No event of the range or time that is asked for is there.
-    #[error("there is no event of what is asked for; the ledger ends at event {head}")]
-    NothingYet {
-        /// The newest.
-        head: u64,
-    },
-    /// The directory or a file in it cannot be made.
-    #[error("`{}` cannot be made", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-}
 
 /// What is exported, and where to.
 #[derive(Clone, Debug)]
@@ -88,14 +47,16 @@ impl Export {
         if self.directory.exists() && !self.directory.join(MANIFEST).exists() {
             self.refuse_foreign(reader)?;
         }
-        let _lock = self.lock()?;
-        let mut manifest = self.manifest(reader)?;
-        let until = last_of(&self.selection, reader)?;
+        let lock = DirectoryLock::take(&self.directory)?;
+        let (mut manifest, until) = match self.begin(reader) {
+            Ok(begun) => begun,
+            Err(error) => {
+                lock.undo();
+                return Err(error);
+            }
+        };
         let mut source = Source::new(reader, &self.selection, passed);
         let mut next = manifest.until.seq + 1;
-        if manifest.files.is_empty() && next > until {
-            return Err(self.nothing_yet(reader));
-        }
         while next <= until {
             let last = ((next - 1) / SEQS_PER_FILE + 1) * SEQS_PER_FILE;
             let range = (seq(next)?, seq(last.min(until))?);
@@ -107,17 +68,13 @@ impl Export {
         Ok(manifest)
     }
 
-    /// Makes the directory, and holds it against a second export.
-    fn lock(&self) -> Result<File, ExportError> {
-        let path = self.directory.join(LOCK);
-        let opened = std::fs::create_dir_all(&self.directory).and_then(|()| File::create(&path));
-        let lock = opened.map_err(|source| ExportError::Io { path: path.clone(), source })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => {
-                Err(ExportError::InUse { path: self.directory.clone() })
-            }
-            Err(TryLockError::Error(source)) => Err(ExportError::Io { path, source }),
+    /// What was written before, and up to which seq there is something to write.
+    fn begin(&self, reader: &Reader) -> Result<(Manifest, u64), ExportError> {
+        let manifest = self.manifest(reader)?;
+        let until = last_of(&self.selection, reader)?;
+        match manifest.files.is_empty() && manifest.until.seq + 1 > until {
+            true => Err(self.nothing_yet(reader)),
+            false => Ok((manifest, until)),
         }
     }
 
@@ -174,6 +131,7 @@ impl Export {
             if let Some(detail) = faults(&manifest, reader)?.into_iter().next() {
                 return Err(ManifestError::Inconsistent { detail }.into());
             }
+            self.hold_files(&manifest)?;
             return Ok(manifest);
         }
         self.refuse_foreign(reader)?;
@@ -184,6 +142,31 @@ impl Export {
             Err(_) => reader.genesis_head(),
         };
         Ok(Manifest::begin(reader, self.format, self.selection.clone(), after))
+    }
+
+    /// Refuses a directory in which a file of the export is missing or has another length, or in
+    /// which others lie: tools would read them with the rest.
+    fn hold_files(&self, manifest: &Manifest) -> Result<(), ExportError> {
+        let refused = |name: &str, problem| {
+            Err(ExportError::NotAsWritten { path: self.directory.join(name), problem })
+        };
+        for entry in &manifest.files {
+            let found = std::fs::symlink_metadata(self.directory.join(&entry.path));
+            if !found.is_ok_and(|found| found.is_file() && found.len() == entry.bytes) {
+                return refused(&entry.path, "is not there as it was written");
+            }
+        }
+        // What a kill left is written once more.
+        let next = Seq::new(manifest.until.seq + 1).unwrap_or(Seq::MAX);
+        let left: Vec<String> = tables_of(&self.selection)
+            .into_iter()
+            .map(|table| path_of(table, next, self.format.ending()))
+            .collect();
+        let foreign = foreign_files(&self.directory, manifest);
+        match foreign.iter().find(|name| !left.contains(name)) {
+            Some(name) => refused(name, "is no file of this export"),
+            None => Ok(()),
+        }
     }
 
     /// Whether a manifest is of this export.
@@ -241,10 +224,7 @@ impl Export {
         range: (Seq, Seq),
     ) -> Result<FileEntry, ExportError> {
         let (part, rows, first, last) = (file.path.clone(), file.rows, file.first, file.last);
-        let Ended::Written(sealed) = file.end()? else {
-            let source = std::io::Error::other("it was compared, not written");
-            return Err(ExportError::Io { path: part, source });
-        };
+        let sealed = file.end()?;
         let path = path_of(table, range.0, self.format.ending());
         let whole = self.directory.join(&path);
         let renamed = std::fs::rename(&part, &whole)

@@ -1,10 +1,9 @@
-//! Files of an export: batches of rows, written or compared.
+//! Files of an export: batches of rows, written, or hashed as if they were.
 
+mod hashed_file;
 mod parquet_file;
 mod text_file;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::Head;
@@ -12,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::columns::Column;
 use crate::rows::Value;
-use parquet_file::{ParquetComparison, ParquetWriting};
+use hashed_file::HashedFile;
+pub(crate) use hashed_file::Sealed;
+use parquet_file::ParquetWriting;
 use text_file::{CsvWriting, JsonlWriting};
 
-/// Rows that are written, or compared, at a time.
+/// Rows that are written at a time.
 pub(crate) const ROWS_PER_BATCH: usize = 8_192;
 
 /// How the files are written.
@@ -66,60 +67,10 @@ impl FileError {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// What was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sealed {
-    pub(crate) bytes: u64,
-    pub(crate) blake3: blake3::Hash,
-}
-
-/// A file that is hashed as it is written.
-pub(crate) struct HashedFile {
-    file: BufWriter<File>,
-    hasher: blake3::Hasher,
-    bytes: u64,
-}
-
-impl HashedFile {
-    fn create(path: &Path) -> std::io::Result<Self> {
-        // What a kill left is made anew; a link is not followed.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = BufWriter::with_capacity(1 << 16, File::create_new(path)?);
-        Ok(Self { file, hasher: blake3::Hasher::new(), bytes: 0 })
-    }
-
-    /// Syncs it.
-    fn seal(self) -> std::io::Result<Sealed> {
-        let file = self.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok(Sealed { bytes: self.bytes, blake3: self.hasher.finalize() })
-    }
-}
-
-impl Write for HashedFile {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        let (written_bytes, _) = bytes.split_at(written);
-        self.hasher.update(written_bytes);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
 enum Target {
     Jsonl(Box<JsonlWriting>),
     Csv(Box<CsvWriting>),
     Parquet(Box<ParquetWriting>),
-    Compared(Box<ParquetComparison>),
 }
 
 /// A file whose rows come one by one.
@@ -134,32 +85,40 @@ pub(crate) struct TableFile {
 }
 
 impl TableFile {
+    /// A file that is not there yet, or that a kill left.
     pub(crate) fn create(
         path: PathBuf,
         format: Format,
         columns: Vec<Column>,
     ) -> Result<Self, FileError> {
-        let target = (|| -> Result<Target, Failure> {
-            let file = HashedFile::create(&path)?;
-            Ok(match format {
-                Format::Jsonl => Target::Jsonl(Box::new(JsonlWriting::new(file))),
-                Format::Csv => Target::Csv(Box::new(CsvWriting::new(file, &columns)?)),
-                Format::Parquet => Target::Parquet(Box::new(ParquetWriting::new(file, &columns)?)),
-            })
-        })();
+        let file = HashedFile::create(&path).map_err(|error| FileError::of(&path)(error.into()))?;
+        Self::new(path, format, columns, file)
+    }
+
+    /// The same without a file: what it would be is told at its end.
+    pub(crate) fn hashed(
+        path: PathBuf,
+        format: Format,
+        columns: Vec<Column>,
+    ) -> Result<Self, FileError> {
+        Self::new(path, format, columns, HashedFile::nowhere())
+    }
+
+    fn new(
+        path: PathBuf,
+        format: Format,
+        columns: Vec<Column>,
+        file: HashedFile,
+    ) -> Result<Self, FileError> {
+        let target = match format {
+            Format::Jsonl => Ok(Target::Jsonl(Box::new(JsonlWriting::new(file)))),
+            Format::Csv => CsvWriting::new(file, &columns).map(|it| Target::Csv(Box::new(it))),
+            Format::Parquet => {
+                ParquetWriting::new(file, &columns).map(|it| Target::Parquet(Box::new(it)))
+            }
+        };
         let target = target.map_err(FileError::of(&path))?;
-        Ok(Self::new(path, columns, target))
-    }
-
-    /// A Parquet file that is there, to hold rows to.
-    pub(crate) fn compare(path: PathBuf, columns: Vec<Column>) -> Result<Self, FileError> {
-        let comparison = ParquetComparison::open(&path, &columns).map_err(FileError::of(&path))?;
-        Ok(Self::new(path, columns, Target::Compared(Box::new(comparison))))
-    }
-
-    fn new(path: PathBuf, columns: Vec<Column>, target: Target) -> Self {
-        let batch = Vec::new();
-        Self { path, columns, target, batch, rows: 0, first: None, last: None }
+        Ok(Self { path, columns, target, batch: Vec::new(), rows: 0, first: None, last: None })
     }
 
     pub(crate) fn columns(&self) -> &[Column] {
@@ -180,7 +139,6 @@ impl TableFile {
             Target::Jsonl(file) => file.write(&self.columns, &batch),
             Target::Csv(file) => file.write(&batch),
             Target::Parquet(file) => file.write(&self.columns, &batch),
-            Target::Compared(file) => file.hold(&self.columns, &batch),
         };
         written.map_err(FileError::of(&self.path))
     }
@@ -202,22 +160,14 @@ impl TableFile {
         }
     }
 
-    /// Ends the file; of one that was compared, tells whether it agreed.
-    pub(crate) fn end(mut self) -> Result<Ended, FileError> {
+    /// Ends the file.
+    pub(crate) fn end(mut self) -> Result<Sealed, FileError> {
         self.flush()?;
-        let ended = match self.target {
-            Target::Jsonl(file) => file.seal().map(Ended::Written),
-            Target::Csv(file) => file.seal().map(Ended::Written),
-            Target::Parquet(file) => file.seal().map(Ended::Written),
-            Target::Compared(file) => Ok(Ended::Compared(file.end())),
+        let sealed = match self.target {
+            Target::Jsonl(file) => file.seal(),
+            Target::Csv(file) => file.seal(),
+            Target::Parquet(file) => file.seal(),
         };
-        ended.map_err(FileError::of(&self.path))
+        sealed.map_err(FileError::of(&self.path))
     }
-}
-
-/// How a file ended.
-pub(crate) enum Ended {
-    Written(Sealed),
-    /// What differs, if something does.
-    Compared(Option<String>),
 }

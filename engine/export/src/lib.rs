@@ -7,6 +7,8 @@
 
 mod check;
 mod columns;
+mod directory;
+mod error;
 mod export;
 mod files;
 mod manifest;
@@ -16,7 +18,8 @@ mod shape;
 mod tables;
 
 pub use check::{Checked, check};
-pub use export::{Export, ExportError, going_on};
+pub use error::ExportError;
+pub use export::{Export, going_on};
 pub use files::{FileError, Format};
 pub use manifest::{FileEntry, MANIFEST, Manifest, ManifestError, Selection};
 pub use rows::ColumnError;

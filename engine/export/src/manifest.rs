@@ -190,8 +190,13 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`].
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let text = std::fs::read(path)
-            .map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
+        // What is no file could be waited for without end.
+        let is_file = std::fs::metadata(path).map(|found| found.is_file());
+        let text = match is_file {
+            Ok(false) => Err(std::io::Error::other("it is no file")),
+            _ => std::fs::read(path),
+        };
+        let text = text.map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
         let unreadable = |source| ManifestError::Unreadable { path: path.to_owned(), source };
         let version: serde_json::Value = serde_json::from_slice(&text).map_err(unreadable)?;
         let version = version.get("daybook_export").and_then(serde_json::Value::as_u64);
@@ -208,7 +213,9 @@ impl Manifest {
         let path = directory.join(MANIFEST);
         let beside = directory.join(MANIFEST_PART);
         let written = (|| {
-            let mut file = File::create(&beside)?;
+            // What a kill left; a link is not followed.
+            drop(std::fs::remove_file(&beside));
+            let mut file = File::create_new(&beside)?;
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")?;
             file.sync_all()?;

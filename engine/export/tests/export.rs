@@ -337,6 +337,21 @@ fn a_forged_manifest_is_told_and_not_gone_on_from() {
         }
     });
     assert!(table.differences("out")[0].contains("bet_placed"));
+    // A footer that tells other statistics: a tool that believes it leaves rows out.
+    std::fs::remove_dir_all(&directory).unwrap();
+    table.run(&export).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let in_footer = bytes.len() - 200;
+    bytes[in_footer] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    forge(&directory, |told| {
+        for entry in told["files"].as_array_mut().unwrap() {
+            if entry["table"] == "bet_placed" {
+                entry["blake3"] = blake3::hash(&bytes).to_hex().to_string().into();
+            }
+        }
+    });
+    assert!(table.differences("out")[0].contains("is not what this version writes"));
     // A table's folder with something in it is no place for another export.
     std::fs::create_dir_all(table.path("taken/bet_placed")).unwrap();
     std::fs::write(table.path("taken/bet_placed/mine.parquet"), "mine").unwrap();
@@ -372,4 +387,71 @@ fn an_export_of_something_else_is_refused() {
     let refused = into_full.run(&table.reader, &mut |_| {}).unwrap_err();
     assert!(matches!(refused, ExportError::NotEmpty { .. }));
     assert_eq!(std::fs::read_dir(full.path()).unwrap().count(), 1);
+}
+
+/// Guards: what was exported is still there when more is written to it, and nothing else is.
+#[test]
+fn a_directory_that_is_not_as_it_was_left_is_refused() {
+    let table = Table::new(11);
+    let (out, export) = (table.path("out"), table.export("out", Format::Csv, all()));
+    let manifest = table.run(&export).unwrap();
+    let file = out.join(&manifest.files[0].path);
+    let bytes = std::fs::read(&file).unwrap();
+    let refused = |problem: &str| {
+        let error = table.run(&export).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    };
+    let foreign = file.with_file_name("00000000000000000007.csv");
+    std::fs::write(&foreign, &bytes).unwrap();
+    refused("is no file of this export");
+    std::fs::remove_file(foreign).unwrap();
+    std::fs::write(out.join("notes.txt"), "mine").unwrap();
+    refused("is no file of this export");
+    std::fs::remove_file(out.join("notes.txt")).unwrap();
+    std::fs::write(&file, &bytes[1..]).unwrap();
+    refused("is not there as it was written");
+    std::fs::remove_file(&file).unwrap();
+    refused("is not there as it was written");
+    std::fs::write(&file, &bytes).unwrap();
+    // What a kill left of the next files is written once more.
+    let next = format!("{:020}.csv", manifest.until.seq + 1);
+    std::fs::write(file.with_file_name(&next), "half").unwrap();
+    assert_eq!(table.run(&export).unwrap(), manifest);
+}
+
+#[test]
+fn a_refused_export_leaves_nothing_and_follows_no_link() {
+    let table = Table::new(12);
+    let nothing = Selection { from: Seq::new(1_000_000).unwrap(), ..all() };
+    let new = table.run(&table.export("new", Format::Csv, nothing));
+    assert!(matches!(new, Err(ExportError::NothingYet { .. })), "{new:?}");
+    assert!(!table.path("new").exists());
+    std::fs::create_dir(table.path("web")).unwrap();
+    std::fs::write(table.path("web").join(MANIFEST), r#"{"name": "a page"}"#).unwrap();
+    assert!(table.run(&table.export("web", Format::Csv, all())).is_err());
+    assert_eq!(std::fs::read_dir(table.path("web")).unwrap().count(), 1);
+    // Links: what they lead to is not ours.
+    let victim = table.path("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    for name in ["manifest.json.lock", "manifest.json.part"] {
+        let directory = table.path(&format!("link-{name}"));
+        std::fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::symlink(&victim, directory.join(name)).unwrap();
+        let export = Export { directory: directory.clone(), format: Format::Csv, selection: all() };
+        let ran = table.run(&export);
+        assert_eq!(ran.is_ok(), name.ends_with("part"), "{name}: {ran:?}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        let manifest = directory.join(MANIFEST).symlink_metadata();
+        assert!(manifest.is_err() || manifest.is_ok_and(|found| found.is_file()));
+    }
+    // What is no file is not waited for.
+    std::fs::create_dir_all(table.path("odd").join(MANIFEST)).unwrap();
+    let odd = check(&table.path("odd"), &table.reader, &mut |_| {}).unwrap_err();
+    assert!(odd.to_string().contains("cannot be read"), "{odd}");
+    // While an export writes nothing is said of its files.
+    table.run(&table.export("busy", Format::Csv, all())).unwrap();
+    let lock = std::fs::File::open(table.path("busy/manifest.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let busy = check(&table.path("busy"), &table.reader, &mut |_| {}).unwrap_err();
+    assert!(matches!(busy, ExportError::InUse { .. }), "{busy}");
 }

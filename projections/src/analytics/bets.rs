@@ -113,6 +113,7 @@ pub struct JackpotLine {
 
 /// What bets gave back.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct BetReturns {
     /// By pot, type and weather, or by these and the day.
     pub rows: Vec<BetRow>,
@@ -120,9 +121,12 @@ pub struct BetReturns {
     pub all: BetRow,
     /// The jackpot on the same days.
     pub jackpot: JackpotLine,
-    /// How many pots, types and weathers had enough bets within 30 days to be judged, on the last
-    /// day that is over.
+    /// How many pots, types and weathers had enough bets to be judged within the 30 days that end
+    /// with `judgedDay`.
     pub judged: u64,
+    /// The last of the days asked for that is over; none where no day is.
+    #[schema(format = "date")]
+    pub judged_day: Option<String>,
     /// Where the payouts of 30 days were out of what chance explains, day by day.
     pub alarms: Vec<Alarm>,
 }
@@ -271,6 +275,7 @@ pub async fn bets(
             out: out.unsigned_abs(),
         },
         judged,
+        judged_day: range.days().filter(|day| range.is_over(*day)).last().map(day_text),
         alarms,
     })
 }

@@ -8,6 +8,7 @@ use super::active::{ActiveDay, active_days};
 use super::bets::{BetReturns, BetsBy, bets};
 use super::coins::{CoinDay, coins};
 use super::range::{DaysAsked, Range, number_of};
+use super::retention::{Cohort, Retention, RetentionAverage, averages, retention};
 use super::table::{Cell, Table};
 use crate::read_models::calendar::day_text;
 
@@ -148,6 +149,10 @@ pub struct Month {
     pub flags: Vec<Noted>,
     /// What the operator did to the ledger in the month.
     pub ledger_events: Vec<Noted>,
+    /// The month's cohorts, and who of them came back up to the end.
+    pub cohorts: Vec<Cohort>,
+    /// The average of these cohorts, by n.
+    pub averages: Vec<RetentionAverage>,
 }
 
 /// Tells a month. A win is large from so many coins beyond the stake, at least 1,000.
@@ -185,7 +190,13 @@ pub async fn month(
         large_wins: Vec::new(),
         flags: Vec::new(),
         ledger_events: Vec::new(),
+        cohorts: Vec::new(),
+        averages: Vec::new(),
     };
+    if is_over {
+        month.cohorts = cohorts_until(database, asked, until).await?;
+        month.averages = averages(&month.cohorts);
+    }
     let begun = [
         ("month", first),
         ("year", first.first_of_year()),
@@ -199,6 +210,21 @@ pub async fn month(
     (month.interrupted_seasons, month.interrupted_coins) = interrupted(database, seconds.1).await?;
     list(database, &mut month, seconds, large_win).await?;
     Ok(month)
+}
+
+/// The cohorts of some days, with what was known of them on the last day.
+async fn cohorts_until(
+    database: &mut SqliteConnection,
+    asked: DaysAsked,
+    until: i64,
+) -> Result<Vec<Cohort>, sqlx::Error> {
+    let mut cohorts = retention(database, asked).await?.cohorts;
+    for cohort in &mut cohorts {
+        let day = cohort.cohort_day.parse().map_or(until, number_of);
+        let known = usize::try_from(until - day + 1).unwrap_or(0);
+        cohort.retained.truncate(known);
+    }
+    Ok(cohorts)
 }
 
 fn date(day: i64) -> Date {
@@ -402,6 +428,13 @@ impl Month {
         Table::new("periods", &["figure", "month", "year", "beginning"], rows)
     }
 
+    /// Who came back, of the month's cohorts.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        let (cohorts, averages) = (self.cohorts.clone(), self.averages.clone());
+        Retention { cohorts, averages, first_week_luck: Vec::new() }
+    }
+
     /// The large wins.
     #[must_use]
     pub fn large_wins_table(&self) -> Table {
@@ -413,6 +446,7 @@ impl Month {
             "bet_type",
             "amount",
             "payout",
+            "win",
             "resolved_at",
         ];
         let rows = self.large_wins.iter().map(|win| {
@@ -424,6 +458,7 @@ impl Month {
                 Cell::Text(win.bet_type.clone()),
                 Cell::Whole(win.amount),
                 Cell::Whole(win.payout),
+                Cell::Whole(win.payout - win.amount),
                 Cell::Whole(win.resolved_at),
             ]
         });

@@ -3,6 +3,8 @@
 use jiff::civil::Date;
 use sqlx::SqliteConnection;
 
+use crate::projection::Projection;
+use crate::read_models::Seasons;
 use crate::read_models::calendar::day_text;
 
 const EPOCH: Date = Date::constant(1970, 1, 1);
@@ -52,10 +54,13 @@ impl Range {
         database: &mut SqliteConnection,
         asked: DaysAsked,
     ) -> Result<Self, sqlx::Error> {
+        // Read models are never quite at the same event. A day is told of when all have come to it.
         let reached: (Option<i64>, Option<i64>) = sqlx::query_as(
             "SELECT unixepoch((SELECT min(day) FROM user_days)) / 86400, \
-             unixepoch((SELECT newest_day FROM analytics_progress)) / 86400",
+             min(unixepoch((SELECT newest_day FROM analytics_progress)) / 86400, \
+             (SELECT recorded_at_micros / 86400000000 FROM projection_positions WHERE name = ?1))",
         )
+        .bind(Seasons.name())
         .fetch_one(database)
         .await?;
         Ok(Self::new(asked, reached.0.zip(reached.1)))

@@ -5,6 +5,8 @@ mod files;
 pub(crate) mod pictures;
 mod text;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +24,7 @@ use crate::arguments::analytics::{
     AnalyticsArguments, AnalyticsCommand, BetsArguments, FormArguments, RetentionArguments, Source,
     TableArguments, TableOfSource,
 };
-use crate::output::{write_json, write_line, write_stdout};
+use crate::output::{write_file, write_json, write_line, write_stdout};
 
 pub(crate) fn run(arguments: &AnalyticsArguments) -> Result<Outcome> {
     if let AnalyticsCommand::Compare(arguments) = &arguments.command {
@@ -110,16 +112,23 @@ async fn print_bets(arguments: &BetsArguments) -> Result<()> {
 
 /// Writes a picture where there is nothing, or an older picture.
 fn draw(file: &Path, picture: String) -> Result<()> {
-    let failed = || format!("the picture cannot be written to `{}`", file.display());
-    match std::fs::read(file) {
-        Ok(found) if !found.starts_with(b"<svg") && !found.is_empty() => {
-            bail!("`{}` is there and is no picture; name another file with --svg", file.display())
-        }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(failed)
-        }
-        _ => std::fs::write(file, picture).with_context(failed),
+    if !is_picture(file).with_context(|| format!("`{}` cannot be looked at", file.display()))? {
+        bail!("`{}` is there and is no picture; name another file with --svg", file.display())
     }
+    write_file(file, picture.as_bytes())
+}
+
+/// Whether nothing is lost where a picture takes a file's place.
+fn is_picture(file: &Path) -> std::io::Result<bool> {
+    match file.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+        Ok(found) if !found.is_file() => return Ok(false),
+        Ok(_) => {}
+    }
+    let mut beginning = Vec::new();
+    File::open(file)?.take(5).read_to_end(&mut beginning)?;
+    Ok(beginning.is_empty() || beginning == b"<svg ")
 }
 
 /// A file that answers, and how.

@@ -12,7 +12,7 @@ pub(crate) mod user;
 
 use anyhow::Result;
 use clap::builder::Resettable;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use daybook_ledger::{Head, VerifyingKey};
 use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMicros, UserId};
@@ -74,11 +74,18 @@ fn matches_of(
     command.clone().try_get_matches_from(given)
 }
 
-/// A variable that is set but empty means unset.
+/// A variable that is set but empty means unset; so does one that says no to a flag: what stands in
+/// the flag's way would else be refused.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| {
-        let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
-        if is_empty { argument.env(Resettable::Reset) } else { argument }
+        let value = argument.get_env().and_then(std::env::var_os);
+        let value = value.map(|value| value.to_string_lossy().to_lowercase());
+        let is_flag = matches!(argument.get_action(), ArgAction::SetTrue);
+        let is_unset = value.is_some_and(|value| {
+            value.is_empty()
+                || is_flag && ["n", "no", "f", "false", "off", "0"].contains(&value.as_str())
+        });
+        if is_unset { argument.env(Resettable::Reset) } else { argument }
     });
     command.mut_subcommands(without_empty_variables)
 }

@@ -72,8 +72,11 @@ fn main() -> ExitCode {
 /// writes the last lines when it is dropped.
 fn log(arguments: &Arguments) -> Option<WorkerGuard> {
     // What the NATS client says at each try, we say once.
-    let told =
-        Targets::new().with_default(LevelFilter::INFO).with_target("async_nats", LevelFilter::OFF);
+    let told = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("async_nats", LevelFilter::OFF)
+        // What is slow the monitor tells, without its SQL.
+        .with_target("sqlx", LevelFilter::ERROR);
     let registry = tracing_subscriber::registry().with(told);
     // A log that cannot be written is no reason to stop.
     let layer = tracing_subscriber::fmt::layer().log_internal_errors(false);

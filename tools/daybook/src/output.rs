@@ -1,10 +1,12 @@
 //! Writing results to stdout and progress to stderr.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
+use daybook_ledger::UnfinishedFile;
 use daybook_schema::UnixMicros;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -80,4 +82,13 @@ pub(crate) fn grouped(number: impl Into<i128>) -> String {
 pub(crate) fn shown_time(at: UnixMicros) -> String {
     jiff::Timestamp::from_microsecond(at.get())
         .map_or_else(|_| format!("{} us", at.get()), |time| time.strftime("%F %T UTC").to_string())
+}
+
+/// Writes a file whole or not at all, in the place of an older one.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = UnfinishedFile::begin(path).and_then(|file| {
+        std::fs::write(file.path(), bytes)?;
+        file.finish()
+    });
+    written.with_context(|| format!("`{}` cannot be written", path.display()))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use daybook_ledger::Reader;
-use daybook_projections::analytics::{DaysAsked, Month, month, retention};
+use daybook_projections::analytics::month;
 use daybook_simulator::RULESET_1;
 use jiff::civil::Date;
 
@@ -16,7 +16,7 @@ use crate::Outcome;
 use crate::analytics::{Opened, pictures, words_of};
 use crate::arguments::analytics::Source;
 use crate::arguments::report::ReportArguments;
-use crate::output::{write_json, write_line};
+use crate::output::{write_file, write_json, write_line};
 
 pub(crate) fn run(arguments: &ReportArguments) -> Result<Outcome> {
     crate::runtime()?.block_on(print(arguments))?;
@@ -46,16 +46,19 @@ async fn print(arguments: &ReportArguments) -> Result<()> {
     };
     let told = month(opened.connection(), arguments.month, arguments.large_win).await;
     let told = told.with_context(|| opened.unread())?;
+    if told.until.is_none() {
+        let last = told.periods.first().map_or("-", |period| period.until.as_str());
+        bail!(
+            "no day of {} is over: the last day that is over is {last}; name a month up to then",
+            name_of(arguments.month)
+        );
+    }
     let (large_win, voids) = (arguments.large_win, "none");
     let report = Report { ledger: &ledger, large_win, voids, month: &told };
     if arguments.json.json {
         return write_json(&report);
     }
-    let asked =
-        DaysAsked { from: arguments.month.first_of_month(), until: until(&told, arguments.month) };
-    let cohorts = retention(opened.connection(), asked).await;
-    let cohorts = cohorts.with_context(|| opened.unread())?;
-    let mut drawn = vec![pictures::retention(&cohorts, words_of(Source::Ledger))?];
+    let mut drawn = vec![pictures::retention(&told.retention(), words_of(Source::Ledger))?];
     if let Some(month) = told.periods.first() {
         drawn.insert(0, pictures::returns(&month.bets)?);
     }
@@ -76,19 +79,9 @@ fn stem(month: Date) -> String {
     format!("report-{}", name_of(month))
 }
 
-/// The last day of the figures.
-fn until(month: &Month, asked: Date) -> Date {
-    let until = month.until.as_ref().and_then(|until| until.parse().ok());
-    until.unwrap_or_else(|| asked.first_of_month())
-}
-
 fn write(directory: &Path, month: Date, report: &Report<'_>, page: &str) -> Result<()> {
     let stem = stem(month);
-    let put = |name: String, bytes: &[u8]| {
-        let path = directory.join(name);
-        std::fs::write(&path, bytes)
-            .with_context(|| format!("`{}` cannot be written", path.display()))
-    };
+    let put = |name: String, bytes: &[u8]| write_file(&directory.join(name), bytes);
     std::fs::create_dir_all(directory)
         .with_context(|| format!("`{}` cannot be made", directory.display()))?;
     put(format!("{stem}.html"), page.as_bytes())?;
@@ -98,6 +91,7 @@ fn write(directory: &Path, month: Date, report: &Report<'_>, page: &str) -> Resu
         report.month.periods_table(),
         report.month.large_wins_table(),
         report.month.noted_table(),
+        report.month.retention().table(),
     ];
     if let Some(period) = report.month.periods.first() {
         tables.extend([period.bets.table(), period.bets.alarms_table()]);

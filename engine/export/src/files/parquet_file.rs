@@ -1,7 +1,5 @@
-//! Parquet, written and compared.
+//! Parquet.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{
@@ -10,12 +8,11 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterProperties;
 
-use super::{Failure, HashedFile, ROWS_PER_BATCH, Sealed};
+use super::hashed_file::{Failure, HashedFile, Sealed};
 use crate::columns::{Column, Common, From, Type};
 use crate::rows::Value;
 
@@ -112,58 +109,5 @@ impl ParquetWriting {
 
     pub(super) fn seal(self) -> Result<Sealed, Failure> {
         Ok(self.writer.into_inner()?.seal()?)
-    }
-}
-
-/// Reads a file beside the rows that it should have.
-pub(super) struct ParquetComparison {
-    reader: ParquetRecordBatchReader,
-    schema: SchemaRef,
-    rows: u64,
-    differs: Option<String>,
-}
-
-impl ParquetComparison {
-    pub(super) fn open(path: &Path, columns: &[Column]) -> Result<Self, Failure> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
-        let schema = schema_of(columns);
-        let found = builder.schema();
-        // A later version may have added columns; these are the first.
-        let names = |schema: &Schema| -> Vec<(String, DataType)> {
-            let fields = schema.fields().iter();
-            fields.map(|field| (field.name().clone(), field.data_type().clone())).collect()
-        };
-        let differs = (names(found) != names(&schema))
-            .then(|| "has other columns than this version writes".to_owned());
-        let reader = builder.with_batch_size(ROWS_PER_BATCH).build()?;
-        Ok(Self { reader, schema, rows: 0, differs })
-    }
-
-    pub(super) fn hold(&mut self, columns: &[Column], rows: &[Vec<Value>]) -> Result<(), Failure> {
-        if self.differs.is_some() || rows.is_empty() {
-            return Ok(());
-        }
-        let expected = batch_of(&self.schema, columns, rows)?;
-        let first = self.rows;
-        self.rows += rows.len() as u64;
-        let agrees = match self.reader.next() {
-            Some(Ok(found)) => found.columns() == expected.columns(),
-            Some(Err(_)) | None => false,
-        };
-        if !agrees {
-            let last = self.rows;
-            self.differs =
-                Some(format!("does not have the ledger's events in rows {first} to {last}"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn end(mut self) -> Option<String> {
-        if self.differs.is_none()
-            && self.reader.next().is_some_and(|more| more.is_ok_and(|more| more.num_rows() > 0))
-        {
-            self.differs = Some(format!("has more than the {} rows that it should", self.rows));
-        }
-        self.differs
     }
 }

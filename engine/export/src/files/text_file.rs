@@ -2,10 +2,11 @@
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp};
-use serde_json::{Map, Value as Json};
+use serde::Serializer;
+use serde_json::Value as Json;
 use std::io::Write;
 
-use super::{Failure, HashedFile, Sealed};
+use super::hashed_file::{Failure, HashedFile, Sealed};
 use crate::columns::Column;
 use crate::rows::Value;
 
@@ -50,10 +51,9 @@ impl JsonlWriting {
                     Value::Time(micros) => Json::from(time_text(*micros)),
                     Value::Day(day) => Json::from(day_text(*day)),
                 };
-                (column.name.to_owned(), json)
+                (column.name, json)
             });
-            let line: Map<String, Json> = fields.collect();
-            serde_json::to_writer(&mut self.file, &line)?;
+            serde_json::Serializer::new(&mut self.file).collect_map(fields)?;
             self.file.write_all(b"\n")?;
         }
         Ok(())

@@ -18,7 +18,10 @@ pub(super) fn must_exist(path: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    bail!("there is no `{}`; name its directory with --data", path.display());
+    bail!(
+        "there is no `{}`; name its directory with --data, or make one with `daybook demo` or `daybook serve`",
+        path.display()
+    );
 }
 
 pub(super) fn unread(path: &Path) -> String {

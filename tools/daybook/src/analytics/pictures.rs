@@ -42,6 +42,7 @@ pub(crate) fn retention(retention: &Retention, [_, who, later]: [&str; 3]) -> Re
         let centered = Pos::new(HPos::Center, VPos::Center);
         let right = Pos::new(HPos::Right, VPos::Center);
         let every = if cell.is_some() { 1 } else { 30 };
+        area.draw_text("days later", &text(11, &INK).pos(right), at(left - 8, top - 10))?;
         for day_n in (0..days).step_by(every) {
             let x = left + day_n * cell_width + cell_width / 2;
             area.draw_text(&day_n.to_string(), &text(11, &INK).pos(centered), at(x, top - 10))?;
@@ -91,11 +92,12 @@ pub(crate) fn returns(bets: &BetReturns) -> Result<String> {
         let right = Pos::new(HPos::Right, VPos::Center);
         let beside = Pos::new(HPos::Left, VPos::Center);
         area.draw(&Rectangle::new([at(16, 42), at(40, 50)], INTERVAL.filled()))?;
-        area.draw_text("95 of 100 lie here", &text(12).pos(beside), at(46, 46))?;
-        area.draw(&Rectangle::new([at(186, 40), at(188, 52)], EXACT.filled()))?;
-        area.draw_text("exact odds", &text(12).pos(beside), at(196, 46))?;
-        area.draw(&Circle::new(at(286, 46), 4, ACTUAL.filled()))?;
-        area.draw_text("paid", &text(12).pos(beside), at(296, 46))?;
+        area.draw_text("95 of 100 returns lie here", &text(12).pos(beside), at(46, 46))?;
+        area.draw(&Rectangle::new([at(226, 40), at(228, 52)], EXACT.filled()))?;
+        let exact = "exact odds, before payouts are rounded down";
+        area.draw_text(exact, &text(12).pos(beside), at(236, 46))?;
+        area.draw(&Circle::new(at(516, 46), 4, ACTUAL.filled()))?;
+        area.draw_text("paid", &text(12).pos(beside), at(526, 46))?;
         let bottom = top + row_height * rows.len().max(1);
         let steps = (most * 5.0).round() as usize;
         for step in (0..=steps).step_by(steps.div_ceil(10).max(1)) {

@@ -94,8 +94,9 @@ pub(super) fn of_bets(bets: &BetReturns) -> String {
     let is_shown = |name: &str| BETS_SHOWN.contains(&name);
     let alarms = match bets.alarms.is_empty() {
         true => format!(
-            "No alarm. {} of the pots, types and weathers had enough bets to be judged, over 30 days.",
-            bets.judged
+            "No alarm. {} of the pots, types and weathers had enough bets to be judged in the 30 days up to {}.",
+            bets.judged,
+            bets.judged_day.as_deref().unwrap_or("-")
         ),
         false => format!("Alarms, over 30 days each:\n\n{}", shown(&bets.alarms_table(), |_| true)),
     };
@@ -125,7 +126,8 @@ fn text(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => text.clone(),
         Cell::Whole(number) => grouped(*number),
-        Cell::Number(number) => format!("{number:.2}"),
+        // What rounds to nothing has no sign.
+        Cell::Number(number) => format!("{:.2}", (number * 100.0).round() / 100.0 + 0.0),
         Cell::Share(share) => format!("{:.1} %", share * 100.0),
         Cell::Flag(true) => "yes".to_owned(),
         Cell::Flag(false) | Cell::Blank => String::new(),
