@@ -254,8 +254,7 @@ commands! {
         /// Whether the keys before it are known to others.
         compromised: bool,
     }
-    /// As earlier versions wrote it: the operator accepts that the ledger was put back from a
-    /// backup. Which events are lost is not told.
+    /// The ledger was put back from a backup. Which events are lost is not known.
     41 RestoreLedger {
         /// Fresh random bytes.
         nonce: EpochNonce,

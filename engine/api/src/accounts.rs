@@ -10,6 +10,7 @@ pub(crate) mod erasures;
 mod error;
 mod file;
 pub(crate) mod reset_links;
+mod restored;
 pub(crate) mod sessions;
 mod simulins;
 pub(crate) mod upkeep;

@@ -8,6 +8,7 @@ use crate::ledger::Ledger;
 use crate::lost_heads::KnownHead;
 use crate::newest_head::NewestHead;
 use crate::open_error::OpenError;
+use crate::restored::Restored;
 use crate::snapshot;
 use crate::status::{Failure, Stopped};
 use crate::submission::{Submission, SubmitError};
@@ -23,10 +24,18 @@ pub(crate) struct Restore<'a> {
 impl Restore<'_> {
     /// Accepts that events are lost, if any are, and brings what an older epoch left into this one:
     /// also after an interruption.
-    pub(crate) fn run(self, missing: &[KnownHead]) -> Result<(), OpenError> {
+    pub(crate) fn run(
+        self,
+        missing: &[KnownHead],
+        restored: Option<Restored>,
+    ) -> Result<(), OpenError> {
         let restore = || {
-            if !missing.is_empty() {
+            if let Some(restored) = restored {
+                tracing::warn!(until = %restored.head, "the ledger was put back from a backup");
+            }
+            if !missing.is_empty() || restored.is_some() {
                 self.begin_epoch(missing)?;
+                Restored::remove(self.ledger.data_dir())?;
             }
             self.finish_restore()
         };
@@ -48,15 +57,17 @@ impl Restore<'_> {
         let mut heads: Vec<Head> = missing.iter().map(|known| known.head).collect();
         heads.sort_unstable_by_key(|head| (head.seq, *head.hash.as_bytes()));
         heads.dedup();
+        let mut commands = Vec::new();
         for named in heads.chunks(limits::LOST_HEADS_MAX) {
-            let mut nonce = [0; 16];
-            getrandom::fill(&mut nonce).map_err(|error| SubmitError::Undecided {
-                reason: format!("the system gave no random bytes: {error}"),
-            })?;
-            let nonce = EpochNonce::new(nonce);
             let lost_heads = LostHeads::take_from(named.iter().copied());
-            let accept = Command::AcceptLoss { nonce, lost_heads };
-            let accepted = ledger.submit(Submission::new(accept))?.wait()?;
+            commands.push(Command::AcceptLoss { nonce: random_nonce()?, lost_heads });
+        }
+        if commands.is_empty() {
+            // After a restore nobody knows which events came after the backup.
+            commands.push(Command::RestoreLedger { nonce: random_nonce()? });
+        }
+        for command in commands {
+            let accepted = ledger.submit(Submission::new(command))?.wait()?;
             tracing::warn!(head = %accepted.head, "a new epoch begins");
         }
         // Killed from here on, the next start goes on without being told again.
@@ -77,4 +88,12 @@ impl Restore<'_> {
         );
         Ok(())
     }
+}
+
+fn random_nonce() -> Result<EpochNonce, SubmitError> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|error| SubmitError::Undecided {
+        reason: format!("the system gave no random bytes: {error}"),
+    })?;
+    Ok(EpochNonce::new(nonce))
 }

@@ -329,6 +329,11 @@ pub(crate) fn create(path: &Path, genesis: &Genesis) -> Result<(), DatabaseError
 }
 
 fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
+    finish_new(begin_new(path, genesis)?)
+}
+
+/// Makes a file with the tables of a ledger and its genesis, to be filled before it is one.
+pub(crate) fn begin_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "page_size", limits::LEDGER_PAGE_BYTES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -346,6 +351,11 @@ fn write_new(path: &Path, genesis: &Genesis) -> rusqlite::Result<()> {
             genesis.hash().as_bytes(),
         ],
     )?;
+    Ok(connection)
+}
+
+/// Closes a file that was begun. It is not synced.
+pub(crate) fn finish_new(connection: Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.close().map_err(|(_, error)| error)
 }

@@ -117,13 +117,18 @@ pub(crate) struct NewRow {
     pub(crate) hash: EventHash,
 }
 
+/// The statement that [`insert`] takes.
+pub(crate) fn insert_sql() -> String {
+    format!("INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")
+}
+
 /// Inserts a row with a statement over [`COLUMNS`].
 pub(crate) fn insert(
     statement: &mut rusqlite::Statement<'_>,
-    row: &NewRow,
-    payloads: &[u8],
+    header: &EventHeader,
+    payload: &[u8],
+    hash: &EventHash,
 ) -> rusqlite::Result<()> {
-    let header = &row.header;
     let (command, command_bytes) = header.command.to_bytes();
     let changed = statement.execute((
         header.seq.get().cast_signed(),
@@ -133,8 +138,8 @@ pub(crate) fn insert(
         header.kind,
         header.version,
         command.get(..command_bytes).unwrap_or_default(),
-        payloads.get(row.payload.clone()).unwrap_or_default(),
-        row.hash.as_bytes(),
+        payload,
+        hash.as_bytes(),
     ))?;
     // A foreign trigger can make an insert vanish without an error.
     if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }

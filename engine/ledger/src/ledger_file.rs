@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daybook_schema::{Game, Genesis, Head, LedgerFormat, UnixMicros, limits};
+use daybook_schema::{Game, Genesis, Head, LedgerFormat, LedgerId, UnixMicros, limits};
 use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
@@ -19,6 +19,7 @@ use crate::lost_ledgers;
 use crate::open_error::OpenError;
 use crate::options::{Options, Time};
 use crate::recovery::Recovery;
+use crate::restored::{Restored, RestoredError};
 use crate::snapshot;
 use crate::verdict::{Finding, Verdict};
 use crate::writer_thread::HeldConnection;
@@ -38,6 +39,8 @@ pub(crate) struct Recovered {
     pub(crate) newest_snapshot_seq: u64,
     /// Heads that are known of and that the ledger does not have: their loss is accepted.
     pub(crate) missing: Vec<KnownHead>,
+    /// What a restore left here, where a new epoch is to begin for it.
+    pub(crate) restored: Option<Restored>,
     /// Snapshots of events whose loss was accepted before; that start was interrupted.
     pub(crate) outlived_snapshots: Vec<PathBuf>,
 }
@@ -65,7 +68,12 @@ impl LedgerFile {
     pub(crate) fn recover(&self, options: &mut Options) -> Result<Recovered, OpenError> {
         let Self { held: HeldConnection { connection, file }, genesis, .. } = self;
         let found = snapshot::newest_confirmed(connection, &options.data_dir, genesis)?;
+        let restored = restored_here(connection, &options.data_dir, genesis.ledger_id)?;
         let mut known = std::mem::take(&mut options.known_heads);
+        let is_shown = restored.is_some_and(|restored| {
+            !restored.is_cut && known.iter().any(|known| known.head == restored.head)
+        });
+        known.append(&mut options.witnesses);
         if let Some(newest_head) = &options.newest_head {
             known.extend(newest_head.read(genesis.ledger_id)?);
         }
@@ -85,6 +93,7 @@ impl LedgerFile {
         }
         if let Some(newest_missing) = missing.iter().max_by_key(|known| known.head.seq)
             && !options.accept_loss
+            && restored.is_none()
         {
             let newest = database::newest_head(connection)?;
             return Err(OpenError::Behind { newest, missing: Box::new(newest_missing.clone()) });
@@ -106,7 +115,11 @@ impl LedgerFile {
         }
         check_appendable(connection, recovery.fold.check.head())?;
         connection.busy_timeout(Duration::from_millis(limits::WRITER_BUSY_TIMEOUT_MS))?;
-        Ok(Recovered { recovery, newest_snapshot_seq, missing, outlived_snapshots })
+        let restored = restored.filter(|_| !is_shown || !missing.is_empty());
+        if restored.is_none() {
+            Restored::remove(&options.data_dir)?;
+        }
+        Ok(Recovered { recovery, newest_snapshot_seq, missing, restored, outlived_snapshots })
     }
 }
 
@@ -138,6 +151,24 @@ fn prepare_file(options: &mut Options, path: &Path) -> Result<WriterLock, OpenEr
         database::create(path, &genesis)?;
     }
     Ok(lock)
+}
+
+/// The mark of a restore, if there is one whose new epoch did not begin yet.
+fn restored_here(
+    connection: &Connection,
+    data_dir: &Path,
+    ledger_id: LedgerId,
+) -> Result<Option<Restored>, OpenError> {
+    let Some(restored) = Restored::read(data_dir)? else { return Ok(None) };
+    if restored.ledger_id != ledger_id {
+        let path = Restored::path(data_dir);
+        let error =
+            RestoredError::AnotherLedger { path, restored: restored.ledger_id, found: ledger_id };
+        return Err(error.into());
+    }
+    // A start was interrupted after its epoch had begun.
+    let has_begun = lost_heads::has_epoch_begun_after(connection, restored.head.seq)?;
+    Ok(Some(restored).filter(|_| !has_begun))
 }
 
 /// What an interrupted process left in the log is synced before anybody is told of it: a reader may

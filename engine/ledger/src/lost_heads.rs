@@ -118,6 +118,11 @@ fn accepted_at(
     Ok(None)
 }
 
+/// Whether an epoch began after an event.
+pub(crate) fn has_epoch_begun_after(connection: &Connection, seq: u64) -> Result<bool, ReadError> {
+    Ok(restored_events(connection)?.iter().any(|(at, _)| at.get() > seq))
+}
+
 /// What was found of each ledger, and up to which head it was looked through: whoever asks again
 /// and again for heads that are not there has only what came since looked through.
 static FOUND: Mutex<BTreeMap<LedgerId, Found>> = Mutex::new(BTreeMap::new());

@@ -5,6 +5,7 @@ use daybook_schema::LedgerId;
 use crate::database::DatabaseError;
 use crate::keys::error::KeysError;
 use crate::options::Options;
+use crate::restored::{Restored, RestoredError};
 use crate::snapshot;
 
 /// Something that tells of a ledger that is not there.
@@ -43,10 +44,16 @@ pub(crate) fn listed(lost: &[LostLedger]) -> String {
 ///
 /// # Errors
 /// When the keys directory cannot be read, or the snapshots' can not.
-pub(crate) fn find<E: From<KeysError> + From<DatabaseError>>(
+pub(crate) fn find<E: From<KeysError> + From<DatabaseError> + From<RestoredError>>(
     options: &Options,
 ) -> Result<Vec<LostLedger>, E> {
     let mut lost = Vec::new();
+    // A restore that was cut off: the ledger is what it puts in place last.
+    if let Some(restored) = Restored::read(&options.data_dir)? {
+        let path = Restored::path(&options.data_dir);
+        let source = format!("a restore that was cut off, by `{}`,", path.display());
+        lost.push(LostLedger { ledger_id: Some(restored.ledger_id), source });
+    }
     if let Some(newest_head) = &options.newest_head {
         for (ledger_id, path) in newest_head.ledgers()? {
             let source = format!("`{}`", path.display());
@@ -61,7 +68,7 @@ pub(crate) fn find<E: From<KeysError> + From<DatabaseError>>(
         ledger_id: Some(known.ledger_id),
         source: known.source.clone(),
     }));
-    let heads = options.known_heads.iter();
+    let heads = options.known_heads.iter().chain(&options.witnesses);
     lost.extend(
         heads.map(|known| LostLedger { ledger_id: None, source: format!("the head {known}") }),
     );

@@ -29,16 +29,16 @@ impl Ledger {
     /// [`OpenError`]; then nothing was changed but, at most, a write-ahead log folded in.
     pub fn open(mut options: Options) -> Result<Self, OpenError> {
         let file = LedgerFile::open(&mut options)?;
-        let Recovered { recovery, newest_snapshot_seq, missing, outlived_snapshots } =
+        let Recovered { recovery, newest_snapshot_seq, missing, restored, outlived_snapshots } =
             file.recover(&mut options)?;
         let (genesis, newest_head) = (file.genesis, options.newest_head.take());
         let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
         let progress = SnapshotProgress::of(&recovery, newest_snapshot_seq);
 
         let ledger = Self::start_engine(file, recovery, options)?;
-        if !missing.is_empty() || has_older_epochs_left {
+        if !missing.is_empty() || restored.is_some() || has_older_epochs_left {
             let newest_head = newest_head.as_ref();
-            Restore { ledger: &ledger, genesis: &genesis, newest_head }.run(&missing)?;
+            Restore { ledger: &ledger, genesis: &genesis, newest_head }.run(&missing, restored)?;
         }
         outlived_snapshots.iter().try_for_each(std::fs::remove_file)?;
         // Both begin after the loss was accepted: until then what they would replace tells of it.

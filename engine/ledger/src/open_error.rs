@@ -11,6 +11,7 @@ use crate::lost_heads::KnownHead;
 use crate::lost_ledgers::{LostLedger, listed};
 use crate::reader::ReadError;
 use crate::replay::ReplayError;
+use crate::restored::RestoredError;
 use crate::submission::SubmitError;
 use crate::verdict::Finding;
 
@@ -81,6 +82,9 @@ pub enum OpenError {
     /// The newest head in the keys directory is of no use.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The mark of a restore is of no use.
+    #[error(transparent)]
+    Restored(#[from] RestoredError),
     /// The ledger opened, but could not be brought into its new epoch.
     #[error("the loss was not accepted to its end")]
     Restore(#[from] SubmitError),

@@ -48,6 +48,7 @@ pub struct Options {
     pub(crate) rulesets: Rulesets,
     pub(crate) newest_head: Option<NewestHead>,
     pub(crate) known_heads: Vec<KnownHead>,
+    pub(crate) witnesses: Vec<KnownHead>,
     pub(crate) known_ledgers: Vec<KnownLedger>,
     pub(crate) instead_of: Vec<LedgerId>,
     pub(crate) accept_loss: bool,
@@ -77,6 +78,7 @@ impl Options {
             rulesets: Rulesets::default(),
             newest_head: None,
             known_heads: Vec::new(),
+            witnesses: Vec::new(),
             known_ledgers: Vec::new(),
             instead_of: Vec::new(),
             accept_loss: false,
@@ -95,13 +97,22 @@ impl Options {
         Self { newest_head: Some(newest_head), ..self }
     }
 
-    /// Holds the ledger to heads that were noted elsewhere: by people, or as the positions of read
-    /// models.
+    /// Holds the ledger to heads that people noted elsewhere. After a restore, one that is the very
+    /// event with which the backup ends says that nothing came after it: no new epoch begins then.
     #[must_use]
     pub fn known_heads<K: Into<KnownHead>>(self, heads: impl IntoIterator<Item = K>) -> Self {
         let Self { mut known_heads, .. } = self;
         known_heads.extend(heads.into_iter().map(Into::into));
         Self { known_heads, ..self }
+    }
+
+    /// Holds the ledger to heads that what belongs to it tells of, such as the positions of read
+    /// models.
+    #[must_use]
+    pub fn witnesses(self, heads: impl IntoIterator<Item = KnownHead>) -> Self {
+        let Self { mut witnesses, .. } = self;
+        witnesses.extend(heads);
+        Self { witnesses, ..self }
     }
 
     /// Ledgers that are known of elsewhere, as by the positions of read models: where the ledger is

@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::checkpoint;
 use crate::committed_events::CommittedEvents;
 use crate::database::{self, LedgerConnection};
-use crate::event_row::{COLUMNS, RowView, insert};
+use crate::event_row::{COLUMNS, RowView, insert, insert_sql};
 use crate::foreign_panics::contain_and_log;
 use crate::held_file::HeldFile;
 use crate::status::{Failure, LogState, Status};
@@ -219,11 +219,10 @@ impl Writer {
     }
 
     fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<()> {
-        let mut statement = self.held.connection.prepare_cached(&format!(
-            "INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-        ))?;
+        let mut statement = self.held.connection.prepare_cached(&insert_sql())?;
         for row in &batch.rows {
-            insert(&mut statement, row, &batch.payloads)?;
+            let payload = batch.payloads.get(row.payload.clone()).unwrap_or_default();
+            insert(&mut statement, &row.header, payload, &row.hash)?;
         }
         self.held.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
     }

@@ -12,8 +12,8 @@ use crate::{Epoch, Head, limits};
 pub struct LedgerRestored {
     /// The epoch from now on.
     pub epoch: Epoch,
-    /// Heads that were known of and are lost. None where version 1 was written, which named none;
-    /// its bytes and its JSON have no such field.
+    /// Heads that were known of and are lost. None where version 1 was written: after a restore from
+    /// a backup, when nobody knows. Its bytes and its JSON have no such field.
     #[serde(skip_serializing_if = "LostHeads::is_empty")]
     pub lost_heads: LostHeads,
 }
@@ -43,8 +43,8 @@ impl Versioned for LedgerRestored {
     }
 }
 
-/// Heads that a ledger no longer had when its loss was accepted: none, where an earlier version
-/// wrote the event and named none, or up to eight.
+/// Heads that a ledger no longer had when its loss was accepted: none, where
+/// none was known of, or up to eight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostHeads(Vec<Head>);
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod analytics;
+pub(crate) mod backup;
 mod config_file;
 pub(crate) mod export;
 pub(crate) mod opening;
@@ -19,6 +20,7 @@ use daybook_schema::{BetId, EventKind, LedgerId, SeasonId, Seq, StreamId, UnixMi
 
 use crate::Outcome;
 use analytics::AnalyticsArguments;
+use backup::{BackupArguments, RestoreArguments};
 use export::ExportArguments;
 use opening::OpeningArguments;
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
@@ -98,6 +100,10 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// The operator's tasks about people: accounts, passwords, locks, erasure
     User(UserArguments),
+    /// Copy all files while a service runs, verified before it is called done
+    Backup(BackupArguments),
+    /// Put a backup back where nothing is
+    Restore(RestoreArguments),
     /// Prove that nothing was altered and, with --full, that every outcome is what the rules give
     Verify(VerifyArguments),
     /// Rebuild the state from the events: the world at a point, or one season day by day

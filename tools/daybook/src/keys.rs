@@ -186,7 +186,7 @@ fn rotate(
     let options = Options::new(data, keyring.clone())
         .newest_head(keys.newest_head)
         .known_heads(opening.known_head.clone())
-        .known_heads(of_read_models)
+        .witnesses(of_read_models)
         .accept_loss(opening.accept_loss);
     let options = match opening.accept_clock {
         Some(about) => options.accept_clock(about),

@@ -6,6 +6,7 @@
 
 mod analytics;
 mod arguments;
+mod backup;
 mod demo;
 mod export;
 mod hints;
@@ -136,6 +137,8 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(*arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),

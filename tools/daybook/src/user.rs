@@ -25,7 +25,7 @@ const PASSWORD_BYTES_MAX: u64 = 1_024;
 pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
     let (task, common, settings) = task(&arguments.command)?;
     let data = &common.data.data;
-    let known_heads = match daybook_ledger::ledger_path(data).exists() {
+    let witnesses = match daybook_ledger::ledger_path(data).exists() {
         true => of_read_models(&common.database, data, &common.database.path(data)?)?,
         false => Vec::new(),
     };
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
     let answer = runtime.block_on(async {
         match by_service(&common.data.data, &task).await? {
             Some(first) => whole_by_service(&common.data.data, task, first).await,
-            None => here(common, known_heads, settings, task).await,
+            None => here(common, witnesses, settings, task).await,
         }
     })?;
     report(&arguments.command, common, &answer)?;
@@ -155,7 +155,7 @@ async fn rest_of(
 /// Does it with no service running: the ledger is opened for it.
 async fn here(
     common: &UserCommonArguments,
-    known_heads: Vec<KnownHead>,
+    witnesses: Vec<KnownHead>,
     settings: Settings,
     task: Task,
 ) -> Result<TaskAnswer> {
@@ -175,9 +175,8 @@ async fn here(
         );
     }
     let keys = keys::load(&keys_dir)?;
-    let options = Options::new(&data, keys.season_keys)
-        .newest_head(keys.newest_head)
-        .known_heads(known_heads);
+    let options =
+        Options::new(&data, keys.season_keys).newest_head(keys.newest_head).witnesses(witnesses);
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
     require_accounts(&ledger, &accounts, false).await?;
     let monitor = Monitor::default();

@@ -5,12 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     "schema/src",
     "engine/simulator/src",
     "engine/ledger/src",
     "projections/src",
     "engine/api/src",
+    "engine/export/src",
+    "engine/backup/src",
     "tools/daybook/src",
     "tools/bots/src",
 ];

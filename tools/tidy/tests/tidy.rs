@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Which of our crates each may depend on: schema ← simulator ← ledger ← projections ← api
 /// and tools.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("daybook-schema", &[]),
     ("daybook-monitor", &[]),
     ("daybook-simulator", &["daybook-schema"]),
@@ -34,6 +34,17 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "daybook-projections",
         ],
     ),
+    (
+        "daybook-backup",
+        &[
+            "daybook-schema",
+            "daybook-monitor",
+            "daybook-ledger",
+            "daybook-projections",
+            "daybook-api",
+            "daybook-simulator",
+        ],
+    ),
     ("daybook-bots", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
     (
         "daybook",
@@ -46,6 +57,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "daybook-api",
             "daybook-bots",
             "daybook-export",
+            "daybook-backup",
         ],
     ),
     (

@@ -21,6 +21,7 @@ mod keys;
 mod loss;
 mod opening;
 mod reading;
+mod restoring;
 #[path = "../../../simulator/tests/simulator/royal.rs"]
 mod royal;
 mod snapshots;

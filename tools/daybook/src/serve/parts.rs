@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use daybook_api::{Accounts, AccountsError, Parts, Settings, Telemetry, TelemetrySettings};
 use daybook_ledger::keys::{self, Keys, KeysError};
 use daybook_ledger::{
-    DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Signer, Submission,
+    DatabaseError, KnownLedger, Ledger, NewLedger, Options, Reader, Restored, Signer, Submission,
     VerifyingKey, WriterLock, create_directories,
 };
 use daybook_monitor::Monitor;
@@ -61,6 +61,9 @@ impl Opening {
                 data.display()
             ),
             _ => {}
+        }
+        if is_demo.is_none() && Restored::read(data)?.is_some() {
+            bail!("a restore into `{}` was cut off: do the same restore again", data.display());
         }
         create_directories(data).with_context(|| {
             format!("`{}` cannot be made; name another directory with --data", data.display())
@@ -249,7 +252,7 @@ fn options_of_known(
 ) -> Result<Options> {
     let options = options
         .known_heads(opening.known_head.clone())
-        .known_heads(of_read_models(&opening.database, data, game_db)?)
+        .witnesses(of_read_models(&opening.database, data, game_db)?)
         .accept_loss(opening.accept_loss);
     Ok(match opening.accept_clock {
         Some(about) => options.accept_clock(about),

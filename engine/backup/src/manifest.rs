@@ -1,0 +1,111 @@
+//! What a backup says of itself: `backup.json`.
+
+use std::path::{Path, PathBuf};
+
+use daybook_schema::{Epoch, Head, LedgerId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BackupError, io};
+
+/// Its name in a backup.
+pub const MANIFEST: &str = "backup.json";
+/// What the names of backups begin with.
+pub(crate) const PREFIX: &str = "backup-";
+/// What they end with until they are whole.
+pub(crate) const PARTIAL: &str = ".partial";
+const VERSION: u32 = 1;
+
+/// What a backup says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of the manifest.
+    pub daybook_backup: u32,
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// Whether it is a demo's.
+    pub is_demo: bool,
+    /// Its newest event in the backup.
+    pub head: Head,
+    /// The epoch at that event.
+    pub epoch: Epoch,
+    /// The newest event before the accounts were copied.
+    pub head_before_accounts: Head,
+    /// When the backup was begun.
+    pub taken_at: jiff::Timestamp,
+    /// Its files.
+    pub files: Vec<FileEntry>,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Where it is in the backup, such as `ledger.db` or `keys/signing.key`.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its BLAKE3 hash, in hex: `b3sum` prints the same.
+    pub blake3: String,
+}
+
+impl Manifest {
+    pub(crate) const fn version() -> u32 {
+        VERSION
+    }
+
+    /// Reads the manifest of a backup.
+    ///
+    /// # Errors
+    /// [`BackupError::NoBackup`] where there is none, [`BackupError::Manifest`] where it is of no
+    /// use.
+    pub fn read(backup: &Path) -> Result<Self, BackupError> {
+        let path = backup.join(MANIFEST);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let newest = all_in(backup).pop().map(|(path, _)| path);
+                return Err(BackupError::NoBackup { path: backup.to_owned(), newest });
+            }
+            Err(error) => return Err(io(&path)(error)),
+        };
+        let refused = |detail: String| BackupError::Manifest { path: path.clone(), detail };
+        let manifest: Self =
+            serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
+        if manifest.daybook_backup != VERSION {
+            let found = manifest.daybook_backup;
+            return Err(refused(format!("it is of version {found}, this one knows {VERSION}")));
+        }
+        // It says where files are read and written.
+        let is_plain = |entry: &&FileEntry| {
+            let name = entry.path.strip_prefix("keys/").unwrap_or(&entry.path);
+            !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+        };
+        match manifest.files.iter().find(|entry| !is_plain(entry)) {
+            Some(entry) => Err(refused(format!("`{}` is no name of a file in it", entry.path))),
+            None => Ok(manifest),
+        }
+    }
+
+    /// The entry of a file.
+    pub(crate) fn entry(&self, name: &str) -> Option<&FileEntry> {
+        self.files.iter().find(|entry| entry.path == name)
+    }
+}
+
+/// The whole backups in a directory, the oldest first.
+pub(crate) fn all_in(directory: &Path) -> Vec<(PathBuf, Manifest)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<(PathBuf, Manifest)> = entries
+        .map(|entry| entry.path())
+        .filter(|path| is_backup_name(path) && path.join(MANIFEST).is_file())
+        .filter_map(|path| Manifest::read(&path).ok().map(|manifest| (path, manifest)))
+        .collect();
+    found.sort_by(|(a, first), (b, second)| (first.taken_at, a).cmp(&(second.taken_at, b)));
+    found
+}
+
+fn is_backup_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with(PREFIX) && !name.ends_with(PARTIAL)
+}
