@@ -31,7 +31,7 @@ const EMAIL: &str = "ada@farm.example";
 fn settings() -> Settings {
     let free = RateLimit { burst: 1_000_000, per_second: 1e6 };
     let mut settings = Settings {
-        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free },
+        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free, token: free },
         registrations_per_day_max: 1_000_000,
         ..Settings::default()
     };

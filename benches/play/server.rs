@@ -90,7 +90,7 @@ impl Child {
 fn settings() -> Settings {
     let free = RateLimit { burst: 1_000_000, per_second: 1e6 };
     let mut settings = Settings {
-        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free },
+        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free, token: free },
         // Players are many, and their passwords are not what is measured.
         hashing: Hashing { memory_kib: 8, passes: 1, waiting_max: 1_000, ..Hashing::default() },
         registrations_per_day_max: 1_000_000,

@@ -70,6 +70,8 @@ def main():
                            PYTHONPATH=str(here))
         command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--config-file",
                    str(here / "schemathesis.toml"), "run", base + "/openapi.json",
+                   # It never ends by itself; its own tests read it.
+                   "--exclude-path", "/api/events",
                    "--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(arguments.examples),
                    "--phases", "examples,coverage,fuzzing", "--seed", "7", "--generation-database", "none",
                    "--no-color"]

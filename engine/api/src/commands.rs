@@ -68,6 +68,7 @@ impl FromRequestParts<Service> for Sending {
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
         let LoggedInAs(session) = LoggedInAs::from_request_parts(parts, service).await?;
+        service.require_play(session.user_id)?;
         let signs = Signs::from_request_parts(parts, service).await?;
         let key = one_of(&parts.headers, &KEY)?.map(str::parse::<CommandId>).transpose();
         let key = key.map_err(|_| {

@@ -76,6 +76,8 @@ codes! {
     IdempotencyConflict 409 "IDEMPOTENCY_CONFLICT" "This key was used for another command",
     /// The `Idempotency-Key` is too old to be known, or too far ahead: nothing was done now.
     Expired 409 "EXPIRED" "This key is too old or too far ahead; nothing was done now",
+    /// The ledger does not have the event that a reader goes on after: it lost events, or is another.
+    HeadUnknown 409 "HEAD_UNKNOWN" "The ledger does not have this event: it lost events, or is another",
     /// Another account has the address.
     EmailTaken 409 "EMAIL_TAKEN" "There is an account with this address",
     /// The body is too large.
@@ -100,6 +102,8 @@ codes! {
     Overloaded 503 "OVERLOADED" "Too much is being asked; try again",
     /// The disk is full: reading goes on.
     ReadOnly 503 "READ_ONLY" "Nothing can be changed for now",
+    /// The operator paused play: reading goes on.
+    Paused 503 "PAUSED" "Play is paused",
     /// The service cannot do it now.
     Unavailable 503 "UNAVAILABLE" "The service is not available; try again",
 }

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use daybook_schema::{Role, UserId};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -21,13 +22,17 @@ use crate::error::{ApiError, Code};
 use crate::headers::mark;
 use crate::open_session::OpenSession;
 use crate::rate_limits::{Allowed, Class, Whose};
+use crate::scopes::Scope;
 use crate::service::Service;
-use crate::tokens::{Carried, device_of, session_of};
+use crate::service_token::ServiceToken;
+use crate::tokens::{Carried, bearer_of, device_of, session_of};
 
 const URI_BYTES_MAX: usize = 2_048;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+/// The user for whom another backend plays.
+const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
 
 /// What a request has of a session.
 #[derive(Clone, Debug)]
@@ -36,6 +41,23 @@ pub(crate) enum Standing {
     /// It carries what no session has, or has no more.
     Expired,
     Open(Arc<OpenSession>),
+    /// Another backend asks, for itself.
+    Token(Arc<ServiceToken>),
+}
+
+/// How far a service token reaches at a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nowhere: it is a person's own.
+    Nowhere,
+    /// As far as everybody.
+    Public,
+    /// To make accounts, for which it may play then.
+    Registering,
+    /// For a user that is bound to it.
+    ForUser,
+    /// Where its scope allows it.
+    Of(Scope),
 }
 
 /// As what a request was let in: it may take more tokens of the same bucket.
@@ -86,6 +108,11 @@ impl FromRequestParts<Service> for LoggedInAs {
         match parts.extensions.get::<Standing>() {
             Some(Standing::Open(session)) => Ok(Self(Arc::clone(session))),
             Some(Standing::Expired) => Err(ApiError::new(Code::SessionExpired)),
+            Some(Standing::Token(_)) => Err(ApiError::invalid_field(
+                ON_BEHALF_OF.as_str(),
+                "required",
+                "must name the user for whom this is, such as usr_0193a0b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b",
+            )),
             Some(Standing::None) | None => Err(ApiError::new(Code::Unauthorized)),
         }
     }
@@ -102,6 +129,39 @@ impl FromRequestParts<Service> for PerhapsLoggedIn {
             Some(Standing::Open(session)) => Some(Arc::clone(session)),
             _ => None,
         }))
+    }
+}
+
+/// The service token of a request that comes for itself, if it has one.
+pub(crate) struct PerhapsToken(pub(crate) Option<Arc<ServiceToken>>);
+
+impl FromRequestParts<Service> for PerhapsToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, ApiError> {
+        Ok(Self(match parts.extensions.get::<Standing>() {
+            Some(Standing::Token(token)) => Some(Arc::clone(token)),
+            _ => None,
+        }))
+    }
+}
+
+/// Whoever may ask the analyst's questions: an admin, or a token with the scope.
+pub(crate) struct Analyst;
+
+impl FromRequestParts<Service> for Analyst {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        // Its scope was looked at.
+        if let Some(Standing::Token(_)) = parts.extensions.get::<Standing>() {
+            return Ok(Self);
+        }
+        let LoggedInAs(session) = LoggedInAs::from_request_parts(parts, service).await?;
+        match session.role {
+            Role::Admin => Ok(Self),
+            Role::Player | Role::Moderator => Err(ApiError::new(Code::Forbidden)),
+        }
     }
 }
 
@@ -193,11 +253,14 @@ fn is_stream(response: &Response) -> bool {
 /// Who asks, and whether there is a token left of the route's class.
 pub(crate) async fn admit(
     service: Service,
-    class: Class,
+    (class, reach): (Class, Reach),
     mut request: Request,
     next: Next,
 ) -> Response {
-    let admitted = admitted(&service, class, &mut request).await;
+    let admitted = match bearer_of(request.headers()) {
+        Carried::None => admitted(&service, class, &mut request).await,
+        carried => admitted_by_token(&service, (class, reach), &mut request, carried).await,
+    };
     let (remaining, refused) = match admitted {
         Ok(remaining) => (remaining, None),
         Err((remaining, error)) => (remaining, Some(error)),
@@ -221,6 +284,16 @@ async fn in_time(service: &Service, request: Request, next: Next) -> Response {
     answered.unwrap_or_else(|_| ApiError::new(Code::RequestTimeout).into_response())
 }
 
+/// Takes one token of a class.
+fn take(service: &Service, class: Class, whose: Whose) -> Result<u32, (u32, ApiError)> {
+    match service.rate_limits.take(class, whose, NonZeroU32::MIN) {
+        Allowed::Yes { remaining } => Ok(remaining),
+        Allowed::NotBefore { seconds } => {
+            Err((0, ApiError::new(Code::RateLimited).retry_after(seconds)))
+        }
+    }
+}
+
 /// How many tokens are left. A user is counted by himself. Before a session is looked up that is not
 /// at hand, its client is counted in a class of its own, so that wrong tokens cost whoever sends
 /// them.
@@ -230,12 +303,6 @@ async fn admitted(
     request: &mut Request,
 ) -> Result<u32, (u32, ApiError)> {
     let refused = |error| (0, error);
-    let take = |class, whose| match service.rate_limits.take(class, whose, NonZeroU32::MIN) {
-        Allowed::Yes { remaining } => Ok(remaining),
-        Allowed::NotBefore { seconds } => {
-            Err((0, ApiError::new(Code::RateLimited).retry_after(seconds)))
-        }
-    };
     let client = client_of(request.extensions(), request.headers(), service).map_err(refused)?;
     let client = Whose::Client(Neighbourhood::of(client.address));
     let standing = match session_of(request.headers()) {
@@ -244,7 +311,7 @@ async fn admitted(
         Carried::Token(token) => match service.session_at_hand(&token) {
             Some(session) => Standing::Open(session),
             None => {
-                take(Class::LookUp, client)?;
+                take(service, Class::LookUp, client)?;
                 let found = service.find_session(&token).await.map_err(refused)?;
                 found.map_or(Standing::Expired, Standing::Open)
             }
@@ -254,10 +321,94 @@ async fn admitted(
         Standing::Open(session) => Whose::User(session.user_id),
         _ => client,
     };
-    let remaining = take(class, whose)?;
+    let remaining = take(service, class, whose)?;
+    if request.headers().contains_key(ON_BEHALF_OF) {
+        let needs = "needs a service token: Authorization: Bearer …";
+        return Err((remaining, ApiError::invalid_field(ON_BEHALF_OF.as_str(), "header", needs)));
+    }
     request.extensions_mut().insert(standing);
     request.extensions_mut().insert(Admitted { class, whose, remaining });
     Ok(remaining)
+}
+
+/// The same where another backend asks: its token is counted, and the user for whom it plays too.
+async fn admitted_by_token(
+    service: &Service,
+    (class, reach): (Class, Reach),
+    request: &mut Request,
+    carried: Carried,
+) -> Result<u32, (u32, ApiError)> {
+    let refused = |error| (0, error);
+    let client = client_of(request.extensions(), request.headers(), service).map_err(refused)?;
+    let client = Whose::Client(Neighbourhood::of(client.address));
+    if session_of(request.headers()) != Carried::None {
+        let remaining = take(service, class, client)?;
+        let both = "must not come with a session cookie: say who you are once";
+        return Err((remaining, ApiError::invalid_field("Authorization", "header", both)));
+    }
+    let token = match &carried {
+        Carried::Token(hash) => match service.token_at_hand(hash) {
+            Some(token) => Some(token),
+            None => {
+                take(service, Class::LookUp, client)?;
+                service.find_token(hash).await.map_err(refused)?
+            }
+        },
+        _ => None,
+    };
+    let Some(token) = token else {
+        let remaining = take(service, class, client)?;
+        let unknown = ApiError::new(Code::Unauthorized);
+        return Err((
+            remaining,
+            unknown.saying("There is no such service token, or it is revoked"),
+        ));
+    };
+    let whose = Whose::User(token.counted_as());
+    let mut admitted = Admitted { class: Class::Token, whose, remaining: 0 };
+    admitted.remaining = take(service, Class::Token, whose)?;
+    let standing = standing_of(service, token, reach, request.headers()).await;
+    let standing = standing.map_err(|error| (admitted.remaining, error))?;
+    if let Standing::Open(session) = &standing {
+        let whose = Whose::User(session.user_id);
+        let of_user = take(service, class, whose)?;
+        // What a request takes more is the user's.
+        admitted = Admitted { class, whose, remaining: of_user.min(admitted.remaining) };
+    }
+    let remaining = admitted.remaining;
+    request.extensions_mut().insert(standing);
+    request.extensions_mut().insert(admitted);
+    Ok(remaining)
+}
+
+/// As what another backend stands at a route.
+async fn standing_of(
+    service: &Service,
+    token: Arc<ServiceToken>,
+    reach: Reach,
+    headers: &HeaderMap,
+) -> Result<Standing, ApiError> {
+    let scope = match reach {
+        Reach::Nowhere => {
+            let own = "This is a person's own: no service token reaches it";
+            return Err(ApiError::new(Code::Forbidden).saying(own));
+        }
+        Reach::Public => return Ok(Standing::None),
+        Reach::Registering | Reach::ForUser => Scope::Play,
+        Reach::Of(scope) => scope,
+    };
+    token.require(scope)?;
+    let named = match one(headers, ON_BEHALF_OF.as_str()) {
+        One::None => return Ok(Standing::Token(token)),
+        One::Is(text) => text.parse::<UserId>().ok(),
+        One::Unusable => None,
+    };
+    let fault = |fault| ApiError::invalid_field(ON_BEHALF_OF.as_str(), "header", fault);
+    if reach != Reach::ForUser {
+        return Err(fault("has no meaning here: this is not done for a user"));
+    }
+    let user_id = named.ok_or_else(|| fault("must be the id of a user, once"))?;
+    Ok(Standing::Open(service.session_for(&token, user_id).await?))
 }
 
 /// What changes something comes from our own pages, or from no browser; and it is JSON, which no

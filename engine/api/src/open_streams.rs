@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::error::{ApiError, Code};
 use crate::open_session::OpenSession;
+use crate::service_token::ServiceToken;
 use crate::tokens::TokenHash;
 
 /// Streams of one user at the same time; one more takes the place of the oldest.
@@ -16,6 +17,8 @@ const PER_USER_MAX: usize = 8;
 /// Those that ended and whose client does not read their end hold memory too: there are no more of
 /// both than so many.
 const WITH_ENDED_MAX: usize = 2 * PER_USER_MAX;
+/// Readers of the ledger's events with one token.
+const FEEDS_PER_TOKEN_MAX: usize = 1_024;
 /// How long who has so many should wait.
 const RETRY_AFTER_SECONDS: u64 = 15;
 
@@ -90,20 +93,39 @@ impl Streams {
     /// [`Code::Unavailable`] once the service is about to stop, [`Code::RateLimited`] where too many
     /// that ended are not read to their end.
     pub(crate) fn open(&self, session: &OpenSession) -> Result<Place, ApiError> {
+        self.open_one(session.user_id, session.id.clone(), PER_USER_MAX, WITH_ENDED_MAX)
+    }
+
+    /// Opens a reader of the ledger's events; none is ended for another.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] once the service is about to stop, [`Code::RateLimited`] where the token
+    /// has too many.
+    pub(crate) fn open_feed(&self, token: &ServiceToken) -> Result<Place, ApiError> {
+        let most = FEEDS_PER_TOKEN_MAX;
+        self.open_one(token.counted_as(), token.hash.clone(), most, most)
+    }
+
+    fn open_one(
+        &self,
+        user_id: UserId,
+        token: TokenHash,
+        open_max: usize,
+        with_ended_max: usize,
+    ) -> Result<Place, ApiError> {
         let all = &self.0;
         let _order = all.order.lock().unwrap_or_else(PoisonError::into_inner);
         if all.is_stopping.load(Ordering::SeqCst) {
             return Err(ApiError::new(Code::Unavailable));
         }
-        let (user_id, token) = (session.user_id, session.id.clone());
         let (end, ended) = watch::channel(None);
         let open = Arc::new(Open { user_id, token: token.clone(), end });
         let mut of_user = all.of_users.entry(user_id).or_default();
-        if of_user.len() >= WITH_ENDED_MAX {
+        if of_user.len() >= with_ended_max {
             return Err(ApiError::new(Code::RateLimited).retry_after(RETRY_AFTER_SECONDS));
         }
         of_user.push(Arc::clone(&open));
-        let surplus = of_user.len().saturating_sub(PER_USER_MAX);
+        let surplus = of_user.len().saturating_sub(open_max);
         // Those that end leave by themselves.
         of_user.iter().take(surplus).for_each(|oldest| oldest.end(Ended::Replaced));
         drop(of_user);

@@ -6,17 +6,21 @@ use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Required, Response};
 
 use crate::error::{ApiError, Code};
+use crate::guards::Reach;
 use crate::rate_limits::Class;
+use crate::scopes::Scope;
 
 /// Adds to each route what its guards answer.
-pub(crate) fn complete(mut document: OpenApi, class: Option<Class>) -> OpenApi {
+pub(crate) fn complete(mut document: OpenApi, guards: Option<(Class, Reach)>) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         for (changes, operation) in operations(item) {
-            complete_operation(operation, changes, class);
+            complete_operation(operation, changes, guards);
         }
     }
     document
@@ -92,13 +96,41 @@ fn complete_headers(operation: &mut Operation) {
     }
 }
 
+/// How a service token reaches an operation.
+fn complete_token(operation: &mut Operation, reach: Reach) {
+    let scope = match reach {
+        Reach::Nowhere | Reach::Public => return,
+        Reach::Registering | Reach::ForUser => Scope::Play,
+        Reach::Of(scope) => scope,
+    };
+    let by_token = SecurityRequirement::new("serviceToken", [scope.as_str()]);
+    match &mut operation.security {
+        Some(ways) => ways.push(by_token),
+        None => return,
+    }
+    if reach == Reach::ForUser {
+        let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build();
+        let parameter = ParameterBuilder::new()
+            .name("X-On-Behalf-Of")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some("With a service token: the id of the user for whom this is"))
+            .schema(Some(schema));
+        operation.parameters.get_or_insert_default().push(RefOr::T(parameter.build()));
+    }
+}
+
 fn text_header(description: &str) -> RefOr<Header> {
     let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build();
     let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description));
     RefOr::T(header.build())
 }
 
-fn complete_operation(operation: &mut Operation, changes: bool, class: Option<Class>) {
+fn complete_operation(operation: &mut Operation, changes: bool, guards: Option<(Class, Reach)>) {
+    let class = guards.map(|(class, _)| class);
+    if let Some((_, reach)) = guards {
+        complete_token(operation, reach);
+    }
     complete_headers(operation);
     let has_body = operation.request_body.is_some();
     let has_parameters = operation.parameters.as_ref().is_some_and(|given| {
@@ -135,6 +167,7 @@ fn complete_operation(operation: &mut Operation, changes: bool, class: Option<Cl
         Class::Telemetry => "telemetry",
         Class::Bet => "bet",
         Class::LookUp => "look-up",
+        Class::Token => "token",
     };
     if !description.is_empty() {
         description.push_str("\n\n");
@@ -150,7 +183,7 @@ fn described(code: Code) -> String {
         }
         Code::CrossSite => "CROSS_SITE: another site made a browser send it; FORBIDDEN: the role does not allow it",
         Code::RateLimited => "RATE_LIMITED: too many requests; REGISTRATION_LIMIT",
-        Code::Unavailable => "OVERLOADED, READ_ONLY or UNAVAILABLE: try again later",
+        Code::Unavailable => "OVERLOADED, READ_ONLY, PAUSED or UNAVAILABLE: try again later",
         Code::ValidationError => "VALIDATION_ERROR: every bad field is named",
         other => return format!("{}: {}", other.as_str(), other.message()),
     }
@@ -201,6 +234,10 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
         "session",
         "The cookie that logging in sets. Browsers and curl send it to http://localhost too.",
     );
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "Of another backend: `daybook user token` makes it. It plays for the user that `X-On-Behalf-Of` names.",
+    ));
+    components.add_security_scheme("serviceToken", SecurityScheme::Http(bearer.build()));
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     document
 }

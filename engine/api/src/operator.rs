@@ -3,12 +3,18 @@
 use daybook_schema::{Role, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::pauses::Pause;
+use crate::accounts::service_tokens::ListedToken;
 use crate::accounts::users::{Account, LockedBy, Named, NewUser, normalized_email};
 use crate::error::{ApiError, Code};
 use crate::export::Export;
 use crate::passwords::Password;
+use crate::scopes::Scope;
 use crate::service::Service;
 use crate::tokens::Token;
+
+/// Players are told the reason of a pause.
+const REASON_CHARACTERS_MAX: usize = 500;
 
 /// What the operator asks for. A user is named by address or id.
 #[derive(Clone, Deserialize, Serialize)]
@@ -72,13 +78,56 @@ pub enum Task {
         /// The user.
         user: String,
     },
+    /// Pauses play.
+    Pause {
+        /// Whose; that of all without it.
+        user: Option<String>,
+        /// What players are told.
+        reason: String,
+        /// Who does it.
+        by: String,
+    },
+    /// Makes a service token.
+    MakeToken {
+        /// What it is called.
+        name: String,
+        /// What it may do.
+        scopes: Vec<Scope>,
+        /// For whom it may play.
+        users: Vec<String>,
+        /// Who does it.
+        by: String,
+    },
+    /// Lets a service token play for more users.
+    BindToken {
+        /// What it is called.
+        name: String,
+        /// For whom.
+        users: Vec<String>,
+    },
+    /// Revokes a service token.
+    RevokeToken {
+        /// What it is called.
+        name: String,
+        /// Who does it.
+        by: String,
+    },
+    /// Lists the service tokens.
+    ListTokens,
+    /// Ends a pause.
+    Resume {
+        /// Whose; that of all without it.
+        user: Option<String>,
+        /// Who does it.
+        by: String,
+    },
 }
 
 /// What became of a task.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskAnswer {
-    /// The user, as he is afterwards; of an erased one the id alone is left.
+    /// The user's id; of what concerns all it is `all`.
     pub id: String,
     /// The user, unless erased.
     pub user: Option<serde_json::Value>,
@@ -88,6 +137,29 @@ pub struct TaskAnswer {
     pub link: Option<String>,
     /// All that is held, where that was asked for.
     pub export: Option<serde_json::Value>,
+    /// The service token, where one was made: it is shown this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The service tokens, where these were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<ListedToken>>,
+    /// The pause, where one was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// What is answered where no user is meant.
+fn answer_of_all() -> TaskAnswer {
+    TaskAnswer {
+        id: "all".to_owned(),
+        user: None,
+        is_locked: false,
+        link: None,
+        export: None,
+        token: None,
+        tokens: None,
+        pause: None,
+    }
 }
 
 fn answer_of(account: &Account) -> TaskAnswer {
@@ -97,6 +169,9 @@ fn answer_of(account: &Account) -> TaskAnswer {
         is_locked: account.locked_by.is_some(),
         link: None,
         export: None,
+        token: None,
+        tokens: None,
+        pause: None,
     }
 }
 
@@ -116,6 +191,26 @@ impl Service {
         };
         let unknown = || ApiError::new(Code::NotFound).saying(format!("there is no user `{user}`"));
         self.accounts.find(named).await?.ok_or_else(unknown)
+    }
+
+    async fn all_named(&self, users: &[String]) -> Result<Vec<UserId>, ApiError> {
+        let mut found = Vec::with_capacity(users.len());
+        for user in users {
+            let user = self.named(user).await?.user;
+            if user.role == Role::Admin {
+                let admin = format!("`{}` is an admin: no token plays for one", user.email);
+                return Err(ApiError::new(Code::ValidationError).saying(admin));
+            }
+            found.push(user.id);
+        }
+        Ok(found)
+    }
+
+    async fn perhaps_named(&self, user: Option<String>) -> Result<Option<Account>, ApiError> {
+        match user {
+            Some(user) => Ok(Some(self.named(&user).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Does a task of the operator's.
@@ -171,6 +266,40 @@ impl Service {
                 let answer = TaskAnswer { user: None, is_locked: false, ..answer_of(&account) };
                 (account.user.id, Some(answer))
             }
+            Task::MakeToken { name, scopes, users, by } => {
+                // Who is not there is told before the token is made.
+                let users = self.all_named(&users).await?;
+                let token = self.make_token(&name, &scopes, &by).await?;
+                self.bind_token(&name, &users).await?;
+                let token = Some(token.as_str().to_owned());
+                return Ok(TaskAnswer { id: name, token, ..answer_of_all() });
+            }
+            Task::BindToken { name, users } => {
+                let users = self.all_named(&users).await?;
+                self.bind_token(&name, &users).await?;
+                return Ok(TaskAnswer { id: name, ..answer_of_all() });
+            }
+            Task::RevokeToken { name, by } => {
+                self.revoke_token(&name, &by).await?;
+                return Ok(TaskAnswer { id: name, ..answer_of_all() });
+            }
+            Task::ListTokens => {
+                let tokens = Some(self.accounts.list_tokens().await?);
+                return Ok(TaskAnswer { tokens, ..answer_of_all() });
+            }
+            Task::Pause { user, reason, by } => {
+                let account = self.perhaps_named(user).await?;
+                check_reason(&reason)?;
+                let user_id = account.as_ref().map(|account| account.user.id);
+                let pause = Some(self.pause(user_id, reason.trim(), &by).await?);
+                let answer = account.as_ref().map_or_else(answer_of_all, answer_of);
+                return Ok(TaskAnswer { pause, ..answer });
+            }
+            Task::Resume { user, by } => {
+                let account = self.perhaps_named(user).await?;
+                self.resume(account.as_ref().map(|account| account.user.id), &by).await?;
+                return Ok(account.as_ref().map_or_else(answer_of_all, answer_of));
+            }
         };
         match answer.take() {
             Some(answer) => Ok(answer),
@@ -206,6 +335,16 @@ impl Service {
         self.accounts.add_reset_link(user_id, &token.hash(), age).await?;
         // After the `#`: browsers send it to nobody, so no log has it.
         Ok(format!("{}/reset#{}", self.settings.public_url.as_str(), token.as_str()))
+    }
+}
+
+fn check_reason(reason: &str) -> Result<(), ApiError> {
+    let is_shown = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
+    match is_shown && reason.chars().count() <= REASON_CHARACTERS_MAX {
+        true => Ok(()),
+        false => Err(ApiError::new(Code::ValidationError).saying(format!(
+            "the reason must have 1 to {REASON_CHARACTERS_MAX} characters in one line: players read it"
+        ))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many requests a client may make: token buckets of four classes, a user's own or a client
+//! How many requests a client may make: token buckets of several classes, a user's own or a client
 //! address's.
 
 use std::hash::Hash;
@@ -27,6 +27,8 @@ pub(crate) enum Class {
     Bet,
     /// Looking up sessions that are not at hand; no route has it.
     LookUp,
+    /// All that another backend asks with one token.
+    Token,
 }
 
 /// Whose requests are counted.
@@ -72,7 +74,7 @@ struct Limiter {
 }
 
 /// The buckets of all classes.
-pub(crate) struct RateLimits([Limiter; 5]);
+pub(crate) struct RateLimits([Limiter; 6]);
 
 impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -150,7 +152,8 @@ impl Limiter {
 
 impl RateLimits {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let classes = [Class::Api, Class::Auth, Class::Telemetry, Class::Bet, Class::LookUp];
+        let classes =
+            [Class::Api, Class::Auth, Class::Telemetry, Class::Bet, Class::LookUp, Class::Token];
         Self(classes.map(|class| {
             Limiter::new(match class {
                 Class::Api => settings.api,
@@ -158,19 +161,21 @@ impl RateLimits {
                 Class::Telemetry => settings.telemetry,
                 Class::Bet => settings.bet,
                 Class::LookUp => LOOK_UPS,
+                Class::Token => settings.token,
             })
         }))
     }
 
     /// Takes tokens of a class.
     pub(crate) fn take(&self, class: Class, whose: Whose, tokens: NonZeroU32) -> Allowed {
-        let [api, auth, telemetry, bet, look_up] = &self.0;
+        let [api, auth, telemetry, bet, look_up, token] = &self.0;
         let limiter = match class {
             Class::Api => api,
             Class::Auth => auth,
             Class::Telemetry => telemetry,
             Class::Bet => bet,
             Class::LookUp => look_up,
+            Class::Token => token,
         };
         limiter.take(whose, tokens)
     }

@@ -65,6 +65,7 @@ impl Service {
     /// [`StartError`].
     pub async fn reconcile(&self, lacking: Lacking) -> Result<Reconciled, StartError> {
         self.load_epochs().await?;
+        self.load_pauses().await?;
         let served = self.epochs().newest();
         let is_other_epoch = self.hold_to_ledger(served).await?;
         self.hold_to_people(lacking).await?;

@@ -6,6 +6,7 @@ mod boards;
 mod days;
 mod documents;
 mod fairness;
+mod feed;
 mod flags;
 mod health;
 mod in_path;
@@ -31,9 +32,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::error::{ApiError, Code};
-use crate::guards;
+use crate::guards::{self, Reach};
 use crate::openapi;
 use crate::rate_limits::Class;
+use crate::scopes::Scope;
 use crate::service::Service;
 
 /// What the document says of the service as a whole.
@@ -48,7 +50,6 @@ struct Whole;
 /// Routes that take a password or a link.
 fn of_passwords() -> OpenApiRouter<Service> {
     OpenApiRouter::new()
-        .routes(routes!(auth::register))
         .routes(routes!(auth::log_in))
         .routes(routes!(auth::change_password))
         .routes(routes!(auth::reset_password))
@@ -56,8 +57,13 @@ fn of_passwords() -> OpenApiRouter<Service> {
         .routes(routes!(me::export))
 }
 
-/// Most routes.
-fn most() -> OpenApiRouter<Service> {
+/// The route that makes accounts.
+fn of_registering() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(auth::register))
+}
+
+/// What is a person's own.
+fn of_people() -> OpenApiRouter<Service> {
     OpenApiRouter::new()
         .routes(routes!(auth::log_out))
         .routes(routes!(me::show, me::change))
@@ -65,9 +71,6 @@ fn most() -> OpenApiRouter<Service> {
         .routes(routes!(own_sessions::end_one))
         .routes(routes!(moderation::lock, moderation::unlock))
         .routes(routes!(flags::list))
-        .routes(routes!(statement::show))
-        .merge(of_analytics())
-        .merge(of_play())
 }
 
 /// What an analyst asks.
@@ -79,6 +82,11 @@ fn of_analytics() -> OpenApiRouter<Service> {
         .routes(routes!(analytics::bets))
         .routes(routes!(analytics::sessions))
         .routes(routes!(analytics::coins))
+}
+
+/// The ledger's events for other programs.
+fn of_events() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(feed::read))
 }
 
 /// Routes of the game, but for bets.
@@ -99,6 +107,7 @@ fn of_play() -> OpenApiRouter<Service> {
         .routes(routes!(boards::jackpot))
         .routes(routes!(fairness::head))
         .routes(routes!(fairness::next))
+        .routes(routes!(statement::show))
 }
 
 /// Bets, each of which takes a token.
@@ -116,58 +125,72 @@ fn probes() -> OpenApiRouter<Service> {
     OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready))
 }
 
+/// The routes with their guards' parts: the class of limits, and how far a service token reaches.
+fn groups() -> [(OpenApiRouter<Service>, Class, Reach); 8] {
+    [
+        (of_passwords(), Class::Auth, Reach::Nowhere),
+        (of_registering(), Class::Auth, Reach::Registering),
+        (of_people(), Class::Api, Reach::Nowhere),
+        (of_analytics(), Class::Api, Reach::Of(Scope::Analytics)),
+        (of_events(), Class::Api, Reach::Of(Scope::ReadEvents)),
+        (of_play(), Class::Api, Reach::ForUser),
+        (of_bets(), Class::Bet, Reach::ForUser),
+        (of_telemetry(), Class::Telemetry, Reach::Nowhere),
+    ]
+}
+
 /// The OpenAPI document, made from the routes.
 #[must_use]
 pub fn document() -> Document {
-    let of_passwords = openapi::complete(of_passwords().into_openapi(), Some(Class::Auth));
-    let most = openapi::complete(most().into_openapi(), Some(Class::Api));
-    let of_bets = openapi::complete(of_bets().into_openapi(), Some(Class::Bet));
-    let of_telemetry = openapi::complete(of_telemetry().into_openapi(), Some(Class::Telemetry));
-    let probes = openapi::complete(probes().into_openapi(), None);
     let mut whole = Whole::openapi();
-    whole.merge(of_passwords);
-    whole.merge(most);
-    whole.merge(of_bets);
-    whole.merge(of_telemetry);
-    whole.merge(probes);
+    for (routes, class, reach) in groups() {
+        whole.merge(openapi::complete(routes.into_openapi(), Some((class, reach))));
+    }
+    whole.merge(openapi::complete(probes().into_openapi(), None));
     openapi::finish(whole)
 }
 
 /// All routes behind their guards.
 pub fn router(service: &Service) -> Router {
-    let guarded = |routes: Router<Service>, class: Class| {
+    let guarded = |routes: Router<Service>, class: Class, reach: Reach| {
         let own_origin = middleware::from_fn_with_state(service.clone(), guards::check_origin);
         let routes = routes
             .route_layer(own_origin)
             .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed));
-        admitted(service, routes, class)
+        admitted(service, routes, class, reach)
     };
     let probes = Router::from(probes())
         .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked));
     let unknown = Router::new().fallback(async || ApiError::new(Code::NotFound));
-    let all = guarded(of_passwords().into(), Class::Auth)
-        .merge(guarded(most().into(), Class::Api))
-        .merge(guarded(of_bets().into(), Class::Bet))
-        .merge(guarded(of_telemetry().into(), Class::Telemetry))
-        .merge(guarded(documents::routes(document()), Class::Api))
+    let unknown = admitted(service, unknown, Class::Api, Reach::Public);
+    let all = groups().into_iter().fold(Router::new(), |all, (routes, class, reach)| {
+        all.merge(guarded(routes.into(), class, reach))
+    });
+    let all = all
+        .merge(guarded(documents::routes(document()), Class::Api, Reach::Public))
         .merge(probes)
-        .fallback_service(admitted(service, unknown, Class::Api).with_state(service.clone()));
+        .fallback_service(unknown.with_state(service.clone()));
     answered(service, all)
 }
 
 /// Routes of one's own that only read, behind the same guards: ids, limits, time, sessions, and what
 /// becomes of a panic.
 pub fn guarded(service: &Service, routes: Router<Service>) -> Router {
-    answered(service, admitted(service, routes, Class::Api))
+    answered(service, admitted(service, routes, Class::Api, Reach::Nowhere))
 }
 
 /// Routes for which a token of a class is taken. A panic ends one request.
-fn admitted(service: &Service, routes: Router<Service>, class: Class) -> Router<Service> {
+fn admitted(
+    service: &Service,
+    routes: Router<Service>,
+    class: Class,
+    reach: Reach,
+) -> Router<Service> {
     let admitting = service.clone();
     let routes = routes.layer(CatchPanicLayer::custom(panicked));
     routes.layer(middleware::from_fn(move |request: Request, next: Next| {
-        guards::admit(admitting.clone(), class, request, next)
+        guards::admit(admitting.clone(), (class, reach), request, next)
     }))
 }
 

@@ -24,11 +24,14 @@ use crate::live_hub::LiveHub;
 use crate::open_session::OpenSession;
 use crate::open_streams::Streams;
 use crate::passwords::{HashingError, Passwords};
+use crate::pauses::Pauses;
 use crate::rate_limits::RateLimits;
+use crate::service_token::ServiceToken;
 use crate::settings::Settings;
 use crate::suspicions::Suspicions;
 use crate::telemetry::Telemetry;
 use crate::tokens::TokenHash;
+use crate::told_cuts::ToldCuts;
 
 /// How long what a start puts right waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -78,6 +81,9 @@ pub struct Inner {
     pub(crate) passwords: Passwords,
     pub(crate) rate_limits: RateLimits,
     pub(crate) open_sessions: DashMap<TokenHash, Arc<OpenSession>>,
+    /// Tokens of other backends, and what stands for sessions of theirs.
+    pub(crate) service_tokens: DashMap<TokenHash, Arc<ServiceToken>>,
+    pub(crate) token_sessions: DashMap<(TokenHash, UserId), Arc<OpenSession>>,
     /// Counts ends of sessions: what was looked up before one may be out of date.
     pub(crate) session_ends: AtomicU64,
     /// One login at a time of each user: the ledger's order is that of the accounts.
@@ -96,8 +102,11 @@ pub struct Inner {
     pub(crate) ledger_reads: LedgerReads,
     pub(crate) live: LiveHub,
     pub(crate) streams: Streams,
+    /// The newest events, as those who follow are told.
+    pub(crate) told_cuts: ToldCuts,
     pub(crate) suspicions: Suspicions,
     pub(crate) adoptions: Adoptions,
+    pub(crate) pauses: Pauses,
     /// One analyst's question at a time: whoever plays finds connections to read.
     analysts: Semaphore,
 }
@@ -137,6 +146,8 @@ impl Service {
             passwords: Passwords::new(settings.hashing)?,
             rate_limits: RateLimits::new(&settings.rate_limits),
             open_sessions: DashMap::new(),
+            service_tokens: DashMap::new(),
+            token_sessions: DashMap::new(),
             session_ends: AtomicU64::new(0),
             logins: std::array::from_fn(|_| Mutex::new(())),
             sessions_ended: Notify::new(),
@@ -147,8 +158,10 @@ impl Service {
             ledger_reads: LedgerReads::new(&ledger),
             live: LiveHub::default(),
             streams: Streams::default(),
+            told_cuts: ToldCuts::default(),
             suspicions: Suspicions::default(),
             adoptions: Adoptions::default(),
+            pauses: Pauses::default(),
             analysts: Semaphore::new(1),
             ledger,
             accounts,

@@ -141,7 +141,7 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// The limits of the four classes of routes.
+/// The limits of the classes of routes, and of service tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimits {
     /// Most routes.
@@ -152,6 +152,8 @@ pub struct RateLimits {
     pub telemetry: RateLimit,
     /// Bets, one each.
     pub bet: RateLimit,
+    /// All that another backend asks with one service token.
+    pub token: RateLimit,
 }
 
 impl Default for RateLimits {
@@ -161,6 +163,7 @@ impl Default for RateLimits {
             auth: RateLimit { burst: 5, per_second: 0.1 },
             telemetry: RateLimit { burst: 50, per_second: 20.0 },
             bet: RateLimit { burst: 10, per_second: 2.0 },
+            token: RateLimit { burst: 2_000, per_second: 1_000.0 },
         }
     }
 }

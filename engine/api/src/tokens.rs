@@ -181,6 +181,20 @@ pub(crate) fn session_of(headers: &HeaderMap) -> Carried {
     }
 }
 
+/// What another backend says of itself.
+pub(crate) fn bearer_of(headers: &HeaderMap) -> Carried {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let token = match (values.next(), values.next()) {
+        (None, _) => return Carried::None,
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    };
+    let token = token.and_then(|value| value.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let hash = token.and_then(|(_, token)| TokenHash::of(token.trim()));
+    hash.map_or(Carried::Unusable, Carried::Token)
+}
+
 pub(crate) fn device_of(headers: &HeaderMap) -> Option<&str> {
     match cookies(headers, DEVICE_COOKIE).as_slice() {
         [device] => Some(device),

@@ -9,7 +9,8 @@
 //! | erasures are brought to their end | at once, and each 30 s |
 //! | flags become telemetry | each 5 s |
 //! | what took longer than it may becomes telemetry | each second |
-//! | outdated seasons and commitments are renewed, idle seasons expire | each minute |
+//! | outdated seasons and commitments are renewed | each minute |
+//! | idle seasons expire | each minute; not while play is paused, nor for a day after |
 //!
 //! Each piece of work is idempotent: what a killed process began the next one goes on with.
 
@@ -251,7 +252,12 @@ async fn erase(service: Service) {
 async fn keep(service: Service) {
     let started = Instant::now();
     loop {
-        let (ledger, expires) = (service.ledger.clone(), started.elapsed() >= EXPIRES_AFTER);
+        let ledger = service.ledger.clone();
+        // What cannot be read might say that play is paused.
+        let spared = match started.elapsed() >= EXPIRES_AFTER {
+            true => service.spared().await.ok(),
+            false => None,
+        };
         let kept = tokio::task::spawn_blocking(move || -> Result<(), SubmitError> {
             let mut keeper = Keeper::new(&ledger);
             let Withdrawn { seasons_expired, commitments_renewed } = keeper.withdraw_outdated()?;
@@ -262,9 +268,9 @@ async fn keep(service: Service) {
                     "outdated promises were withdrawn"
                 );
             }
-            if expires {
+            if let Some(spared) = spared {
                 let now = UnixMicros::new(jiff::Timestamp::now().as_microsecond());
-                let seasons = keeper.expire_idle(now)?.len();
+                let seasons = keeper.expire_idle_of(now, |user_id| !spared.has(user_id))?.len();
                 if seasons > 0 {
                     tracing::info!(seasons, "idle seasons expired");
                 }

@@ -2,7 +2,7 @@
 //! OpenAPI document shows, then the values.
 
 use std::any::TypeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
@@ -113,7 +113,8 @@ pub(crate) fn checked<T: RequestBody>(mut value: Value) -> Result<T, ApiError> {
         Err(ApiError::invalid(faults.into_iter().take(DETAILS_MAX).collect()))
     };
     whole_numbers(&mut value);
-    let errors = validator::<T>()?;
+    let compiled = compiled::<T>()?;
+    let errors = &compiled.validator;
     let faults: Vec<Detail> =
         errors.iter_errors(&value).flat_map(|error| explained(&error, &value)).collect();
     if !faults.is_empty() {
@@ -140,10 +141,12 @@ impl<T: RequestBody> FromRequestParts<Service> for ValidQuery<T> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         let Query(pairs) = pairs
             .map_err(|_| ApiError::invalid(vec![Detail::new("query", "the query is not text")]))?;
+        let compiled = compiled::<T>()?;
         let mut fields = serde_json::Map::new();
         for (name, text) in pairs {
-            // In a query a number is a text of digits.
+            // In a query a number is a text of digits, where a number is asked for.
             let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+            let number = number.filter(|_| !compiled.texts.contains(&name));
             let value = number.map_or(Value::String(text), Value::from);
             let shown: String = name.chars().take(80).collect();
             if fields.insert(name, value).is_some() {
@@ -174,9 +177,16 @@ pub(crate) async fn read_body(request: Request, bytes_max: usize) -> Result<Vec<
     }
 }
 
+/// The schema of a body.
+struct Compiled {
+    validator: Validator,
+    /// The fields that are texts.
+    texts: BTreeSet<String>,
+}
+
 /// The schema of a body, compiled once.
-fn validator<T: RequestBody>() -> Result<Arc<Validator>, ApiError> {
-    static COMPILED: OnceLock<DashMap<TypeId, Arc<Validator>>> = OnceLock::new();
+fn compiled<T: RequestBody>() -> Result<Arc<Compiled>, ApiError> {
+    static COMPILED: OnceLock<DashMap<TypeId, Arc<Compiled>>> = OnceLock::new();
     let compiled = COMPILED.get_or_init(DashMap::new);
     if let Some(known) = compiled.get(&TypeId::of::<T>()) {
         return Ok(Arc::clone(&known));
@@ -193,8 +203,12 @@ fn validator<T: RequestBody>() -> Result<Arc<Validator>, ApiError> {
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("components".to_owned(), json!({ "schemas": parts }));
     }
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let is_text = |field: &Value| field.get("type").is_some_and(|kind| kind == "string");
+    let texts = properties.filter(|(_, field)| is_text(field)).map(|(name, _)| name.clone());
+    let texts = texts.collect();
     let validator = jsonschema::draft202012::new(&schema).map_err(|error| failed(&error))?;
-    let validator = Arc::new(validator);
-    compiled.insert(TypeId::of::<T>(), Arc::clone(&validator));
-    Ok(validator)
+    let of_type = Arc::new(Compiled { validator, texts });
+    compiled.insert(TypeId::of::<T>(), Arc::clone(&of_type));
+    Ok(of_type)
 }

@@ -49,12 +49,25 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// [`SubmitError`] of the first command that was refused.
     pub fn expire_idle(&mut self, now: UnixMicros) -> Result<Vec<(UserId, Accepted)>, SubmitError> {
+        self.expire_idle_of(now, |_| true)
+    }
+
+    /// The same of some users alone.
+    ///
+    /// # Errors
+    /// As [`Self::expire_idle`].
+    pub fn expire_idle_of(
+        &mut self,
+        now: UnixMicros,
+        is_meant: impl Fn(UserId) -> bool,
+    ) -> Result<Vec<(UserId, Accepted)>, SubmitError> {
         let idle = move |state: &State| -> Vec<(UserId, SeasonId)> {
             let seasons = state.seasons.iter();
             let idle = seasons.filter(|(_, season)| state.expirable_at(season) <= now);
             idle.map(|(season_id, season)| (season.user_id, *season_id)).collect()
         };
-        let idle = self.in_turn(|ledger| ledger.query(idle))?.wait()?;
+        let mut idle = self.in_turn(|ledger| ledger.query(idle))?.wait()?;
+        idle.retain(|(user_id, _)| is_meant(*user_id));
         self.expire(&idle)
     }
 

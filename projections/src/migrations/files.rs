@@ -103,7 +103,7 @@ pub(super) fn game() -> Vec<Numbered> {
 }
 
 pub(super) fn accounts() -> Vec<Numbered> {
-    carried!("accounts": "0001" "accounts", "0002" "logging_in",)
+    carried!("accounts": "0001" "accounts", "0002" "logging_in", "0003" "operation",)
 }
 
 pub(super) fn telemetry() -> Vec<Numbered> {

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 mod config_file;
 pub(crate) mod export;
 pub(crate) mod opening;
+pub(crate) mod pause;
 pub(crate) mod read_models;
 pub(crate) mod report;
 pub(crate) mod serve;
@@ -23,11 +24,12 @@ use analytics::AnalyticsArguments;
 use backup::{BackupArguments, RestoreArguments};
 use export::ExportArguments;
 use opening::OpeningArguments;
+use pause::{PauseArguments, ResumeArguments};
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
 use report::ReportArguments;
 use serve::ServeArguments;
 use shared::{DataArguments, JsonArgument, KeysDirArgument, parse_time};
-use user::UserArguments;
+use user::{UserArguments, UserCommonArguments};
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only,
 /// hash-chained file, and every outcome can be proven.
@@ -46,10 +48,10 @@ impl Arguments {
         let arguments = Self::from_arg_matches(&matches_of(&command, &given)?)?;
         let file = match &arguments.command {
             Command::Serve(serve) => config_file::of(serve.config.as_deref(), &serve.data.data),
-            Command::User(user) => {
-                let common = user.common();
-                config_file::of(common.config.as_deref(), &common.data.data)
-            }
+            Command::User(user) => of_common(user.common()),
+            Command::Pause(pause) => of_common(&pause.common),
+            Command::Resume(resume) => of_common(&resume.common),
+            Command::Backup(backup) => config_file::of(None, &backup.data.data),
             _ => None,
         };
         // What the file says takes the place of the defaults: variables and flags come before it.
@@ -67,6 +69,10 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+fn of_common(common: &UserCommonArguments) -> Option<std::path::PathBuf> {
+    config_file::of(common.config.as_deref(), &common.data.data)
 }
 
 fn matches_of(
@@ -100,6 +106,10 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// The operator's tasks about people: accounts, passwords, locks, erasure
     User(UserArguments),
+    /// Pause play, of all or of one user; reading goes on
+    Pause(PauseArguments),
+    /// End a pause
+    Resume(ResumeArguments),
     /// Copy all files while a service runs, verified before it is called done
     Backup(BackupArguments),
     /// Put a backup back where nothing is

@@ -13,7 +13,9 @@ mod hints;
 mod keys;
 mod migrate;
 mod odds;
+mod operate;
 mod output;
+mod pause;
 mod projections;
 mod relay;
 mod replay;
@@ -137,6 +139,8 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(*arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Pause(arguments) => pause::pause(&arguments),
+        Command::Resume(arguments) => pause::resume(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),

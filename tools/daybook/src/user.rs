@@ -1,41 +1,23 @@
-//! `daybook user`: by the running service where there is one, else here.
+//! `daybook user`.
 
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_api::{
-    Accounts, ErrorText, Lacking, Parts, Service, Settings, SocketPath, TASK_PATH, Task,
-    TaskAnswer, Telemetry, TelemetrySettings,
-};
-use daybook_ledger::{KnownHead, Ledger, Options, Reader, keys};
-use daybook_monitor::Monitor;
-use daybook_projections::{FeedSource, Workers, all_projections};
-use serde_json::Value;
+use daybook_api::{ListedToken, Settings, Task, TaskAnswer};
+use daybook_schema::UnixMicros;
 
 use crate::Outcome;
 use crate::arguments::user::{UserArguments, UserCommand, UserCommonArguments};
-use crate::keys::of_read_models;
-use crate::output::{note, write_json, write_line};
-use crate::serve::parts::{open_game_database, require_accounts};
+use crate::operate::{operate, operator};
+use crate::output::{grouped, note, shown_time, table, write_json, write_line};
 
 /// The longest password that stdin may hold, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
     let (task, common, settings) = task(&arguments.command)?;
-    let data = &common.data.data;
-    let witnesses = match daybook_ledger::ledger_path(data).exists() {
-        true => of_read_models(&common.database, data, &common.database.path(data)?)?,
-        false => Vec::new(),
-    };
-    let runtime = crate::runtime()?;
-    let answer = runtime.block_on(async {
-        match by_service(&common.data.data, &task).await? {
-            Some(first) => whole_by_service(&common.data.data, task, first).await,
-            None => here(common, witnesses, settings, task).await,
-        }
-    })?;
+    let answer = operate(common, settings, task)?;
     report(&arguments.command, common, &answer)?;
     Ok(Outcome::Holds)
 }
@@ -75,10 +57,36 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
         UserCommand::Unlock(named) => {
             (Task::Unlock { user: named.user.clone() }, &named.common, settings)
         }
+        UserCommand::Token { name, scope, users, common } => {
+            let (name, users) = (name.clone(), users.as_deref().map(users_of).transpose()?);
+            let task = match (scope.is_empty(), users) {
+                (true, None) => {
+                    bail!("a token needs --scope, or --users to let one play for more users")
+                }
+                (true, Some(users)) => Task::BindToken { name, users },
+                (false, users) => {
+                    let (scopes, users) = (scope.clone(), users.unwrap_or_default());
+                    Task::MakeToken { name, scopes, users, by: operator() }
+                }
+            };
+            (task, common, settings)
+        }
+        UserCommand::Tokens(common) => (Task::ListTokens, common, settings),
+        UserCommand::RevokeToken { name, common } => {
+            (Task::RevokeToken { name: name.clone(), by: operator() }, common, settings)
+        }
         UserCommand::Erase(named) => {
             (Task::Erase { user: named.user.clone() }, &named.common, settings)
         }
     })
+}
+
+/// The users that a file names, one on each line.
+fn users_of(file: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("`{}` cannot be read", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// The first line of stdin: never an argument, which other users of the machine could see.
@@ -93,125 +101,6 @@ fn password() -> Result<String> {
     Ok(line.to_owned())
 }
 
-/// Lets the running service do it, if one runs.
-async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
-    // Sockets have short names: a long one is reached through an open directory.
-    let reached = SocketPath::of(data);
-    let socket = reached.path();
-    if !socket.exists() {
-        return Ok(None);
-    }
-    let client = reqwest::Client::builder().unix_socket(socket).build()?;
-    let sent = client.post(format!("http://daybook{TASK_PATH}")).json(task).send().await;
-    let answer = match sent {
-        Ok(answer) => answer,
-        // It was left by a service that was killed.
-        Err(error) if error.is_connect() => return Ok(None),
-        Err(error) => return Err(error).context("the running service does not answer"),
-    };
-    if answer.status().is_success() {
-        return Ok(Some(answer.json().await?));
-    }
-    let refusal: ErrorText = answer.json().await.context("the running service refused it")?;
-    bail!("{}", refusal.message)
-}
-
-/// An answer with all pages of an export's telemetry.
-async fn whole(task: Task, ask: impl AsyncFn(Task) -> Result<TaskAnswer>) -> Result<TaskAnswer> {
-    let first = ask(task.clone()).await?;
-    rest_of(task, first, ask).await
-}
-
-async fn whole_by_service(data: &Path, task: Task, first: TaskAnswer) -> Result<TaskAnswer> {
-    let ask = async |task| {
-        let answer = by_service(data, &task).await?;
-        answer.context("the service stopped meanwhile")
-    };
-    rest_of(task, first, ask).await
-}
-
-/// The same answer with the pages that follow it.
-async fn rest_of(
-    task: Task,
-    mut answer: TaskAnswer,
-    ask: impl AsyncFn(Task) -> Result<TaskAnswer>,
-) -> Result<TaskAnswer> {
-    let Task::Export { user, .. } = task else { return Ok(answer) };
-    let Some(Value::Object(export)) = &mut answer.export else { return Ok(answer) };
-    while let Some(next) = export.get("telemetryNext").and_then(Value::as_i64) {
-        let older = Task::Export { user: user.clone(), telemetry_before: Some(next) };
-        let mut older = ask(older).await?.export.unwrap_or_default();
-        let mut taken = |name: &str| older.get_mut(name).map(Value::take).unwrap_or_default();
-        if let (Some(Value::Array(all)), Value::Array(more)) =
-            (export.get_mut("telemetry"), taken("telemetry"))
-        {
-            all.extend(more);
-        }
-        export.insert("telemetryNext".to_owned(), taken("telemetryNext"));
-    }
-    Ok(answer)
-}
-
-/// Does it with no service running: the ledger is opened for it.
-async fn here(
-    common: &UserCommonArguments,
-    witnesses: Vec<KnownHead>,
-    settings: Settings,
-    task: Task,
-) -> Result<TaskAnswer> {
-    let data = common.data.data.clone();
-    let keys_dir = common.keys.directory(&data);
-    let (accounts, game_db) = (data.join("accounts.db"), common.database.path(&data)?);
-    if !daybook_ledger::ledger_path(&data).exists() {
-        bail!(
-            "there is no ledger in `{}`; `daybook serve` makes one, or name it with --data",
-            data.display()
-        );
-    }
-    if Reader::open(&data)?.genesis().is_demo {
-        bail!(
-            "`{}` holds a demo's ledger, which nobody logs in to; name another with --data",
-            data.display()
-        );
-    }
-    let keys = keys::load(&keys_dir)?;
-    let options =
-        Options::new(&data, keys.season_keys).newest_head(keys.newest_head).witnesses(witnesses);
-    let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
-    require_accounts(&ledger, &accounts, false).await?;
-    let monitor = Monitor::default();
-    let opened = Accounts::open(&accounts, &monitor).await?;
-    let game_database = open_game_database(&game_db, &accounts, &monitor).await?;
-    let telemetry = data.join("telemetry.db");
-    let telemetry = Telemetry::open(&telemetry, TelemetrySettings::keeping_all(), &monitor).await?;
-    let parts = Parts {
-        ledger: ledger.clone(),
-        accounts: opened.clone(),
-        game_database: game_database.clone(),
-        telemetry: telemetry.clone(),
-        monitor,
-        keys_dir,
-        signer: keys.signer,
-        settings,
-    };
-    let service = Service::new(parts, false)?;
-    service.reconcile(Lacking::Refuse).await?;
-    let answer = whole(task, async |task| {
-        let answer = service.operate(task).await;
-        answer.map_err(|error| anyhow::anyhow!("{}", error.body().message))
-    })
-    .await;
-    // What it did is in the read models too when it ends.
-    Workers::catch_up(&game_database, &all_projections(), &FeedSource::ledger(&ledger)).await?;
-    service.finish().await;
-    service.close().await;
-    opened.close().await;
-    telemetry.close().await;
-    game_database.close().await?;
-    ledger.close().await?;
-    answer
-}
-
 fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnswer) -> Result<()> {
     if let Some(export) = &answer.export {
         return write_json(export);
@@ -221,6 +110,18 @@ fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnsw
     }
     if let Some(link) = &answer.link {
         return write_line(link);
+    }
+    if let Some(token) = &answer.token {
+        return write_line(token);
+    }
+    if let Some(tokens) = &answer.tokens {
+        return list(tokens);
+    }
+    if let UserCommand::Token { .. } = command {
+        return write_line(&format!("`{}` may play for them", answer.id));
+    }
+    if let UserCommand::RevokeToken { .. } = command {
+        return write_line(&format!("`{}` is revoked", answer.id));
     }
     let text = |name: &str| {
         let user = answer.user.as_ref();
@@ -241,6 +142,23 @@ fn report(command: &UserCommand, common: &UserCommonArguments, answer: &TaskAnsw
         text("displayName"),
         text("role"),
     ))
+}
+
+fn list(tokens: &[ListedToken]) -> Result<()> {
+    let rows = tokens.iter().map(|token| {
+        let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+        let at = |seconds| shown_time(UnixMicros::from_seconds(seconds));
+        vec![
+            token.name.clone(),
+            scopes.join(", "),
+            grouped(i128::from(token.users)),
+            at(token.created_at),
+            token.created_by.clone(),
+            token.revoked_at.map_or("-".to_owned(), at),
+        ]
+    });
+    let head = ["name", "scopes", "users", "made", "by", "revoked"];
+    write_line(&table(&head, rows).to_string())
 }
 
 /// Copies that were made before may still hold what was erased: they are their owner's to remove.

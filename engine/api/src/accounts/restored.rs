@@ -7,7 +7,7 @@ use super::{Accounts, failed};
 use crate::error::ApiError;
 
 impl Accounts {
-    /// Ends all sessions and links, for who had one may not be who has it now; the next start tells
+    /// Ends all sessions, links and service tokens, for who had one may not be who has it now; the next start tells
     /// the ledger. Gives those users up who are not here although the ledger has them. Tells how
     /// many.
     ///
@@ -24,7 +24,12 @@ impl Accounts {
         .execute(&mut *writing)
         .await
         .map_err(failed)?;
-        for sql in ["DELETE FROM sessions", "DELETE FROM reset_links"] {
+        for sql in [
+            "DELETE FROM sessions",
+            "DELETE FROM reset_links",
+            "UPDATE service_tokens SET revoked_at = unixepoch(), revoked_by = 'restore' \
+             WHERE revoked_at IS NULL",
+        ] {
             sqlx::query(sql).execute(&mut *writing).await.map_err(failed)?;
         }
         let given_up = sqlx::query(

@@ -12,13 +12,12 @@ use daybook_projections::analytics::{
     self, ActiveDays, BetReturns, BetsBy, Coins, DaysAsked, Funnel, Retention, Sessions, Table,
 };
 use daybook_projections::sqlx::{self, SqliteConnection};
-use daybook_schema::Role;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{ApiError, Code};
-use crate::guards::LoggedInAs;
+use crate::guards::Analyst;
 use crate::headers::wants_csv;
 use crate::reading::{AtLeast, unread};
 use crate::service::Service;
@@ -145,14 +144,6 @@ fn days_of_telemetry(asked: &TableOfSourceAsked) -> Result<DaysAsked, ApiError> 
     }
 }
 
-/// Who may do nothing here learns nothing of how it is asked.
-fn admins_only(role: Role) -> Result<(), ApiError> {
-    match role {
-        Role::Admin => Ok(()),
-        Role::Player | Role::Moderator => Err(ApiError::new(Code::Forbidden)),
-    }
-}
-
 fn failed(error: sqlx::Error) -> ApiError {
     unread(&ReadError::from(error))
 }
@@ -230,12 +221,11 @@ impl Form {
     ))]
 pub(crate) async fn dau(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<TableOfSourceAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     if asked.source == Source::Telemetry {
         let days = days_of_telemetry(&asked)?;
@@ -259,12 +249,11 @@ pub(crate) async fn dau(
     ))]
 pub(crate) async fn retention(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<TableOfSourceAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     if asked.source == Source::Telemetry {
         let days = days_of_telemetry(&asked)?;
@@ -288,12 +277,11 @@ pub(crate) async fn retention(
     ))]
 pub(crate) async fn funnel(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<TableAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     let days = days(asked.from.as_ref(), asked.until.as_ref())?;
     let read = async |moment: &mut _| analytics::funnel(moment, days).await;
@@ -312,12 +300,11 @@ pub(crate) async fn funnel(
     ))]
 pub(crate) async fn bets(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<BetsAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     let days = days(asked.from.as_ref(), asked.until.as_ref())?;
     let by = match asked.by {
@@ -339,12 +326,11 @@ pub(crate) async fn bets(
     ))]
 pub(crate) async fn sessions(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<TableAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     let days = days(asked.from.as_ref(), asked.until.as_ref())?;
     let read = async |moment: &mut _| analytics::sessions(moment, days).await;
@@ -362,12 +348,11 @@ pub(crate) async fn sessions(
     ))]
 pub(crate) async fn coins(
     State(service): State<Service>,
-    LoggedInAs(session): LoggedInAs,
+    _: Analyst,
     at_least: AtLeast,
     form: Form,
     asked: Result<ValidQuery<TableAsked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    admins_only(session.role)?;
     let ValidQuery(asked) = asked?;
     let days = days(asked.from.as_ref(), asked.until.as_ref())?;
     let read = async |moment: &mut _| analytics::coins(moment, days).await;

@@ -13,7 +13,7 @@ use crate::accounts::sessions::Which;
 use crate::accounts::users::{Named, NewUser, User, normalized_email};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code, Detail, ErrorBody};
-use crate::guards::{LoggedInAs, PerhapsLoggedIn};
+use crate::guards::{LoggedInAs, PerhapsLoggedIn, PerhapsToken};
 use crate::logins::LoggedIn;
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
@@ -178,9 +178,11 @@ impl LoggedIn {
     }
 }
 
-/// Makes an account and logs in. It tells whether an address is taken: there is no mail that could
+/// Makes an account and logs in; with a service token it logs nobody in, and the token may play for
+/// the user from then on. It tells whether an address is taken: there is no mail that could
 /// tell it to its owner alone. So a client address may try 20 times a UTC day.
 #[utoipa::path(post, path = "/api/auth/register", tag = "accounts", operation_id = "register",
+    security(()),
     request_body = Registration,
     responses(
         (status = 201, description = "The account is made; `Set-Cookie` has the session", body = UserAnswer),
@@ -190,15 +192,19 @@ pub(crate) async fn register(
     State(service): State<Service>,
     caller: Caller,
     old: PerhapsLoggedIn,
+    PerhapsToken(token): PerhapsToken,
     Valid(registration): Valid<Registration>,
 ) -> Result<Response, ApiError> {
     in_full(async move {
         service.require_writable()?;
         // A flood is turned away here, before it costs a write.
         let turn = service.passwords.turn().await?;
-        let counted = service.registrations_key(&caller.client);
+        // Another backend registers its users from one address; its token is limited instead.
+        let counted = token.is_none().then(|| service.registrations_key(&caller.client));
         let most = service.settings.registrations_per_day_max;
-        service.accounts.count_registration(&counted, most).await?;
+        if let Some(counted) = &counted {
+            service.accounts.count_registration(counted, most).await?;
+        }
         let password_hash = service.passwords.hash(turn, &registration.password).await?;
         let new = NewUser {
             id: UserId::random(),
@@ -210,12 +216,19 @@ pub(crate) async fn register(
         };
         match service.register(&new).await {
             Err(error) if error.status() == 503 => {
-                service.accounts.uncount_registration(&counted).await?;
+                if let Some(counted) = &counted {
+                    service.accounts.uncount_registration(counted).await?;
+                }
                 return Err(error);
             }
             other => other?,
         }
         let account = service.accounts.find(Named::Id(new.id)).await?.ok_or(Code::Internal)?;
+        if let Some(token) = token {
+            service.bind_token(&token.name, &[new.id]).await?;
+            let answer = UserAnswer { user: account.user };
+            return Ok((StatusCode::CREATED, Json(answer)).into_response());
+        }
         let logged_in = service.logged_in(account, &caller, old.0.as_deref()).await;
         let made = "The account is made, but no session could be begun; log in";
         let logged_in = logged_in.map_err(|error| match error.status() {

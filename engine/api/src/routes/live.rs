@@ -67,7 +67,7 @@ pub(crate) async fn watch(
     let stream = Stream::begin(&service, &session, season_id, after.unwrap_or(0)).await?;
     let Some(stream) = stream else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     // The session may have ended while the past was read.
-    if service.find_session(&session.id).await?.is_none() {
+    if !service.goes_on(&session).await? {
         return Err(ApiError::new(Code::SessionExpired));
     }
     let events = futures_util::stream::unfold(stream, async |mut stream| {

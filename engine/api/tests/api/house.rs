@@ -86,7 +86,7 @@ struct Running {
 pub fn settings() -> Settings {
     let free = RateLimit { burst: 1_000_000, per_second: 1e6 };
     Settings {
-        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free },
+        rate_limits: RateLimits { api: free, auth: free, telemetry: free, bet: free, token: free },
         hashing: Hashing { memory_kib: 64, passes: 1, at_once_max: 2, ..Hashing::default() },
         registrations_per_day_max: 1_000_000,
         command_wait: Duration::from_secs(10),

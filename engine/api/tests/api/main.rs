@@ -24,11 +24,13 @@ mod idempotency;
 mod live;
 mod lockout;
 mod lost_answers;
+mod pausing;
 mod play;
 mod player;
 mod power_cut;
 mod reconciling;
 mod rejections;
+mod service_tokens;
 #[path = "../../../ledger/tests/faults/shim.rs"]
 mod shim;
 mod statement;

@@ -1,6 +1,6 @@
 //! The file of `serve`'s configuration: TOML, whose keys are the names of the options. What it says
-//! takes the place of the defaults, so that variables and flags come before it. `user` takes from it
-//! what it has too.
+//! takes the place of the defaults, so that variables and flags come before it. `user`, `pause`,
+//! `resume` and `backup` take from it what they have too.
 
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,9 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
         }
         command
     };
-    let command = command.mut_subcommand("serve", with_defaults);
+    let command = ["serve", "pause", "resume", "backup"]
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, with_defaults));
     Ok(command.mut_subcommand("user", |user| user.mut_subcommands(with_defaults)))
 }
 

@@ -121,6 +121,14 @@ struct LimitArguments {
     /// Bets
     #[arg(long, env = "DAYBOOK_BET_LIMIT", value_name = "BURST/RATE", default_value = "10/2")]
     bet_limit: RateLimit,
+    /// All that another backend asks with one service token
+    #[arg(
+        long,
+        env = "DAYBOOK_TOKEN_LIMIT",
+        value_name = "BURST/RATE",
+        default_value = "2000/1000"
+    )]
+    token_limit: RateLimit,
     /// Connections at the same time
     #[arg(long, env = "DAYBOOK_CONNECTIONS", value_name = "N", default_value_t = 10_240,
           value_parser = at_least_one())]
@@ -270,6 +278,7 @@ impl ServeArguments {
                 auth: limits.auth_limit,
                 telemetry: limits.telemetry_limit,
                 bet: limits.bet_limit,
+                token: limits.token_limit,
             },
             hashing: Hashing {
                 memory_kib: people.password_memory,

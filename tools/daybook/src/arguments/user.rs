@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use daybook_api::PublicUrl;
+use daybook_api::{PublicUrl, Scope};
 use daybook_schema::Role;
 
 use super::read_models::GameDatabaseArgument;
@@ -26,7 +26,11 @@ impl UserArguments {
     /// Where the data and the keys are.
     pub(crate) const fn common(&self) -> &UserCommonArguments {
         match &self.command {
-            UserCommand::Create { common, .. } | UserCommand::Role { common, .. } => common,
+            UserCommand::Create { common, .. }
+            | UserCommand::Role { common, .. }
+            | UserCommand::Token { common, .. }
+            | UserCommand::RevokeToken { common, .. }
+            | UserCommand::Tokens(common) => common,
             UserCommand::ResetPassword { named, .. }
             | UserCommand::Show(named)
             | UserCommand::Passwd(named)
@@ -90,6 +94,38 @@ pub(crate) enum UserCommand {
     /// Lift a lock, and what failed logins led to
     #[command(after_help = "Examples:\n  daybook user unlock ada@farm.example")]
     Unlock(NamedUserArguments),
+    /// Make a token by which another backend asks; with --users alone, let one play for more users
+    #[command(after_help = "\
+Examples:
+  daybook user token shop --scope play --users users.txt
+  daybook user token shop --users more.txt
+  daybook user token reports --scope analytics --scope read-events
+
+It is printed once. The file has an address or id on each line. A token with the scope `play` may
+register users too, and play for these.")]
+    Token {
+        /// What it is called
+        name: String,
+        /// What it may do: play, read-events, analytics; may be given more than once
+        #[arg(long, env = "DAYBOOK_SCOPE", value_name = "SCOPE", value_delimiter = ',')]
+        scope: Vec<Scope>,
+        /// For whom it may play
+        #[arg(long, env = "DAYBOOK_USERS", value_name = "FILE")]
+        users: Option<PathBuf>,
+        #[command(flatten)]
+        common: UserCommonArguments,
+    },
+    /// List the tokens of other backends
+    #[command(after_help = "Examples:\n  daybook user tokens --json")]
+    Tokens(UserCommonArguments),
+    /// Revoke a token, at once and for ever
+    #[command(after_help = "Examples:\n  daybook user revoke-token shop")]
+    RevokeToken {
+        /// What it is called
+        name: String,
+        #[command(flatten)]
+        common: UserCommonArguments,
+    },
     /// Erase a user for ever: the season in play ends, all personal data goes
     #[command(after_help = "Examples:\n  daybook user erase ada@farm.example")]
     Erase(NamedUserArguments),

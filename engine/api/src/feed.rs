@@ -1,0 +1,111 @@
+//! The ledger's events for other programs, as server-sent events: from any seq through catch-up into
+//! live, without a gap and without a double.
+//!
+//! A reader is asked for nothing and told at its own pace: the next events are looked for when the
+//! connection has room. So a slow one holds the events of one cut, half a MiB at most, and never the
+//! writer.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use daybook_ledger::Subscription;
+use daybook_schema::{EventKind, Head, Seq};
+
+use crate::error::{ApiError, Code};
+use crate::open_streams::{Ended, Place};
+use crate::service::Service;
+use crate::service_token::ServiceToken;
+
+/// A connection on which nothing moves is given up by whoever stands between.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Where a reader goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// With this event.
+    Seq(Seq),
+    /// After this one, which the ledger must have.
+    After(Head),
+}
+
+/// One reader of the events.
+pub(crate) struct Feed {
+    service: Service,
+    subscription: Subscription,
+    kinds: Vec<EventKind>,
+    place: Place,
+    is_begun: bool,
+    is_over: bool,
+}
+
+impl Feed {
+    /// Begins where a reader goes on.
+    ///
+    /// # Errors
+    /// [`Code::HeadUnknown`] where the ledger does not have what was read before: whoever goes on
+    /// over a fork has two pasts.
+    pub(crate) async fn begin(
+        service: &Service,
+        token: &ServiceToken,
+        from: From,
+        kinds: Vec<EventKind>,
+    ) -> Result<Self, ApiError> {
+        let is_known = match from {
+            From::Seq(seq) => seq.get() <= service.ledger.head().seq + 1,
+            From::After(head) => service.ledger_reads.read(move |reader| reader.has(head)).await?,
+        };
+        if !is_known {
+            return Err(ApiError::new(Code::HeadUnknown));
+        }
+        let subscription = match from {
+            From::Seq(seq) => service.ledger.subscribe(seq),
+            From::After(head) => service.ledger.subscribe_after(head),
+        };
+        let subscription = subscription.map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be followed");
+            ApiError::new(Code::Unavailable)
+        })?;
+        let place = service.streams.open_feed(token)?;
+        let service = service.clone();
+        Ok(Self { service, subscription, kinds, place, is_begun: false, is_over: false })
+    }
+
+    fn end(&mut self, why: Ended) -> Bytes {
+        self.is_over = true;
+        format!("event: end\ndata: {{\"reason\":\"{}\"}}\n\n", why.as_str()).into()
+    }
+
+    /// What is told next; none when it is over.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        if !self.is_begun {
+            self.is_begun = true;
+            return Some(Bytes::from_static(b": open\nretry: 3000\n\n"));
+        }
+        loop {
+            if let Some(why) = self.place.ended() {
+                return Some(self.end(why));
+            }
+            let told = tokio::select! {
+                () = self.place.wait_for_end() => continue,
+                told = self.subscription.next() => told,
+                () = tokio::time::sleep(ALIVE_EVERY) => return Some(Bytes::from_static(b": alive\n\n")),
+            };
+            let cut = match told {
+                Ok(Some(cut)) => cut,
+                Ok(None) => return Some(self.end(Ended::Stopping)),
+                Err(error) => {
+                    // It ends where the ledger cannot be read; the reader comes again.
+                    tracing::warn!(%error, "a reader of the events is given up");
+                    return None;
+                }
+            };
+            let told = self.service.told_cuts.of(&cut).of_kinds(&self.kinds, cut.head());
+            if !told.is_empty() {
+                return Some(told);
+            }
+        }
+    }
+}
