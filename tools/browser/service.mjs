@@ -10,10 +10,10 @@ import { chromium } from "playwright-core";
 export const [daybook, browserPath, clients] = process.argv.slice(2);
 export const PASSWORD = "a pail of cold water";
 
-/** Starts a service at a free port and gives its address, and the one for browsers. */
-export async function serve(directory, more = []) {
+/** Starts a service, at a free port if none is named, and gives its address, and the one for browsers. */
+export async function serve(directory, more = [], port = "0") {
   const settings = ["--password-memory", "8", "--password-passes", "1", ...more];
-  const child = spawn(daybook, ["serve", "--data", join(directory, "data"), "--listen", "127.0.0.1:0", ...settings], {
+  const child = spawn(daybook, ["serve", "--data", join(directory, "data"), "--listen", `127.0.0.1:${port}`, ...settings], {
     stdio: ["ignore", "pipe", openSync(join(directory, "log"), "w")],
   });
   for await (const line of createInterface({ input: child.stdout })) {
