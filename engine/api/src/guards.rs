@@ -231,6 +231,7 @@ pub(crate) async fn outermost(
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The route, not the path: ids of people stay out of the log.
     let route = route.as_deref().unwrap_or("none");
+    service.requests.count(&method, route, status);
     // A flood that is turned away does not fill the log.
     if status == Code::RateLimited.status() {
         tracing::debug!(target: "access", parent: &span, %method, route, status, micros, "answered");

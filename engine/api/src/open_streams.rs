@@ -133,6 +133,11 @@ impl Streams {
         Ok(Place { all: Arc::clone(all), open, ended })
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.of_users.iter().map(|streams| streams.len() as u64).sum()
+    }
+
     /// A session is over.
     pub(crate) fn end_of(&self, token: &TokenHash) {
         if let Some(streams) = self.0.of_sessions.get(token) {

@@ -8,6 +8,7 @@ use crate::accounts::service_tokens::ListedToken;
 use crate::accounts::users::{Account, LockedBy, Named, NewUser, normalized_email};
 use crate::error::{ApiError, Code};
 use crate::export::Export;
+use crate::figures::Figures;
 use crate::passwords::Password;
 use crate::scopes::Scope;
 use crate::service::Service;
@@ -114,6 +115,8 @@ pub enum Task {
     },
     /// Lists the service tokens.
     ListTokens,
+    /// Tells how the service fares.
+    Stats,
     /// Ends a pause.
     Resume {
         /// Whose; that of all without it.
@@ -143,6 +146,9 @@ pub struct TaskAnswer {
     /// The service tokens, where these were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<ListedToken>>,
+    /// How the service fares, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
     /// The pause, where one was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
@@ -158,6 +164,7 @@ fn answer_of_all() -> TaskAnswer {
         export: None,
         token: None,
         tokens: None,
+        figures: None,
         pause: None,
     }
 }
@@ -171,6 +178,7 @@ fn answer_of(account: &Account) -> TaskAnswer {
         export: None,
         token: None,
         tokens: None,
+        figures: None,
         pause: None,
     }
 }
@@ -286,6 +294,10 @@ impl Service {
             Task::ListTokens => {
                 let tokens = Some(self.accounts.list_tokens().await?);
                 return Ok(TaskAnswer { tokens, ..answer_of_all() });
+            }
+            Task::Stats => {
+                let figures = Some(self.figures().await);
+                return Ok(TaskAnswer { figures, ..answer_of_all() });
             }
             Task::Pause { user, reason, by } => {
                 let account = self.perhaps_named(user).await?;

@@ -26,6 +26,13 @@ impl Pauses {
         reasons.get(&None).or_else(|| reasons.get(&Some(user_id))).cloned()
     }
 
+    /// Whether play of all is paused, and of how many users.
+    pub(crate) fn count(&self) -> (bool, u64) {
+        let reasons = self.reasons.read().unwrap_or_else(PoisonError::into_inner);
+        let of_all = reasons.contains_key(&None);
+        (of_all, (reasons.len() - usize::from(of_all)) as u64)
+    }
+
     /// Takes over those that go on.
     pub(crate) fn set(&self, pauses: Vec<Pause>) {
         let mut reasons = self.reasons.write().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daybook_schema::UserId;
@@ -71,6 +72,8 @@ struct Limiter {
     clients: [Buckets<Neighbourhood>; 2],
     /// Of networks that share.
     networks: [Buckets<Neighbourhood>; 2],
+    /// Requests that it turned away.
+    refused: AtomicU64,
 }
 
 /// The buckets of all classes.
@@ -112,16 +115,21 @@ impl Limiter {
         };
         let users = RateLimiter::dashmap(quota).with_middleware();
         let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
-        Self { burst, users, clients: two(), networks: two() }
+        let refused = AtomicU64::new(0);
+        Self { burst, users, clients: two(), networks: two(), refused }
     }
 
     fn take(&self, whose: Whose, tokens: NonZeroU32) -> Allowed {
         let tokens = tokens.min(self.burst);
-        match whose {
+        let allowed = match whose {
             // As many as are registered and logged in: strangers add none.
             Whose::User(user_id) => take(&self.users, &user_id, tokens),
             Whose::Client(client) => self.take_of_client(client, tokens),
+        };
+        if let Allowed::NotBefore { .. } = allowed {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
+        allowed
     }
 
     /// Once there are too many, addresses share buckets with their neighbours until the next sweep.
@@ -164,6 +172,20 @@ impl RateLimits {
                 Class::Token => settings.token,
             })
         }))
+    }
+
+    /// How many requests each class turned away.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 6] {
+        let [api, auth, telemetry, bet, look_up, token] =
+            self.0.each_ref().map(|limiter| limiter.refused.load(Ordering::Relaxed));
+        [
+            ("api", api),
+            ("auth", auth),
+            ("telemetry", telemetry),
+            ("bet", bet),
+            ("look-up", look_up),
+            ("token", token),
+        ]
     }
 
     /// Takes tokens of a class.

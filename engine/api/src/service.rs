@@ -26,6 +26,7 @@ use crate::open_streams::Streams;
 use crate::passwords::{HashingError, Passwords};
 use crate::pauses::Pauses;
 use crate::rate_limits::RateLimits;
+use crate::request_counts::RequestCounts;
 use crate::service_token::ServiceToken;
 use crate::settings::Settings;
 use crate::suspicions::Suspicions;
@@ -75,6 +76,8 @@ pub struct Inner {
     pub(crate) telemetry: Telemetry,
     pub(crate) monitor: Monitor,
     pub(crate) api_response: Metric,
+    pub(crate) requests: RequestCounts,
+    pub(crate) started: Instant,
     pub(crate) reads: Reads,
     pub(crate) keys_dir: PathBuf,
     pub(crate) settings: Settings,
@@ -168,6 +171,8 @@ impl Service {
             game_database,
             telemetry,
             api_response: monitor.metric("api_response"),
+            requests: RequestCounts::default(),
+            started: Instant::now(),
             monitor,
             keys_dir,
             signer,

@@ -65,7 +65,7 @@ impl Ledger {
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
         let held = HeldLedger { held, path };
-        let commit = options.monitor.metric("commit");
+        let commit = [options.monitor.metric("commit"), options.monitor.untold_metric("sync")];
         let decide = options.monitor.metric("decide");
         let writer = writer_thread::spawn(
             held,

@@ -166,8 +166,8 @@ impl Options {
         Self { lock: Some(lock), ..self }
     }
 
-    /// Records how long it takes to decide a batch of commands (`decide`) and to commit it
-    /// (`commit`).
+    /// Records how long it takes to decide a batch of commands (`decide`), to write and commit it
+    /// (`commit`), and of that the commit with its sync alone (`sync`).
     #[must_use]
     pub fn monitor(self, monitor: Monitor) -> Self {
         Self { monitor, ..self }

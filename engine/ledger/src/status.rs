@@ -100,6 +100,8 @@ pub struct Health {
     /// Commands and questions that wait for the state thread; at most
     /// [`COMMANDS_WAITING_MAX`](daybook_schema::limits::COMMANDS_WAITING_MAX).
     pub waiting: usize,
+    /// Batches that were committed since it was opened: each is one transaction and one sync.
+    pub batches: u64,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ struct Known {
     is_closed: bool,
     locked_since: Option<Instant>,
     log: LogState,
+    batches: u64,
     /// How many threads wait for a newer head.
     head_waiters: usize,
     /// Whether somebody who follows waits for events, whom the dispatcher wakes.
@@ -139,6 +142,7 @@ impl Status {
             is_closing: false,
             is_closed: false,
             locked_since: None,
+            batches: 0,
             log: LogState::default(),
             head_waiters: 0,
             is_dispatch_wanted: false,
@@ -169,6 +173,7 @@ impl Status {
     pub(crate) fn publish(&self, head: Head, identity: LedgerIdentity) {
         let mut known = self.known();
         (known.head, known.identity) = (head, identity);
+        known.batches += 1;
         // Each wake costs the writer: nobody is woken who does not wait.
         let (wakes_waiters, wakes_dispatcher) = (known.head_waiters > 0, known.is_dispatch_wanted);
         drop(known);
@@ -191,6 +196,7 @@ impl Status {
             log_bytes: known.log.bytes,
             is_log_held: known.log.is_held,
             waiting: 0,
+            batches: known.batches,
         }
     }
 

@@ -45,8 +45,10 @@ struct Writer {
     restart_at_pages: u64,
     /// The log's size, in bytes, from which on it is warned of again.
     warn_at_bytes: u64,
-    /// How long commits take.
+    /// How long a batch takes: its rows and its commit.
     commit: Metric,
+    /// How long the commit alone takes, which is the write to the log and its sync.
+    sync: Metric,
 }
 
 /// A file as it was when the ledger was opened.
@@ -81,7 +83,7 @@ pub(crate) fn spawn(
     HeldLedger { held, path }: HeldLedger,
     status: Arc<Status>,
     events: Arc<CommittedEvents>,
-    commit: Metric,
+    [commit, sync]: [Metric; 2],
     batches: Receiver<Batch>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
@@ -101,6 +103,7 @@ pub(crate) fn spawn(
         restart_at_pages: RESTART_PAGES,
         warn_at_bytes: limits::WAL_BYTES_RESTART,
         commit,
+        sync,
     };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.status.guard();
@@ -224,7 +227,8 @@ impl Writer {
             let payload = batch.payloads.get(row.payload.clone()).unwrap_or_default();
             insert(&mut statement, &row.header, payload, &row.hash)?;
         }
-        self.held.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+        let mut commit = self.held.connection.prepare_cached("COMMIT")?;
+        self.sync.measure(|| commit.execute([])).map(drop)
     }
 
     fn answer(&self, answer: Answer) {

@@ -181,6 +181,19 @@ impl Monitor {
         self.inner.metrics.get(metric)?.window()
     }
 
+    /// The windows of all metrics that have a sample, by their names.
+    #[must_use]
+    pub fn windows(&self) -> Vec<(&'static str, Window)> {
+        // Looked at after the map is given back: whoever records meanwhile is not held up.
+        let metrics = self.inner.metrics.iter();
+        let metrics: Vec<(&'static str, Metric)> =
+            metrics.map(|it| (*it.key(), it.value().clone())).collect();
+        let windows = metrics.iter().filter_map(|(name, metric)| Some((*name, metric.window()?)));
+        let mut windows: Vec<_> = windows.collect();
+        windows.sort_unstable_by_key(|(name, _)| *name);
+        windows
+    }
+
     /// What took longer than it may since this was last asked: of each metric the longest. Whoever
     /// asks once a second is told of each metric once a second at most.
     #[must_use]

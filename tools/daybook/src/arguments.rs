@@ -10,6 +10,7 @@ pub(crate) mod read_models;
 pub(crate) mod report;
 pub(crate) mod serve;
 pub(crate) mod shared;
+pub(crate) mod stats;
 pub(crate) mod user;
 
 use anyhow::Result;
@@ -29,6 +30,7 @@ use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, 
 use report::ReportArguments;
 use serve::ServeArguments;
 use shared::{DataArguments, JsonArgument, KeysDirArgument, parse_time};
+use stats::StatsArguments;
 use user::{UserArguments, UserCommonArguments};
 
 /// An event-sourced game ledger: every bet and every day is an event in an append-only,
@@ -106,6 +108,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// The operator's tasks about people: accounts, passwords, locks, erasure
     User(UserArguments),
+    /// Print how a running service fares
+    Stats(StatsArguments),
     /// Pause play, of all or of one user; reading goes on
     Pause(PauseArguments),
     /// End a pause

@@ -22,6 +22,7 @@ mod replay;
 mod report;
 mod season_page;
 mod serve;
+mod stats;
 mod tail;
 mod user;
 mod verify;
@@ -139,6 +140,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(*arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
         Command::Pause(arguments) => pause::pause(&arguments),
         Command::Resume(arguments) => pause::resume(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),

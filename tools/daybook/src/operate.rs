@@ -46,7 +46,7 @@ pub(crate) fn operator() -> String {
 }
 
 /// Lets the running service do it, if one runs.
-async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
+pub(crate) async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAnswer>> {
     // Sockets have short names: a long one is reached through an open directory.
     let reached = SocketPath::of(data);
     let socket = reached.path();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use daybook_api::{
     Accounts, Lacking, OperatorSocket, Reconciled, Server, Service, Settings, Telemetry, Upkeep,
-    router,
+    router, serve_metrics,
 };
 use daybook_ledger::{Ledger, WriterLock};
 use daybook_projections::{FeedSource, GameDatabase, Relay, RelayError, Workers, all_projections};
@@ -22,6 +22,9 @@ use crate::output::{note, write_line};
 use crate::relay::stop_on_signal;
 use parts::{OpenedParts, Opening};
 
+/// Where metrics are, if nothing else is said.
+const METRICS_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9_464);
 /// Files that may be open at once, beside the connections.
 const FILES_BESIDE: u64 = 512;
 /// A signal that comes sooner after the first is the same.
@@ -44,12 +47,31 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<Outcome> {
         format!("cannot listen at {}; name another address with --listen", arguments.listen)
     })?;
     listener.set_nonblocking(true)?;
+    let metrics = bind_metrics(&arguments)?;
     let opening = Opening::prepare(&arguments, lock)?;
     let runtime = crate::runtime()?;
-    let outcome = runtime.block_on(serve(arguments, listener, opening));
+    let outcome = runtime.block_on(serve(arguments, (listener, metrics), opening));
     // What hashes a password or waits for a disk is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// The listener of the metrics. The usual one may be another service's of this machine.
+fn bind_metrics(arguments: &ServeArguments) -> Result<Option<std::net::TcpListener>> {
+    let address = arguments.metrics_listen.unwrap_or(METRICS_LISTEN);
+    match std::net::TcpListener::bind(address) {
+        Ok(listener) => {
+            listener.set_nonblocking(true)?;
+            Ok(Some(listener))
+        }
+        Err(error) if arguments.metrics_listen.is_none() => {
+            tracing::warn!(%error, %address, "no metrics: name another address with --metrics-listen");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| {
+            format!("cannot listen at {address}; name another address with --metrics-listen")
+        }),
+    }
 }
 
 /// Prints what the configuration comes to.
@@ -99,7 +121,7 @@ fn allow_open_files(arguments: &ServeArguments) {
 
 async fn serve(
     arguments: ServeArguments,
-    listener: std::net::TcpListener,
+    (listener, metrics): (std::net::TcpListener, Option<std::net::TcpListener>),
     opening: Opening,
 ) -> Result<Outcome> {
     let listener = TcpListener::from_std(listener)?;
@@ -122,6 +144,12 @@ async fn serve(
         _ = signal.wait_for(|is_told| *is_told) => return Ok(Outcome::Holds),
     };
     ready.serve(router(&running.service));
+    if let Some(metrics) = metrics {
+        let metrics = TcpListener::from_std(metrics)?;
+        tracing::info!(address = %metrics.local_addr()?, "metrics");
+        // It ends with the process.
+        tokio::spawn(serve_metrics(metrics, running.service.clone()));
+    }
     tracing::info!(%address, "listening");
     greet(address, &running.public_url, running.is_demo)?;
     let end = running.until_end(&mut signal).await;

@@ -2,6 +2,7 @@
 
 use daybook_projections::sqlx;
 use daybook_schema::{LedgerId, LedgerIdentity, UserId};
+use serde::{Deserialize, Serialize};
 
 use super::{Accounts, failed, now_seconds, parsed};
 use crate::error::ApiError;
@@ -10,6 +11,18 @@ use crate::error::ApiError;
 const CHANGES_KEPT: i64 = 100_000;
 /// Changes that one sweep looks at.
 const CHANGES_SWEPT_MAX: i64 = 10_000;
+
+/// Accounts and sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeopleFigures {
+    /// Accounts.
+    pub accounts: u64,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Service tokens that are not revoked.
+    pub service_tokens: u64,
+}
 
 impl Accounts {
     /// The ledger that these people play in, and its epoch then, if any served them yet.
@@ -21,6 +34,20 @@ impl Accounts {
                 .map_err(failed)?;
         let Some((ledger_id, epoch)) = row else { return Ok(None) };
         Ok(Some((parsed(&ledger_id)?, u32::try_from(epoch).unwrap_or(0))))
+    }
+
+    /// How many accounts, sessions and service tokens there are.
+    pub(crate) async fn figures(&self) -> Result<PeopleFigures, ApiError> {
+        let (accounts, sessions, service_tokens): (i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), \
+             (SELECT count(*) FROM service_tokens WHERE revoked_at IS NULL)",
+        )
+        .fetch_one(&*self.readers())
+        .await
+        .map_err(failed)?;
+        let [accounts, sessions, service_tokens] =
+            [accounts, sessions, service_tokens].map(i64::unsigned_abs);
+        Ok(PeopleFigures { accounts, sessions, service_tokens })
     }
 
     /// Puts down which ledger they play in.

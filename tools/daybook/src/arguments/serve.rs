@@ -59,6 +59,9 @@ pub(crate) struct ServeArguments {
     /// Where to listen
     #[arg(long, env = "DAYBOOK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Where metrics are served, for Prometheus [default: 127.0.0.1:9464, if nobody has it]
+    #[arg(long, env = "DAYBOOK_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where browsers reach the service: requests from other origins change nothing [default:
     /// http://localhost and the port]
     #[arg(long, env = "DAYBOOK_PUBLIC_URL", value_name = "URL")]
