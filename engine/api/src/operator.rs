@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::pauses::Pause;
 use crate::accounts::service_tokens::ListedToken;
 use crate::accounts::users::{Account, LockedBy, Named, NewUser, normalized_email};
+use crate::bots::BotSession;
 use crate::error::{ApiError, Code};
 use crate::export::Export;
 use crate::figures::Figures;
@@ -117,6 +118,11 @@ pub enum Task {
     ListTokens,
     /// Tells how the service fares.
     Stats,
+    /// Makes accounts of bots, with sessions.
+    Bots {
+        /// How many.
+        count: u32,
+    },
     /// Ends a pause.
     Resume {
         /// Whose; that of all without it.
@@ -146,6 +152,9 @@ pub struct TaskAnswer {
     /// The service tokens, where these were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<ListedToken>>,
+    /// The bots, where some were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bots: Option<Vec<BotSession>>,
     /// How the service fares, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<Figures>,
@@ -164,6 +173,7 @@ fn answer_of_all() -> TaskAnswer {
         export: None,
         token: None,
         tokens: None,
+        bots: None,
         figures: None,
         pause: None,
     }
@@ -178,6 +188,7 @@ fn answer_of(account: &Account) -> TaskAnswer {
         export: None,
         token: None,
         tokens: None,
+        bots: None,
         figures: None,
         pause: None,
     }
@@ -294,6 +305,10 @@ impl Service {
             Task::ListTokens => {
                 let tokens = Some(self.accounts.list_tokens().await?);
                 return Ok(TaskAnswer { tokens, ..answer_of_all() });
+            }
+            Task::Bots { count } => {
+                let bots = Some(self.make_bots(count).await?);
+                return Ok(TaskAnswer { bots, ..answer_of_all() });
             }
             Task::Stats => {
                 let figures = Some(self.figures().await);

@@ -4,6 +4,7 @@ pub(crate) mod analytics;
 pub(crate) mod backup;
 mod config_file;
 pub(crate) mod export;
+pub(crate) mod load;
 pub(crate) mod opening;
 pub(crate) mod pause;
 pub(crate) mod read_models;
@@ -24,6 +25,7 @@ use crate::Outcome;
 use analytics::AnalyticsArguments;
 use backup::{BackupArguments, RestoreArguments};
 use export::ExportArguments;
+use load::LoadArguments;
 use opening::OpeningArguments;
 use pause::{PauseArguments, ResumeArguments};
 use read_models::{GameDatabaseArgument, MigrateArguments, ProjectionsArguments, RelayArguments};
@@ -108,6 +110,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// The operator's tasks about people: accounts, passwords, locks, erasure
     User(UserArguments),
+    /// Let bots play against a running service, at a rate, and tell how long its answers take
+    Load(LoadArguments),
     /// Print how a running service fares
     Stats(StatsArguments),
     /// Pause play, of all or of one user; reading goes on

@@ -11,6 +11,7 @@ mod demo;
 mod export;
 mod hints;
 mod keys;
+mod load;
 mod migrate;
 mod odds;
 mod operate;
@@ -140,6 +141,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(*arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Pause(arguments) => pause::pause(&arguments),
         Command::Resume(arguments) => pause::resume(&arguments),

@@ -1,21 +1,25 @@
 //! `daybook user`.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use daybook_api::{ListedToken, Settings, Task, TaskAnswer};
+use daybook_api::{BOTS_AT_ONCE_MAX, ListedToken, Settings, Task, TaskAnswer};
 use daybook_schema::UnixMicros;
 
 use crate::Outcome;
 use crate::arguments::user::{UserArguments, UserCommand, UserCommonArguments};
 use crate::operate::{operate, operator};
-use crate::output::{grouped, note, shown_time, table, write_json, write_line};
+use crate::output::{grouped, note, progress_bar, shown_time, table, write_json, write_line};
 
 /// The longest password that stdin may hold, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn run(arguments: &UserArguments) -> Result<Outcome> {
+    if let UserCommand::Bots { count, sessions, common } = &arguments.command {
+        return make_bots(*count, sessions, common);
+    }
     let (task, common, settings) = task(&arguments.command)?;
     let answer = operate(common, settings, task)?;
     report(&arguments.command, common, &answer)?;
@@ -72,6 +76,8 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (task, common, settings)
         }
         UserCommand::Tokens(common) => (Task::ListTokens, common, settings),
+        // Made some at a time.
+        UserCommand::Bots { count, common, .. } => (Task::Bots { count: *count }, common, settings),
         UserCommand::RevokeToken { name, common } => {
             (Task::RevokeToken { name: name.clone(), by: operator() }, common, settings)
         }
@@ -79,6 +85,30 @@ fn task(command: &UserCommand) -> Result<(Task, &UserCommonArguments, Settings)>
             (Task::Erase { user: named.user.clone() }, &named.common, settings)
         }
     })
+}
+
+/// Makes bots, and writes their sessions: the file is its owner's alone.
+fn make_bots(count: u32, sessions: &Path, common: &UserCommonArguments) -> Result<Outcome> {
+    let unwritten = || format!("`{}` cannot be written", sessions.display());
+    let mut options = std::fs::File::options();
+    let file = options.write(true).create_new(true).mode(0o600).open(sessions);
+    let mut file = std::io::BufWriter::new(file.with_context(unwritten)?);
+    let bar = progress_bar(count.into(), "bots");
+    let mut left = count;
+    while left > 0 {
+        let some = left.min(BOTS_AT_ONCE_MAX);
+        let answer = operate(common, Settings::default(), Task::Bots { count: some })?;
+        for bot in answer.bots.unwrap_or_default() {
+            serde_json::to_writer(&mut file, &bot)?;
+            file.write_all(b"\n").with_context(unwritten)?;
+        }
+        left -= some;
+        bar.inc(some.into());
+    }
+    file.flush().with_context(unwritten)?;
+    bar.finish_and_clear();
+    write_line(&format!("{count} bots; their sessions are in `{}`", sessions.display()))?;
+    Ok(Outcome::Holds)
 }
 
 /// The users that a file names, one on each line.

@@ -29,6 +29,7 @@ impl UserArguments {
             UserCommand::Create { common, .. }
             | UserCommand::Role { common, .. }
             | UserCommand::Token { common, .. }
+            | UserCommand::Bots { common, .. }
             | UserCommand::RevokeToken { common, .. }
             | UserCommand::Tokens(common) => common,
             UserCommand::ResetPassword { named, .. }
@@ -112,6 +113,18 @@ register users too, and play for these.")]
         /// For whom it may play
         #[arg(long, env = "DAYBOOK_USERS", value_name = "FILE")]
         users: Option<PathBuf>,
+        #[command(flatten)]
+        common: UserCommonArguments,
+    },
+    /// Make accounts of bots for `daybook load`, with sessions and no password
+    #[command(after_help = "Examples:\n  daybook user bots 1000 --sessions bots.jsonl")]
+    Bots {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        count: u32,
+        /// Where their sessions are written, one JSON object a line; who has the file can play as they
+        #[arg(long, env = "DAYBOOK_SESSIONS", value_name = "FILE")]
+        sessions: PathBuf,
         #[command(flatten)]
         common: UserCommonArguments,
     },
