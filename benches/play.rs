@@ -1,6 +1,6 @@
 //! Commands over HTTP: accepted commands a second and their latency, beside an axum route that does
 //! nothing, asked by the same client in the same run; how soon a bet is in what is read; and what
-//! open streams cost.
+//! open streams and readers of the feed cost.
 //!
 //! `cargo bench -p daybook-benches --bench play [-- SECONDS CONNECTIONS PLAYERS STREAMS [DIR]]`. The
 //! service runs in a process of its own, with workers, upkeep and its log; the client in this one.
@@ -187,10 +187,44 @@ async fn watch(
     Ok((running, read))
 }
 
+/// What readers of the feed cost: alone and beside them, in turn. One of them takes a byte a second.
+async fn beside_readers(child: &Child, plan: &Plan) -> Result<()> {
+    for (what, kind) in [("one kind", "season_completed"), ("all", "")] {
+        // Others have started their seasons of today.
+        let name = format!("reader{}", what.len());
+        let mut players = client::players(child, plan.players, &name).await?;
+        for _ in 0..2 {
+            play(child, &mut players, plan).await?.show("commands without readers");
+            let before = child.resident_bytes()?;
+            let mut running = Vec::new();
+            let mut slow = child.read_events("").await?;
+            running.push(tokio::spawn(async move {
+                let mut byte = [0];
+                while slow.stream.read(&mut byte).await.is_ok_and(|count| count > 0) {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }));
+            for _ in 1..plan.streams {
+                let mut reader = child.read_events(kind).await?;
+                running.push(tokio::spawn(async move {
+                    let mut buffer = vec![0; 64 * 1024];
+                    while reader.stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+                }));
+            }
+            let beside = play(child, &mut players, plan).await?;
+            beside.show(&format!("beside {} readers of {what}", plan.streams));
+            let kib = (child.resident_bytes()?.saturating_sub(before)) / 1024;
+            println!("memory: {kib} KiB more");
+            running.iter().for_each(|task| task.abort());
+        }
+    }
+    Ok(())
+}
+
 async fn run(plan: &Plan, directory: &Path) -> Result<()> {
     let data = tempfile::tempdir_in(directory)?;
     let child = Child::start(data.path()).await?;
-    let mut players = client::players(&child, plan.players).await?;
+    let mut players = client::players(&child, plan.players, "player").await?;
     println!(
         "{} connections, {} players, rounds of {:?}, synchronous=FULL",
         plan.connections, plan.players, plan.length
@@ -247,6 +281,7 @@ async fn run(plan: &Plan, directory: &Path) -> Result<()> {
     );
     over.store(true, Ordering::Relaxed);
     running.iter().for_each(|task| task.abort());
+    beside_readers(&child, plan).await?;
     let head = child.connect().await?.ask(&client::get("/api/head", "")).await?;
     println!("the ledger's head: {}", head.text());
     child.stop().await

@@ -185,13 +185,13 @@ impl Player {
     }
 }
 
-/// Registers players and starts a season for each.
-pub async fn players(child: &Child, count: usize) -> Result<Vec<Player>> {
+/// Registers players by names of their own and starts a season for each.
+pub async fn players(child: &Child, count: usize, name: &str) -> Result<Vec<Player>> {
     let connections = 64.min(count);
     let shares = (0..connections).map(async |connection_number| -> Result<Vec<Player>> {
         let (mut connection, mut players) = (child.connect().await?, Vec::new());
         for number in (connection_number..count).step_by(connections) {
-            let body = json!({ "email": format!("player{number}@farm.example"),
+            let body = json!({ "email": format!("{name}{number}@farm.example"),
                 "password": "a pail of cold water", "displayName": "P" });
             let answer = connection.ask(&post("/api/auth/register", "", &body.to_string())).await?;
             ensure!(answer.status == 201, "{}", answer.text());

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use daybook_api::{
-    Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Server, Service, Settings, Telemetry,
-    Upkeep, router,
+    Accounts, Hashing, Lacking, Parts, RateLimit, RateLimits, Scope, Server, Service, Settings,
+    Task, Telemetry, Upkeep, router,
 };
 use daybook_ledger::{Ledger, NewLedger, Options, Submission, keys};
 use daybook_monitor::Monitor;
@@ -27,6 +27,8 @@ pub struct Child {
     process_id: u32,
     service: SocketAddr,
     noop: SocketAddr,
+    /// A service token that reads the events.
+    token: String,
 }
 
 impl Child {
@@ -38,12 +40,11 @@ impl Child {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("its output")?).lines();
-        let mut address = async || -> Result<SocketAddr> {
-            Ok(lines.next_line().await?.context("an address")?.parse()?)
-        };
-        let (service, noop) = (address().await?, address().await?);
+        let mut line = async || lines.next_line().await?.context("a line");
+        let (service, token, noop) =
+            (line().await?.parse()?, line().await?, line().await?.parse()?);
         let process_id = process.id().context("a process")?;
-        Ok(Self { process: Mutex::new(process), process_id, service, noop })
+        Ok(Self { process: Mutex::new(process), process_id, service, noop, token })
     }
 
     pub async fn connect(&self) -> Result<Connection> {
@@ -52,6 +53,21 @@ impl Child {
 
     pub async fn connect_to_noop(&self) -> Result<Connection> {
         Connection::open(self.noop).await
+    }
+
+    /// Begins to read the events that come from now on, of a kind or of all.
+    pub async fn read_events(&self, kind: &str) -> Result<Connection> {
+        let mut connection = self.connect().await?;
+        let head = connection.ask(&crate::client::get("/api/head", "")).await?;
+        let head: serde_json::Value = serde_json::from_str(&head.text())?;
+        let from = head.get("seq").and_then(serde_json::Value::as_u64).context("a seq")? + 1;
+        let kind = if kind.is_empty() { String::new() } else { format!("&kind={kind}") };
+        let token = &self.token;
+        let request = format!(
+            "GET /api/events?from={from}{kind} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        connection.send(&request).await?;
+        Ok(connection)
     }
 
     /// The memory that it holds.
@@ -146,6 +162,10 @@ async fn run(data: &Path) -> Result<()> {
     service.reconcile(Lacking::Refuse).await?;
     let upkeep = Upkeep::start(&service);
     ready.serve(router(&service));
+    let (name, scopes, users) = ("bench".to_owned(), vec![Scope::ReadEvents], Vec::new());
+    let made = Task::MakeToken { name, scopes, users, by: "bench".to_owned() };
+    let made = service.operate(made).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    println!("{}", made.token.context("a token")?);
 
     let nothing = axum::Router::new().fallback(async || {
         (axum::http::StatusCode::CREATED, axum::Json(serde_json::json!({ "bets": [] })))
