@@ -160,8 +160,9 @@ def before_call(context, case, kwargs):
             case.path_parameters = {"id": user["id"] if next(numbers) % 2 else unknown}
         session = ADMIN
     # Whoever has a session asks for itself.
-    if case.headers and is_positive(case):
-        case.headers.pop("X-On-Behalf-Of", None)
+    for header in ("X-On-Behalf-Of", "Authorization"):
+        if case.headers:
+            case.headers.pop(header, None)
     body = case.body
     if is_positive(case) and isinstance(body, dict) and next(numbers) % 4:
         if path == "/api/auth/login":
