@@ -173,7 +173,15 @@ impl Player {
             // One that was played to its end is over.
             ensure!(matches!(given_up.status, 200 | 409), "{}", given_up.text());
         }
-        let next = connection.ask(&get("/api/fairness/next", &self.cookie)).await?;
+        let next = loop {
+            let next = connection.ask(&get("/api/fairness/next", &self.cookie)).await?;
+            // So many new sessions are looked up for one client a second, and no more.
+            if next.status != 429 {
+                break next;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        ensure!(next.status == 200, "{}", next.text());
         let body =
             json!({ "commitment": next.text_at("/commitment")?, "clientSeed": "5a".repeat(32) });
         let started =

@@ -113,7 +113,10 @@ impl Service {
         };
         match self.accounts.add_session(&new).await {
             Ok(gone) => {
-                self.forget_sessions(&gone);
+                // Where none ended, what is at hand stays.
+                if !gone.is_empty() {
+                    self.forget_sessions(&gone);
+                }
                 Ok(token)
             }
             Err(error) => {
