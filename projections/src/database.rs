@@ -14,7 +14,7 @@ use crate::accounts::open_accounts;
 use crate::applied::AppliedSeqs;
 use crate::game_file::{self, FileLost, GameFile, OpeningLock, SetAside, Settled};
 use crate::migrations::{MigrationError, Migrations, refuse_foreign_file};
-use crate::sqlite::{BUSY, CORRUPT, GENERIC, NOT_A_DATABASE, connect_options, result_code};
+use crate::sqlite::{BUSY, CORRUPT, GENERIC, NOT_A_DATABASE, connect_options, look, result_code};
 
 /// How `game.db` is opened.
 #[derive(Clone, Debug)]
@@ -56,12 +56,31 @@ const LOOKED_AT_EVERY: Duration = Duration::from_millis(50);
 
 /// Makes the file if it is new; tells whether it has what it must have.
 async fn make(path: &Path, migrations: &Migrations) -> Result<(), MigrationError> {
-    let is_new =
-        !path.exists() || migrations.status(path).await?.iter().all(|migration| !migration.applied);
+    let is_new = !path.exists() || {
+        let all = migrations.status(path).await?;
+        let is_begun = all.iter().any(|migration| migration.applied);
+        // One that was killed while it made the file left a part of the tables, and nothing in them.
+        !is_begun || all.iter().any(|migration| !migration.applied) && is_unused(path).await
+    };
     if is_new {
         migrations.up(path, None).await?;
     }
     migrations.require_current(path).await
+}
+
+/// Whether nothing was ever applied to a file.
+async fn is_unused(path: &Path) -> bool {
+    let Ok(mut looked) = look(path).await else { return false };
+    let connection = &mut looked.connection;
+    let has_table = "SELECT count(*) FROM sqlite_schema WHERE name = 'projection_positions'";
+    match sqlx::query_scalar::<_, i64>(has_table).fetch_one(&mut *connection).await {
+        Ok(0) => true,
+        Ok(_) => {
+            let applied = "SELECT count(*) FROM projection_positions";
+            matches!(sqlx::query_scalar::<_, i64>(applied).fetch_one(connection).await, Ok(0))
+        }
+        Err(_) => false,
+    }
 }
 
 /// Makes or migrates a file, and opens it.

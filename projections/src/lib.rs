@@ -66,7 +66,7 @@ pub use reads::{
     SeasonSummary, SimulinDetails, StandsFor, TriggerDetails, WeekDetails, season_head,
 };
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use sqlite::{Look, connect_options, has_orphaned_log, look, path_in_sql};
+pub use sqlite::{Look, connect_options, has_orphaned_log, look, path_in_sql, result_code};
 pub use sqlx;
 pub use status::{ProjectionState, ProjectionStatus, Stopped, status};
 pub use witnesses::{disputed_heads, forget, give_over, known_heads, known_ledgers};

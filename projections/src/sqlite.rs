@@ -43,7 +43,8 @@ const CANNOT_OPEN: u32 = 14;
 pub(crate) const NOT_A_DATABASE: u32 = 26;
 
 /// SQLite's primary result code of an error, if it is one of SQLite's.
-pub(crate) fn result_code(error: &sqlx::Error) -> Option<u32> {
+#[must_use]
+pub fn result_code(error: &sqlx::Error) -> Option<u32> {
     let sqlx::Error::Database(error) = error else { return None };
     error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
 }

@@ -101,13 +101,16 @@ impl Service {
     /// Refuses accounts of another ledger; tells whether the ledger's epoch is another than when
     /// these were served last.
     async fn hold_to_ledger(&self, served: LedgerIdentity) -> Result<bool, StartError> {
-        let Some((holds, epoch)) = self.accounts.served_ledger().await? else { return Ok(false) };
-        if holds != served.ledger_id {
+        let Some(before) = self.accounts.served_ledger().await? else { return Ok(false) };
+        if before.ledger_id != served.ledger_id {
             let path = self.accounts.path().to_owned();
-            let given = served.ledger_id;
+            let (holds, given) = (before.ledger_id, served.ledger_id);
             return Err(AccountsError::AnotherLedger { path, holds, given }.into());
         }
-        Ok(epoch != served.epoch.number)
+        let nonce = served.epoch.nonce.to_string();
+        let is_same = before.epoch_number == served.epoch.number
+            && before.nonce.is_none_or(|before| before == nonce);
+        Ok(!is_same)
     }
 
     /// Refuses accounts that lack people of the ledger's: it is an older copy, or lost its log.

@@ -1,16 +1,18 @@
 //! A backup is made.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use daybook_ledger::{KnownHead, Reader, Standing, copy_ledger, create_directories};
-use daybook_schema::Head;
+use daybook_projections::{look, result_code, sqlx};
+use daybook_schema::{Head, Seq, UserId};
 
 use crate::error::{BackupError, io};
 use crate::files::{
     copy_database, make_private_directory, make_private_file, seal, sync_directory,
 };
-use crate::manifest::{MANIFEST, Manifest, PARTIAL, PREFIX};
+use crate::manifest::{MANIFEST, Manifest, PARTIAL, PREFIX, is_of_keys, is_partial};
 
 /// What a directory of backups holds while one is made.
 const LOCK: &str = "backup.lock";
@@ -28,6 +30,8 @@ pub struct Asked {
     pub keys_dir: Option<PathBuf>,
     /// Heads that the ledger must have: of the keys directory, of read models.
     pub witnesses: Vec<KnownHead>,
+    /// Whether users without accounts are no reason to refuse.
+    pub without_accounts: bool,
 }
 
 /// Makes a backup, while a service runs or without one. When this returns it is whole, verified and
@@ -73,21 +77,18 @@ async fn fill(
 ) -> Result<Manifest, BackupError> {
     let Asked { data_dir, game_db, keys_dir, witnesses, .. } = asked;
     let mut names = Vec::new();
-    if let Some(game_db) = game_db {
-        copy_database(game_db, &partial.join("game.db")).await?;
-        names.push("game.db".to_owned());
-    }
-    let head_before_accounts = reader.head()?;
-    for name in ["accounts.db", "telemetry.db"] {
-        let from = data_dir.join(name);
-        if !from.exists() {
-            continue;
+    let game_db = game_db.clone().into_iter().map(|path| ("game.db", path));
+    let others = ["accounts.db", "telemetry.db"].map(|name| (name, data_dir.join(name)));
+    let mut head_before_accounts = reader.head()?;
+    for (name, from) in game_db.chain(others).filter(|(_, from)| from.exists()) {
+        if name == "accounts.db" {
+            head_before_accounts = reader.head()?;
         }
         match copy_database(&from, &partial.join(name)).await {
             Ok(()) => names.push(name.to_owned()),
-            // Telemetry may be lost: it stands in the way of no backup.
-            Err(error) if name == "telemetry.db" && !is_of_disk(&error) => {
-                tracing::warn!(%error, "telemetry.db is not in the backup");
+            // It can be made again, or may be lost: it stands in the way of no backup.
+            Err(error) if name != "accounts.db" && !is_of_disk(&error) => {
+                tracing::warn!(%error, "`{name}` is not in the backup");
                 let partial = partial.join(name);
                 std::fs::remove_file(&partial).map_err(io(&partial))?;
             }
@@ -95,9 +96,13 @@ async fn fill(
         }
     }
     let ledger = partial.join("ledger.db");
+    make_private_file(&ledger)?;
     let copied = copy_ledger(data_dir, None, &ledger, progress)
         .map_err(|source| BackupError::Ledger { path: data_dir.clone(), source })?;
     hold_to(witnesses, partial, copied.head)?;
+    if !asked.without_accounts && !copied.genesis.is_demo {
+        hold_to_people(asked, &copied.users, head_before_accounts, partial).await?;
+    }
     names.push("ledger.db".to_owned());
     if let Some(keys_dir) = keys_dir {
         copy_keys(keys_dir, partial, &mut names)?;
@@ -123,15 +128,47 @@ async fn fill(
 
 /// Whether there is no room: then nothing else can be copied either.
 fn is_of_disk(error: &BackupError) -> bool {
-    const FULL: &str = "13";
-    use daybook_projections::sqlx;
+    const FULL: u32 = 13;
     match error {
         BackupError::Io { .. } => true,
-        BackupError::Sqlite { source: sqlx::Error::Database(error), .. } => {
-            error.code().is_some_and(|code| code == FULL)
-        }
+        BackupError::Sqlite { source, .. } => result_code(source) == Some(FULL),
         _ => false,
     }
+}
+
+/// Accounts that lack users are an older copy, or lost their log: the backup would push out those
+/// that have them.
+async fn hold_to_people(
+    asked: &Asked,
+    users: &BTreeMap<UserId, Seq>,
+    head_before_accounts: Head,
+    partial: &Path,
+) -> Result<(), BackupError> {
+    let known = known_in(&partial.join("accounts.db")).await?;
+    let before = users.iter().filter(|(_, seq)| seq.get() <= head_before_accounts.seq);
+    match before.filter(|(user_id, _)| !known.contains(user_id)).count() {
+        0 => Ok(()),
+        users => {
+            let path = asked.data_dir.join("accounts.db");
+            Err(BackupError::LacksAccounts { path, users })
+        }
+    }
+}
+
+/// Whom accounts know of: nobody where there are none.
+async fn known_in(accounts: &Path) -> Result<HashSet<UserId>, BackupError> {
+    if !accounts.exists() {
+        return Ok(HashSet::new());
+    }
+    let known = async {
+        let mut looked = look(accounts).await?;
+        let sql = "SELECT id FROM users UNION SELECT user_id FROM given_up_users \
+                   UNION SELECT user_id FROM erasures";
+        sqlx::query_scalar::<_, String>(sql).fetch_all(&mut looked.connection).await
+    };
+    let failed = |source| BackupError::Sqlite { path: accounts.to_owned(), source };
+    let known = known.await.map_err(failed)?;
+    Ok(known.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// A ledger that lost events is not backed up: the backup would push out those that have them.
@@ -143,18 +180,28 @@ fn hold_to(witnesses: &[KnownHead], partial: &Path, newest: Head) -> Result<(), 
             return Err(BackupError::Behind { newest, missing });
         }
     }
+    drop(copy);
+    // What a reader leaves beside a ledger.
+    for name in ["ledger.db-wal", "ledger.db-shm"] {
+        let path = partial.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io(&path)(error));
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 
-/// Copies keys, and who is erased. The newest heads stay where they are: one that is put back would
-/// say that the ledger was never longer.
+/// Copies keys, and who is erased.
 fn copy_keys(keys_dir: &Path, partial: &Path, names: &mut Vec<String>) -> Result<(), BackupError> {
     let directory = partial.join("keys");
     make_private_directory(&directory)?;
     for entry in std::fs::read_dir(keys_dir).map_err(io(keys_dir))? {
         let path = entry.map_err(io(keys_dir))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !(name.ends_with(".key") || name == "erased") {
+        if !is_of_keys(name) {
             continue;
         }
         let to = directory.join(name);
@@ -182,8 +229,7 @@ fn take_lock(to: &Path) -> Result<File, BackupError> {
 fn remove_partial(to: &Path) -> Result<(), BackupError> {
     for entry in std::fs::read_dir(to).map_err(io(to))? {
         let path = entry.map_err(io(to))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(PREFIX) && name.ends_with(PARTIAL) {
+        if is_partial(&path) {
             std::fs::remove_dir_all(&path).map_err(io(&path))?;
         }
     }

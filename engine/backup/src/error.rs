@@ -59,6 +59,18 @@ pub enum BackupError {
         /// What it lacks.
         missing: Box<KnownHead>,
     },
+    /// The accounts lack users of the ledger's: a backup of them is none.
+    #[error(
+        "`{}` has no account of {users} users whom the ledger has: nobody could log in after a restore, and no \
+         backup was made; put the right file back, or say --without-accounts where users have no accounts",
+        path.display()
+    )]
+    LacksAccounts {
+        /// The accounts.
+        path: PathBuf,
+        /// How many users they lack.
+        users: usize,
+    },
     /// Another process makes a backup there.
     #[error("another process makes a backup in `{}`; wait for it, or name another directory", path.display())]
     InUse {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daybook_projections::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use daybook_projections::sqlx::{self, ConnectOptions, Connection};
-use daybook_projections::{look, path_in_sql};
+use daybook_projections::sqlx::{self, ConnectOptions, Connection, SqliteConnection};
+use daybook_projections::{look, path_in_sql, result_code};
 
 use crate::error::{BackupError, io};
 use crate::manifest::FileEntry;
@@ -16,6 +16,8 @@ use crate::manifest::FileEntry;
 /// How long a copy waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 1 << 20;
+/// SQLite's result where nothing may be written beside a file.
+const CANNOT_OPEN: u32 = 14;
 
 /// Makes a directory that its owner alone may look into.
 pub(crate) fn make_private_directory(path: &Path) -> Result<(), BackupError> {
@@ -40,19 +42,18 @@ pub(crate) async fn copy_database(from: &Path, to: &Path) -> Result<(), BackupEr
         .filename(std::path::absolute(from).map_err(io(from))?)
         .busy_timeout(BUSY_TIMEOUT)
         .read_only(true);
-    let into = "VACUUM INTO ?1";
-    match options.connect().await {
-        Ok(mut connection) => {
-            let copied = sqlx::query(into).bind(path_in_sql(to)).execute(&mut connection).await;
-            copied.map_err(failed(from))?;
-        }
+    let copied = match options.connect().await {
+        Ok(mut connection) => vacuum_into(&mut connection, to).await,
+        Err(error) => Err(error),
+    };
+    match copied {
+        Ok(()) => {}
         // Where nothing may be written beside it: nobody is at work there.
-        Err(_) => {
+        Err(error) if result_code(&error) == Some(CANNOT_OPEN) => {
             let mut looked = look(from).await.map_err(failed(from))?;
-            let copied =
-                sqlx::query(into).bind(path_in_sql(to)).execute(&mut looked.connection).await;
-            copied.map_err(failed(from))?;
+            vacuum_into(&mut looked.connection, to).await.map_err(failed(from))?;
         }
+        Err(error) => return Err(failed(from)(error)),
     }
     // A reader makes no files beside it then.
     let options = SqliteConnectOptions::new()
@@ -73,6 +74,10 @@ pub(crate) async fn copy_database(from: &Path, to: &Path) -> Result<(), BackupEr
     }
 }
 
+async fn vacuum_into(connection: &mut SqliteConnection, to: &Path) -> Result<(), sqlx::Error> {
+    sqlx::query("VACUUM INTO ?1").bind(path_in_sql(to)).execute(connection).await.map(drop)
+}
+
 /// Syncs a file and tells what it is.
 pub(crate) fn seal(directory: &Path, name: &str) -> Result<FileEntry, BackupError> {
     let path = directory.join(name);
@@ -89,6 +94,7 @@ pub(crate) fn copy_held(
     directory: &Path,
 ) -> Result<(), BackupError> {
     let (from, to) = (backup.join(&entry.path), directory.join(&entry.path));
+    refuse_log_beside(&from)?;
     let mut source = open_entry(&from)?;
     let mut copy = make_private_file(&to)?;
     let read = read_through(&mut source, &mut copy).map_err(io(&to))?;
@@ -99,9 +105,25 @@ pub(crate) fn copy_held(
 /// Holds a file of a backup to what the manifest says of it.
 pub(crate) fn check_held(backup: &Path, entry: &FileEntry) -> Result<(), BackupError> {
     let path = backup.join(&entry.path);
+    refuse_log_beside(&path)?;
     let mut source = open_entry(&path)?;
     let read = read_through(&mut source, &mut std::io::sink()).map_err(io(&path))?;
     hold(&path, entry, &read)
+}
+
+/// A backup's files have no log: one that lies beside would be read with them. Whoever only reads
+/// leaves an empty one.
+fn refuse_log_beside(path: &Path) -> Result<(), BackupError> {
+    for ending in ["-wal", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        let log = PathBuf::from(name);
+        if log.symlink_metadata().is_ok_and(|found| !found.is_file() || found.len() > 0) {
+            let detail = "a backup's file has no log, so something was written to it".to_owned();
+            return Err(BackupError::Altered { path: log, detail });
+        }
+    }
+    Ok(())
 }
 
 fn open_entry(path: &Path) -> Result<File, BackupError> {
@@ -145,13 +167,14 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), BackupError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io(path))
 }
 
-/// Whether there is something that is not empty: a file with its log, or a directory.
+/// What lies where a database or a directory is to be put: a file, its log, or whatever has its name.
+/// An empty directory of snapshots is nothing.
 pub(crate) fn in_the_way(directory: &Path, name: &str) -> Option<PathBuf> {
     let endings = ["", "-wal", "-shm", "-journal"];
     endings.iter().map(|ending| directory.join(format!("{name}{ending}"))).find(|path| {
-        match std::fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => path.symlink_metadata().is_ok(),
-        }
+        let is_empty_directory =
+            std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        let is_there = path.symlink_metadata().is_ok();
+        is_there && (name.ends_with(".db") || !is_empty_directory)
     })
 }

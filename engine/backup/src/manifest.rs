@@ -14,6 +14,9 @@ pub(crate) const PREFIX: &str = "backup-";
 /// What they end with until they are whole.
 pub(crate) const PARTIAL: &str = ".partial";
 const VERSION: u32 = 1;
+/// The databases of a backup, in the order in which a restore puts them in place: the ledger last, for
+/// as long as it is not there nothing starts.
+pub(crate) const DATABASES: [&str; 4] = ["telemetry.db", "game.db", "accounts.db", "ledger.db"];
 
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +80,12 @@ impl Manifest {
             return Err(refused(format!("it is of version {found}, this one knows {VERSION}")));
         }
         // It says where files are read and written.
-        let is_plain = |entry: &&FileEntry| {
-            let name = entry.path.strip_prefix("keys/").unwrap_or(&entry.path);
-            !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+        let is_plain = |entry: &&FileEntry| match entry.path.strip_prefix("keys/") {
+            Some(name) => is_of_keys(name) && !name.contains('/') && !name.starts_with('.'),
+            None => DATABASES.contains(&entry.path.as_str()),
         };
         match manifest.files.iter().find(|entry| !is_plain(entry)) {
-            Some(entry) => Err(refused(format!("`{}` is no name of a file in it", entry.path))),
+            Some(entry) => Err(refused(format!("`{}` is no file of a backup", entry.path))),
             None => Ok(manifest),
         }
     }
@@ -91,6 +94,12 @@ impl Manifest {
     pub(crate) fn entry(&self, name: &str) -> Option<&FileEntry> {
         self.files.iter().find(|entry| entry.path == name)
     }
+}
+
+/// Whether a file of a keys directory belongs in a backup: keys, and who is erased. The newest heads
+/// stay where they are: one that is put back would say that the ledger was never longer.
+pub(crate) fn is_of_keys(name: &str) -> bool {
+    name.ends_with(".key") || name == "erased"
 }
 
 /// The whole backups in a directory, the oldest first.
@@ -106,6 +115,22 @@ pub(crate) fn all_in(directory: &Path) -> Vec<(PathBuf, Manifest)> {
 }
 
 fn is_backup_name(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.starts_with(PREFIX) && !name.ends_with(PARTIAL)
+    time_in(path).is_some_and(|time| parse_name_time(time).is_some())
+}
+
+/// Whether it is the directory of a backup that is not whole.
+pub(crate) fn is_partial(path: &Path) -> bool {
+    let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let time = time_in(path).and_then(|time| time.strip_suffix(PARTIAL));
+    is_directory && time.is_some_and(|time| parse_name_time(time).is_some())
+}
+
+fn time_in(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)
+}
+
+fn parse_name_time(time: &str) -> Option<jiff::civil::DateTime> {
+    let (seconds, milliseconds) = time.strip_suffix('Z')?.split_at_checked(15)?;
+    let is_number = milliseconds.len() == 3 && milliseconds.bytes().all(|it| it.is_ascii_digit());
+    jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", seconds).ok().filter(|_| is_number)
 }

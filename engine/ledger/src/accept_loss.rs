@@ -30,7 +30,7 @@ impl Restore<'_> {
         restored: Option<Restored>,
     ) -> Result<(), OpenError> {
         let restore = || {
-            if let Some(restored) = restored {
+            if let Some(restored) = &restored {
                 tracing::warn!(until = %restored.head, "the ledger was put back from a backup");
             }
             if !missing.is_empty() || restored.is_some() {

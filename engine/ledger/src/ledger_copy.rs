@@ -1,14 +1,16 @@
 //! A copy of a ledger, made row by row beside the writer: each row is checked on its way, and
 //! nothing that the writer needs is held.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{Epoch, Event, Genesis, Head, Seq};
+use daybook_schema::{Epoch, Event, Genesis, Head, Seq, StoredEvent, UserId};
 
 use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
 use crate::event_row::{insert, insert_sql};
+use crate::files::sqlite_path;
 use crate::reader::ReadError;
 use crate::replay::unreadable_page;
 use crate::scan::scan;
@@ -18,7 +20,7 @@ use crate::verdict::{Finding, Verdict};
 const ROWS_PER_COMMIT: u64 = 65_536;
 
 /// What a copy holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerCopy {
     /// What the ledger begins with.
     pub genesis: Genesis,
@@ -26,6 +28,8 @@ pub struct LedgerCopy {
     pub head: Head,
     /// The epoch at its end.
     pub epoch: Epoch,
+    /// Its users who are not erased, each with the event that registered them.
+    pub users: BTreeMap<UserId, Seq>,
 }
 
 /// A copy was not made.
@@ -81,6 +85,7 @@ impl From<rusqlite::Error> for CopyError {
 struct Copying<'to> {
     check: ChainCheck,
     epoch: Epoch,
+    users: BTreeMap<UserId, Seq>,
     /// The last event of the last whole command.
     whole_until: u64,
     insert: rusqlite::Statement<'to>,
@@ -88,8 +93,8 @@ struct Copying<'to> {
 }
 
 /// Copies a ledger up to the newest event that it has now, or up to an event, into a file that is
-/// not there yet. Chain, links, guards and the file's end are checked as the rows pass. The file is
-/// not synced.
+/// not there yet, or empty. Chain, links, guards and the file's end are checked as the rows pass.
+/// The file is not synced.
 ///
 /// `progress` is told now and then how many events were copied, of how many.
 ///
@@ -110,12 +115,16 @@ pub fn copy_ledger(
         None => newest,
     };
     let failed = |source| CopyError::Write { path: to.to_owned(), source };
-    let target = database::begin_new(to, &stored.genesis).map_err(failed)?;
+    // An absolute path is never read as a URI, whatever its name.
+    let file =
+        sqlite_path(to).map_err(|source| DatabaseError::Io { path: to.to_owned(), source })?;
+    let target = database::begin_new(&file, &stored.genesis).map_err(failed)?;
     // Nobody reads it before it is whole, and whoever made it syncs it.
     target.pragma_update(None, "journal_mode", "OFF").map_err(failed)?;
     target.pragma_update(None, "synchronous", "OFF").map_err(failed)?;
     let insert = target.prepare(&insert_sql()).map_err(failed)?;
-    let mut copying = Copying { check, epoch: Epoch::FIRST, whole_until: 0, insert, to: &target };
+    let (epoch, users) = (Epoch::FIRST, BTreeMap::new());
+    let mut copying = Copying { check, epoch, users, whole_until: 0, insert, to: &target };
     copying.run(&from, last, progress, &failed)?;
     let head = copying.check.head();
     if let Some(until) = until
@@ -124,14 +133,14 @@ pub fn copy_ledger(
         return Err(CopyError::WithinCommand { until, before: copying.whole_until });
     }
     copying.check.finish()?;
-    let epoch = copying.epoch;
+    let (epoch, users) = (copying.epoch, std::mem::take(&mut copying.users));
     drop(copying);
     database::finish_new(target).map_err(failed)?;
     if let Some(detail) = database::guard_difference(&from)? {
         let finding = Finding { verdict: Verdict::GuardsMissing, first_bad_seq: None, detail };
         return Err(finding.into());
     }
-    Ok(LedgerCopy { genesis: stored.genesis, head, epoch })
+    Ok(LedgerCopy { genesis: stored.genesis, head, epoch, users })
 }
 
 impl Copying<'_> {
@@ -149,7 +158,7 @@ impl Copying<'_> {
                     let (header, payload, hash) = (row.header, row.payload, row.hash);
                     let checked = self.check.next(Ok(row)).map_err(CopyError::from);
                     checked.and_then(|stored| {
-                        self.note(&stored.event, &header.command);
+                        self.note(&stored, &header.command);
                         insert(&mut self.insert, &header, payload, &hash).map_err(failed)
                     })
                 }
@@ -182,9 +191,13 @@ impl Copying<'_> {
         self.to.execute_batch("COMMIT").map_err(failed)
     }
 
-    fn note(&mut self, event: &Event, part: &daybook_schema::chain::CommandPart) {
-        if let Event::LedgerRestored(restored) = event {
-            self.epoch = restored.epoch;
+    fn note(&mut self, stored: &StoredEvent, part: &daybook_schema::chain::CommandPart) {
+        let user_id = stored.header.stream.as_user();
+        match &stored.event {
+            Event::LedgerRestored(restored) => self.epoch = restored.epoch,
+            Event::UserRegistered(_) => drop(self.users.insert(user_id, stored.header.seq)),
+            Event::UserErased(_) => drop(self.users.remove(&user_id)),
+            _ => {}
         }
         if part.place + 1 == part.size {
             self.whole_until = self.check.head().seq;

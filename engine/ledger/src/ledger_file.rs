@@ -70,9 +70,11 @@ impl LedgerFile {
         let found = snapshot::newest_confirmed(connection, &options.data_dir, genesis)?;
         let restored = restored_here(connection, &options.data_dir, genesis.ledger_id)?;
         let mut known = std::mem::take(&mut options.known_heads);
-        let is_shown = restored.is_some_and(|restored| {
+        let is_shown = restored.as_ref().is_some_and(|restored| {
             !restored.is_cut && known.iter().any(|known| known.head == restored.head)
         });
+        // What an operator says that the ledger must have is not taken for lost by the mark of a restore.
+        let said = known.len();
         known.append(&mut options.witnesses);
         if let Some(newest_head) = &options.newest_head {
             known.extend(newest_head.read(genesis.ledger_id)?);
@@ -85,15 +87,17 @@ impl LedgerFile {
                 _ => missing.push(lacking),
             }
         }
-        for known in known {
+        let mut is_said_missing = false;
+        for (index, known) in known.into_iter().enumerate() {
             let standing = lost_heads::standing(connection, known.head, known.epoch)?;
             if matches!(standing, Standing::Lost { .. }) {
+                is_said_missing |= index < said;
                 missing.push(known);
             }
         }
         if let Some(newest_missing) = missing.iter().max_by_key(|known| known.head.seq)
             && !options.accept_loss
-            && restored.is_none()
+            && (restored.is_none() || is_said_missing)
         {
             let newest = database::newest_head(connection)?;
             return Err(OpenError::Behind { newest, missing: Box::new(newest_missing.clone()) });

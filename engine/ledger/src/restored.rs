@@ -14,7 +14,7 @@ const FILE: &str = "restored.json";
 const VERSION: u32 = 1;
 
 /// A ledger was put back from a backup, and was not written since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restored {
     daybook_restored: u32,
@@ -22,8 +22,10 @@ pub struct Restored {
     pub ledger_id: LedgerId,
     /// The event with which it ends.
     pub head: Head,
-    /// Whether the backup went on beyond that event: then it is certain that events are lost.
+    /// Whether an event was named up to which it was restored: then nothing shows that none is lost.
     pub is_cut: bool,
+    /// Which restore it was: the same one may be done again where it was cut off.
+    pub of: String,
 }
 
 /// The mark cannot be read or written.
@@ -65,8 +67,8 @@ pub enum RestoredError {
 impl Restored {
     /// A mark for a ledger that ends with this event.
     #[must_use]
-    pub const fn new(ledger_id: LedgerId, head: Head, is_cut: bool) -> Self {
-        Self { daybook_restored: VERSION, ledger_id, head, is_cut }
+    pub const fn new(ledger_id: LedgerId, head: Head, is_cut: bool, of: String) -> Self {
+        Self { daybook_restored: VERSION, ledger_id, head, is_cut, of }
     }
 
     /// Where the mark of a data directory is.
@@ -104,7 +106,10 @@ impl Restored {
     }
 
     /// Takes it away once its new epoch is on disk, or none is needed.
-    pub(crate) fn remove(data_dir: &Path) -> Result<(), RestoredError> {
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(data_dir: &Path) -> Result<(), RestoredError> {
         let path = Self::path(data_dir);
         let removed = std::fs::remove_file(&path).and_then(|()| sync_directory(data_dir));
         match removed {

@@ -2,3 +2,4 @@
 DROP TABLE token_users;
 DROP TABLE service_tokens;
 DROP TABLE pauses;
+ALTER TABLE served_ledger DROP COLUMN nonce;

@@ -29,3 +29,6 @@ CREATE TABLE token_users (
   PRIMARY KEY (token_name, user_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_token_users_user ON token_users (user_id);
+
+-- Two epochs may have the same number: a loss that was accepted twice, of two copies.
+ALTER TABLE served_ledger ADD COLUMN nonce TEXT;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use daybook_backup::{Asked, Manifest, RestoreAsked, backup, keep_newest, restore};
+use daybook_backup::{Asked, Kept, Manifest, RestoreAsked, backup, keep_newest, restore};
 use daybook_ledger::keys::{self, KeysError};
 use daybook_ledger::{KnownHead, Reader};
 use daybook_schema::{Head, LedgerId};
@@ -62,7 +62,15 @@ async fn make(arguments: &BackupArguments) -> Result<()> {
     let game_db = arguments.database.path(&data_dir)?;
     let keys_dir = arguments.keys.directory(&data_dir);
     // Looked at before the copy: it must have all of them.
-    let mut witnesses = of_read_models_of(arguments, &game_db).await?;
+    let mut witnesses = match of_read_models_of(arguments, &game_db).await {
+        Ok(witnesses) => witnesses,
+        // They are made again: they stand in the way of no backup.
+        Err(error) if game_db.exists() => {
+            note(&format!("daybook: the ledger is not held to the read models: {error:#}"));
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
     witnesses.extend(signed_head(&keys_dir, &data_dir)?);
     let asked = Asked {
         data_dir,
@@ -70,6 +78,7 @@ async fn make(arguments: &BackupArguments) -> Result<()> {
         game_db: Some(game_db).filter(|path| arguments.with_game_db && path.exists()),
         keys_dir: arguments.with_keys.then_some(keys_dir),
         witnesses,
+        without_accounts: arguments.without_accounts,
     };
     let bar = progress_bar(0, "events");
     let (path, manifest) = backup(&asked, &mut |done, total| {
@@ -79,13 +88,19 @@ async fn make(arguments: &BackupArguments) -> Result<()> {
     .await?;
     bar.finish_and_clear();
     let kept = match arguments.keep {
-        Some(keep) => keep_newest(&arguments.to, keep as usize)?,
-        None => Default::default(),
+        Some(keep) => keep_newest(&arguments.to, &path, keep as usize).unwrap_or_else(|error| {
+            let error = anyhow::Error::from(error);
+            note(&format!(
+                "daybook: the backup is made, but older ones are not cleared: {error:#}"
+            ));
+            Kept::default()
+        }),
+        None => Kept::default(),
     };
     for left in &kept.left {
         note(&format!(
-            "`{}` stays: the newest backup lacks events that it has, or is of another ledger; look at it, and \
-             remove it yourself",
+            "`{}` stays: the newest backup lacks events or files that it has, or is of another ledger; look at \
+             it, and remove it yourself",
             left.display()
         ));
     }
@@ -151,7 +166,7 @@ pub(crate) fn run_restore(arguments: &RestoreArguments) -> Result<Outcome> {
         })?;
         return Ok(Outcome::Holds);
     }
-    let keys = match (done.has_keys, keys_dir.exists()) {
+    let keys = match (done.has_keys, keys_dir.join("signing.key").exists()) {
         (true, _) => format!("in `{}`, from the backup", keys_dir.display()),
         (false, true) => format!("in `{}`, as they are", keys_dir.display()),
         (false, false) => format!("not there: put them into `{}`", keys_dir.display()),
@@ -164,8 +179,7 @@ pub(crate) fn run_restore(arguments: &RestoreArguments) -> Result<Outcome> {
         ),
     };
     write_line(&format!(
-        "ledger   {}\nhead     {}\nkeys     {keys}\naccounts {} registered while the backup was made, and are given \
-         up\n\nAll sessions and links are over. {next}",
+        "ledger   {}\nhead     {}\nkeys     {keys}\naccounts {} are not in the backup, and are given up\n\nAll sessions and links are over. {next}",
         done.ledger_id,
         done.head,
         grouped(done.accounts_given_up as u64)

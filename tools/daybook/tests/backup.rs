@@ -174,6 +174,12 @@ async fn nothing_half_or_damaged_is_restored() {
     let (path, to) = (path_of(&backup), directory.path().join("restored"));
     let restore =
         |more: &[&str]| refused(&[&["restore", text(&path), "--data", text(&to)], more].concat());
+    // What was put beside the files is part of no backup.
+    for name in ["ledger.db-wal", "accounts.db-journal", "keys"] {
+        std::fs::write(path.join(name), "more").unwrap();
+        assert!(restore(&[]).contains("is not what it was when the backup was made"), "{name}");
+        std::fs::remove_file(path.join(name)).unwrap();
+    }
     // Each file, altered, cut and missing.
     for name in ["ledger.db", "accounts.db", "telemetry.db", "game.db"] {
         let file = path.join(name);
@@ -208,6 +214,10 @@ async fn nothing_half_or_damaged_is_restored() {
         std::fs::write(&manifest, genuine.replace(from, to)).unwrap();
         assert!(restore(&[]).contains("is not what this version of daybook writes"));
     }
+    let mut lacks: Value = serde_json::from_str(&genuine).unwrap();
+    lacks["files"].as_array_mut().unwrap().retain(|file| file["path"] != "telemetry.db");
+    std::fs::write(&manifest, lacks.to_string()).unwrap();
+    assert!(restore(&[]).contains("the manifest does not name it"));
     std::fs::write(&manifest, &genuine).unwrap();
     // Nothing is overwritten.
     assert!(refused(&["restore", text(&path), "--data", text(&data)]).contains("is in the way"));
@@ -235,8 +245,62 @@ async fn a_restore_that_was_cut_off_is_done_again() {
     let serve = refused(&["serve", "--data", text(&to), "--listen", "127.0.0.1:0"]);
     assert!(serve.contains("was cut off: do the same restore again"), "{serve}");
     assert!(!to.join("keys").exists());
+    // Another one does not mix with it.
+    let other = refused(&["restore", text(&path), "--data", text(&to), "--until", "1"]);
+    assert!(other.contains("is in the way"), "{other}");
     made(&["restore", text(&path), "--data", text(&to)]);
     assert!(to.join("ledger.db").exists() && !to.join("restore.partial").exists());
+    // Killed while it was begun: nothing else begins there.
+    let begun = directory.path().join("begun");
+    std::fs::create_dir_all(begun.join("restore.partial")).unwrap();
+    std::fs::copy(to.join("restored.json"), begun.join("restored.json")).unwrap();
+    let serve = refused(&["serve", "--data", text(&begun), "--listen", "127.0.0.1:0"]);
+    assert!(serve.contains("was cut off: do the same restore again"), "{serve}");
+    made(&["restore", text(&path), "--data", text(&begun)]);
+    // What cannot be read as a mark is looked at by a person.
+    let odd = directory.path().join("odd");
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::write(odd.join("restored.json"), "{").unwrap();
+    assert!(refused(&["restore", text(&path), "--data", text(&odd)]).contains("is in the way"));
+}
+
+/// Keys are put in place whole or not at all, and none that is there is overwritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_were_half_put_back_are_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, _) = played(directory.path()).await;
+    let backup = made(&["backup", text(&backups), "--data", text(&data), "--with-keys"]);
+    let to = directory.path().join("restored");
+    let keys = to.join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::process::Command::new("chmod").arg("700").arg(&keys).status().unwrap();
+    let season = std::fs::read_dir(data.join("keys")).unwrap().map(|entry| entry.unwrap().path());
+    let is_season = |path: &PathBuf| text(path).contains("season-");
+    let season = season.into_iter().find(is_season).unwrap();
+    let there = keys.join(season.file_name().unwrap());
+    std::fs::write(&there, "another").unwrap();
+    let restore = ["restore", text(&path_of(&backup)), "--data", text(&to)].map(str::to_owned);
+    let restore: Vec<&str> = restore.iter().map(String::as_str).collect();
+    let refused = refused(&restore);
+    assert!(refused.contains("is in the way") && refused.contains(text(&there)), "{refused}");
+    std::fs::remove_file(&there).unwrap();
+    std::fs::copy(&season, &there).unwrap();
+    assert_eq!(made(&restore)["has_keys"], true);
+    assert_eq!(Serving::start(&to, &UNLIMITED).stop().0.code(), Some(0));
+}
+
+/// A backup that nobody could log in to is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_that_lack_users_are_not_backed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, whole) = played(directory.path()).await;
+    std::fs::rename(data.join("accounts.db"), directory.path().join("accounts.db")).unwrap();
+    let backup = ["backup", text(&backups), "--data", text(&data)];
+    let lacks = refused(&backup);
+    assert!(lacks.contains("has no account of 2 users whom the ledger has"), "{lacks}");
+    let without = made(&[&backup[..], &["--without-accounts", "--keep", "1"]].concat());
+    // The one before may be the last to have them.
+    assert_eq!(without["left"], json!([whole["path"]]));
 }
 
 /// What was erased after the backup is erased again; who was logged in is not; what was cut off is

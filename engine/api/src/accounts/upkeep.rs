@@ -12,6 +12,14 @@ const CHANGES_KEPT: i64 = 100_000;
 /// Changes that one sweep looks at.
 const CHANGES_SWEPT_MAX: i64 = 10_000;
 
+/// The ledger that people played in when they were served last.
+pub(crate) struct Served {
+    pub(crate) ledger_id: LedgerId,
+    pub(crate) epoch_number: u32,
+    /// The epoch's 16 bytes; none where an earlier version served them.
+    pub(crate) nonce: Option<String>,
+}
+
 /// Accounts and sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,14 +34,15 @@ pub struct PeopleFigures {
 
 impl Accounts {
     /// The ledger that these people play in, and its epoch then, if any served them yet.
-    pub(crate) async fn served_ledger(&self) -> Result<Option<(LedgerId, u32)>, ApiError> {
-        let row: Option<(String, i64)> =
-            sqlx::query_as("SELECT ledger_id, epoch FROM served_ledger")
+    pub(crate) async fn served_ledger(&self) -> Result<Option<Served>, ApiError> {
+        let row: Option<(String, i64, Option<String>)> =
+            sqlx::query_as("SELECT ledger_id, epoch, nonce FROM served_ledger")
                 .fetch_optional(&*self.readers())
                 .await
                 .map_err(failed)?;
-        let Some((ledger_id, epoch)) = row else { return Ok(None) };
-        Ok(Some((parsed(&ledger_id)?, u32::try_from(epoch).unwrap_or(0))))
+        let Some((ledger_id, epoch, nonce)) = row else { return Ok(None) };
+        let epoch_number = u32::try_from(epoch).unwrap_or(0);
+        Ok(Some(Served { ledger_id: parsed(&ledger_id)?, epoch_number, nonce }))
     }
 
     /// How many accounts, sessions and service tokens there are.
@@ -54,10 +63,11 @@ impl Accounts {
     pub(crate) async fn set_served_ledger(&self, served: LedgerIdentity) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
         sqlx::query(
-            "INSERT OR REPLACE INTO served_ledger (id, ledger_id, epoch) VALUES (1, ?1, ?2)",
+            "INSERT OR REPLACE INTO served_ledger (id, ledger_id, epoch, nonce) VALUES (1, ?1, ?2, ?3)",
         )
         .bind(served.ledger_id.to_string())
         .bind(served.epoch.number)
+        .bind(served.epoch.nonce.to_string())
         .execute(&mut *writing)
         .await
         .map_err(failed)?;

@@ -108,7 +108,7 @@ fn fixture_head(fixture: &Fixture) -> Head {
 }
 
 /// Puts a copy in the place of the ledger, with the mark of a restore.
-fn put_back(fixture: &mut Fixture, copy: &Path, mark: Restored) {
+fn put_back(fixture: &mut Fixture, copy: &Path, mark: &Restored) {
     fixture.close();
     fixture.remove_snapshots();
     for ending in ["-wal", "-shm"] {
@@ -130,8 +130,8 @@ fn a_ledger_that_was_put_back_begins_a_new_epoch() {
     let to = copies.path().join("copy");
     let made = copy(fixture.path(), None, &to).unwrap();
     let known = revealed(&fixture.advance(user_id, season_id, 2).events);
-    let mark = Restored::new(fixture.ledger_id(), made.head, false);
-    put_back(&mut fixture, &to, mark);
+    let mark = Restored::new(fixture.ledger_id(), made.head, false, "it".to_owned());
+    put_back(&mut fixture, &to, &mark);
     fixture.open();
     assert!(!Restored::path(fixture.path()).exists());
     // The season whose second day is known is over.
@@ -167,13 +167,13 @@ fn a_known_head_shows_that_nothing_came_after_the_backup() {
     let (mut fixture, user_id, season_id, copies) = played();
     let to = copies.path().join("copy");
     let made = copy(fixture.path(), None, &to).unwrap();
-    let mark = |is_cut| Restored::new(fixture.ledger_id(), made.head, is_cut);
+    let mark = |is_cut| Restored::new(fixture.ledger_id(), made.head, is_cut, "it".to_owned());
     let (whole, cut) = (mark(false), mark(true));
     let older = Head {
         seq: 1,
         hash: daybook_schema::EventHash::new(rows(&to)[0].2.clone().try_into().unwrap()),
     };
-    put_back(&mut fixture, &to, whole);
+    put_back(&mut fixture, &to, &whole);
     let known = |head| fixture.options().known_heads([head]);
     let (right, before) = (known(made.head), known(older));
     // The very head: the season goes on.
@@ -182,18 +182,19 @@ fn a_known_head_shows_that_nothing_came_after_the_backup() {
     assert!(!Restored::path(fixture.path()).exists());
     assert_eq!(restored_events(fixture.path()), 0);
     // One from before says nothing of what came after.
-    put_back(&mut fixture, &to, whole);
+    put_back(&mut fixture, &to, &whole);
     Ledger::open(before).unwrap().close().wait().unwrap();
     assert_eq!(restored_events(fixture.path()), 1);
     // Where the backup went on, nothing can show it.
-    put_back(&mut fixture, &to, cut);
+    put_back(&mut fixture, &to, &cut);
     Ledger::open(fixture.options().known_heads([made.head])).unwrap().close().wait().unwrap();
     assert_eq!(restored_events(fixture.path()), 1);
-    // Where a later head is known of, it is named, and the mark accepts its loss.
-    put_back(&mut fixture, &to, whole);
+    // A head that is said and is not there is no reason to go on; its loss may be accepted by name.
+    put_back(&mut fixture, &to, &whole);
     let later = Head { seq: made.head.seq + 9, hash: made.head.hash };
-    let options = fixture.options().known_heads([made.head, later]);
-    Ledger::open(options).unwrap().close().wait().unwrap();
+    let said = || fixture.options().known_heads([made.head, later]);
+    assert!(matches!(Ledger::open(said()), Err(OpenError::Behind { .. })));
+    Ledger::open(said().accept_loss(true)).unwrap().close().wait().unwrap();
     let reader = Reader::open(fixture.path()).unwrap();
     let mut events = reader.events_of_kinds(&[EventKind::LedgerRestored], Seq::MIN);
     let event = events.next().unwrap().unwrap().event;
@@ -207,8 +208,8 @@ fn an_interrupted_start_after_a_restore_begins_one_epoch() {
     let (mut fixture, .., copies) = played();
     let to = copies.path().join("copy");
     let made = copy(fixture.path(), None, &to).unwrap();
-    let mark = Restored::new(fixture.ledger_id(), made.head, false);
-    put_back(&mut fixture, &to, mark);
+    let mark = Restored::new(fixture.ledger_id(), made.head, false, "it".to_owned());
+    put_back(&mut fixture, &to, &mark);
     fixture.open();
     fixture.close();
     mark.write(fixture.path()).unwrap();
@@ -224,7 +225,7 @@ fn a_mark_that_does_not_belong_here_stops_the_start() {
     let to = copies.path().join("copy");
     let made = copy(fixture.path(), None, &to).unwrap();
     let foreign = LedgerId::from_bytes(*user(9).as_bytes());
-    put_back(&mut fixture, &to, Restored::new(foreign, made.head, false));
+    put_back(&mut fixture, &to, &Restored::new(foreign, made.head, false, "it".to_owned()));
     let error = Ledger::open(fixture.options()).unwrap_err();
     let told = matches!(error, OpenError::Restored(RestoredError::AnotherLedger { .. }));
     assert!(told, "{error}");
@@ -235,7 +236,9 @@ fn a_mark_that_does_not_belong_here_stops_the_start() {
     assert!(told, "{error}");
     // A restore that was cut off: no other ledger is made in its place.
     std::fs::remove_file(ledger_path(fixture.path())).unwrap();
-    Restored::new(fixture.ledger_id(), made.head, false).write(fixture.path()).unwrap();
+    Restored::new(fixture.ledger_id(), made.head, false, "it".to_owned())
+        .write(fixture.path())
+        .unwrap();
     let error = Ledger::open(fixture.options()).unwrap_err();
     assert!(matches!(error, OpenError::Lost { .. }), "{error}");
 }

@@ -36,10 +36,13 @@ pub(crate) struct BackupArguments {
     /// Copy the keys too
     #[arg(long, env = "DAYBOOK_WITH_KEYS", value_parser = BoolishValueParser::new())]
     pub(crate) with_keys: bool,
+    /// Make it although users have no accounts: for a ledger whose users log in elsewhere
+    #[arg(long, env = "DAYBOOK_WITHOUT_ACCOUNTS", value_parser = BoolishValueParser::new())]
+    pub(crate) without_accounts: bool,
     /// Go on, with a backup in each such time, such as 1h or 30m
     #[arg(long, env = "DAYBOOK_EVERY", value_name = "TIME", value_parser = parse_every)]
     pub(crate) every: Option<Duration>,
-    /// Keep so many backups, and remove older ones whose events the newest has
+    /// Keep so many backups, and remove older ones whose events and files the newest has
     #[arg(long, env = "DAYBOOK_KEEP", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) keep: Option<u32>,

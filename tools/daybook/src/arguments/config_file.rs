@@ -1,6 +1,6 @@
 //! The file of `serve`'s configuration: TOML, whose keys are the names of the options. What it says
 //! takes the place of the defaults, so that variables and flags come before it. `user`, `pause`,
-//! `resume` and `backup` take from it what they have too.
+//! `resume`, `backup` and `restore` take from it what they have too.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ const FILE: &str = "daybook.toml";
 /// What is said on the command line alone.
 const NOT_IN_A_FILE: [&str; 4] = ["config", "check_config", "help", "version"];
 /// What is meant for one start: left on, it would hold for every later loss too.
-const FOR_ONE_START: [&str; 4] = ["accept_loss", "accept_clock", "new_accounts", "instead_of"];
+const FOR_ONE_START: [&str; 5] =
+    ["accept_loss", "accept_clock", "known_head", "new_accounts", "instead_of"];
 /// How alike two names are that may be meant for one another.
 const ALIKE_MIN: f64 = 0.75;
 
@@ -75,7 +76,7 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
         }
         command
     };
-    let command = ["serve", "pause", "resume", "backup"]
+    let command = ["serve", "pause", "resume", "backup", "restore"]
         .into_iter()
         .fold(command, |command, name| command.mut_subcommand(name, with_defaults));
     Ok(command.mut_subcommand("user", |user| user.mut_subcommands(with_defaults)))

@@ -10,7 +10,8 @@ use daybook_ledger::{
 
 /// What a demo leaves in its directory beside its keys, in the order of removal: the ledger comes
 /// last, because it is what tells that the directory is a demo's.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
+    "restored.json",
     "game.db-wal",
     "game.db-shm",
     "game.db",
