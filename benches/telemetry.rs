@@ -127,7 +127,7 @@ fn event() -> String {
 async fn beside(plan: &Plan, directory: &Path) -> Result<()> {
     let data = tempfile::tempdir_in(directory)?;
     let child = Child::start(data.path()).await?;
-    let mut players = client::players(&child, PLAYERS).await?;
+    let mut players = client::players(&child, PLAYERS, "player").await?;
     let cookies: Vec<String> = players.iter().map(|player| player.cookie().to_owned()).collect();
     let (mut alone, mut told) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
     println!("{COMMANDS_PER_SECOND} commands/s, alone and beside {EVENTS_PER_SECOND} events/s");

@@ -79,6 +79,36 @@ impl FromRequestParts<Service> for Sending {
     }
 }
 
+/// A command that was not applied.
+#[derive(Debug)]
+pub(crate) enum NotApplied {
+    /// What the engine says.
+    Submitted(SubmitError),
+    /// It was not handed over: play is paused, or the session is over.
+    NotAllowed(ApiError),
+}
+
+impl From<NotApplied> for ApiError {
+    fn from(why: NotApplied) -> Self {
+        match why {
+            NotApplied::Submitted(error) => error.into(),
+            NotApplied::NotAllowed(error) => error,
+        }
+    }
+}
+
+impl From<SubmitError> for NotApplied {
+    fn from(error: SubmitError) -> Self {
+        Self::Submitted(error)
+    }
+}
+
+impl From<ApiError> for NotApplied {
+    fn from(error: ApiError) -> Self {
+        Self::NotAllowed(error)
+    }
+}
+
 /// A command that was applied.
 pub(crate) struct Applied {
     pub(crate) accepted: Accepted,
@@ -119,13 +149,13 @@ impl Service {
     /// for a day. Once it is handed over it is decided, also where the client hangs up.
     ///
     /// # Errors
-    /// What the rules say, or that it was certainly not applied.
+    /// [`NotApplied`]: what the rules say, or why it was certainly not applied.
     pub(crate) async fn command(
         &self,
         sending: &Sending,
         command: Command,
         day: Option<DayNumber>,
-    ) -> Result<Applied, SubmitError> {
+    ) -> Result<Applied, NotApplied> {
         let deadline = Instant::now() + self.settings.command_wait;
         let submission = Submission::new(command).before(deadline);
         let submission = match day {
@@ -140,7 +170,7 @@ impl Service {
         &self,
         sending: &Sending,
         command: Command,
-    ) -> Result<Applied, SubmitError> {
+    ) -> Result<Applied, NotApplied> {
         // Who is late gets what a repeat gets, and nothing else.
         let past = Instant::now().checked_sub(std::time::Duration::from_nanos(1));
         let past = past.ok_or(SubmitError::TooLate)?;
@@ -151,11 +181,16 @@ impl Service {
         &self,
         sending: &Sending,
         submission: Submission,
-    ) -> Result<Applied, SubmitError> {
+    ) -> Result<Applied, NotApplied> {
         let submission = match sending.key {
             Some(key) => submission.with_id(key),
             None => submission,
         };
+        // The body may have come long after the head, for which this was asked first.
+        if !self.goes_on(&sending.session).await? {
+            return Err(ApiError::new(Code::SessionExpired).into());
+        }
+        self.require_play(sending.session.user_id)?;
         let answered = self.ledger.submit(submission)?.await;
         // A refusal stands for all that it looked at.
         let stands_for = match &answered {

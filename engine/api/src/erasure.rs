@@ -25,6 +25,7 @@ impl Service {
     pub(crate) async fn erase(&self, user_id: UserId) -> Result<(), ApiError> {
         let gone = self.accounts.begin_erasure(user_id).await?;
         self.forget_sessions(&gone);
+        self.streams.end_of_user(user_id);
         // Whatever fails from here on, the upkeep goes on with it.
         self.erasure_begun.notify_one();
         self.finish_erasure(user_id).await.map(drop)
@@ -51,6 +52,8 @@ impl Service {
         self.remember_erased(user_id).await?;
         let told = self.erase_in_ledger(user_id).await;
         self.accounts.erase_data(user_id).await?;
+        // A pause of hers is none any more.
+        self.load_pauses().await?;
         self.erased.lock().await.push(user_id);
         match told {
             Ok(()) => self.accounts.confirm_erasure(user_id).await?,

@@ -6,6 +6,7 @@ use daybook_schema::{SessionNumber, UserId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::accounts::pauses::Pause;
 use crate::accounts::sessions::ListedSession;
 use crate::accounts::users::{Named, User};
 use crate::error::{ApiError, Code};
@@ -23,6 +24,10 @@ pub struct Export {
     is_locked: bool,
     /// The open sessions.
     sessions: Vec<ShownSession>,
+    /// When play was paused for this user alone, by whom and why.
+    pauses: Vec<Pause>,
+    /// Service tokens that may play for the user.
+    service_tokens: Vec<String>,
     /// Failed logins to the address that still count, in seconds since 1970.
     failed_logins: Vec<i64>,
     /// What was played: seasons with their days, bets, triggers and weeks; companions; what was
@@ -80,6 +85,8 @@ impl Service {
         let sessions = self.accounts.list_sessions(user_id).await?;
         let key = self.accounts.secret().key_of(Kept::Email(&account.user.email));
         let (failed_logins, _) = self.accounts.failures(&key).await?;
+        let pauses = self.accounts.pauses_of(user_id).await?;
+        let service_tokens = self.accounts.tokens_for(user_id).await?;
         let play = self.reads.all_of(user_id).await.map_err(|error| {
             tracing::error!(%error, "the read models cannot be read");
             ApiError::new(Code::Unavailable)
@@ -98,6 +105,8 @@ impl Service {
                 .into_iter()
                 .map(|listed| ShownSession::of(listed, current))
                 .collect(),
+            pauses,
+            service_tokens,
             failed_logins,
             play,
         })

@@ -66,6 +66,10 @@ impl Feed {
             ApiError::new(Code::Unavailable)
         })?;
         let place = service.streams.open_feed(token)?;
+        // The token may have been revoked while the past was looked at.
+        if service.find_token(&token.hash).await?.is_none() {
+            return Err(ApiError::new(Code::Unauthorized));
+        }
         let service = service.clone();
         Ok(Self { service, subscription, kinds, place, is_begun: false, is_over: false })
     }
@@ -102,7 +106,7 @@ impl Feed {
                     return None;
                 }
             };
-            let told = self.service.told_cuts.of(&cut).of_kinds(&self.kinds, cut.head());
+            let told = self.service.told_cuts.of_kinds(&cut, &self.kinds);
             if !told.is_empty() {
                 return Some(told);
             }

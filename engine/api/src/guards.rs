@@ -351,7 +351,10 @@ async fn admitted_by_token(
         Carried::Token(hash) => match service.token_at_hand(hash) {
             Some(token) => Some(token),
             None => {
-                take(service, Class::LookUp, client)?;
+                // One that was good is looked up again whenever something changed: that is no guess.
+                if !service.service_tokens.contains_key(hash) {
+                    take(service, Class::LookUp, client)?;
+                }
                 service.find_token(hash).await.map_err(refused)?
             }
         },

@@ -1,6 +1,7 @@
 //! The figures as Prometheus reads them, on a listener of their own.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,9 +14,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::figures::Figures;
+use crate::server::Server;
 use crate::service::Service;
+use crate::settings::Connections;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -182,13 +186,19 @@ impl Figures {
     }
 }
 
-/// Serves `/metrics` at a listener, for as long as the process lives: whoever scrapes is no player.
-///
-/// # Errors
-/// What the listener says.
-pub async fn serve_metrics(listener: TcpListener, service: Service) -> std::io::Result<()> {
-    let routes = Router::new().route("/metrics", get(show)).with_state(service);
-    axum::serve(listener, routes).await
+/// Serves `/metrics` at a listener until it is told to stop: whoever scrapes is no player, and holds
+/// few connections.
+pub async fn serve_metrics(listener: TcpListener, service: Service, stop: watch::Receiver<bool>) {
+    let connections = Connections {
+        most: 32,
+        per_client_max: 8,
+        header_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(10),
+        stop_timeout: Duration::from_secs(1),
+    };
+    let (server, ready) = Server::new(listener, connections, Vec::new(), service.is_demo);
+    ready.serve(Router::new().route("/metrics", get(show)).with_state(service));
+    server.run(stop).await;
 }
 
 async fn show(State(service): State<Service>) -> Response {

@@ -145,6 +145,13 @@ impl Streams {
         }
     }
 
+    /// A user is another, locked, or gone: whoever plays for him is told nothing more either.
+    pub(crate) fn end_of_user(&self, user_id: UserId) {
+        if let Some(streams) = self.0.of_users.get(&user_id) {
+            streams.iter().for_each(|stream| stream.end(Ended::Session));
+        }
+    }
+
     /// The service stops.
     pub(crate) fn end_all(&self) {
         let _order = self.0.order.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::operator::Task;
 use crate::service::{Service, in_full};
 
+/// A task may name a million users.
+const TASK_BYTES_MAX: usize = 64 << 20;
 /// What it is called in the data directory.
 const SOCKET: &str = "operator.sock";
 /// Where tasks are sent to.
@@ -79,7 +81,8 @@ impl OperatorSocket {
 
     /// Does what it is asked for until it is told to stop.
     pub async fn run(self, service: Service, mut stop: watch::Receiver<bool>) {
-        let router = Router::new().route(TASK_PATH, post(operate)).with_state(service);
+        let router = Router::new().route(TASK_PATH, post(operate));
+        let router = router.layer(DefaultBodyLimit::max(TASK_BYTES_MAX)).with_state(service);
         let served = axum::serve(self.listener, router).with_graceful_shutdown(async move {
             drop(stop.wait_for(|is_stopped| *is_stopped).await);
         });

@@ -125,10 +125,22 @@ impl Passwords {
     /// # Errors
     /// [`Code::Overloaded`] where too many wait.
     pub(crate) async fn turn(&self) -> Result<Turn, ApiError> {
+        self.turn_among(self.settings.waiting_max).await
+    }
+
+    /// The same for who asks for many: half of the places are left to others.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where half of those who may are waiting.
+    pub(crate) async fn turn_of_many(&self) -> Result<Turn, ApiError> {
+        self.turn_among(self.settings.waiting_max.div_ceil(2)).await
+    }
+
+    async fn turn_among(&self, waiting_max: usize) -> Result<Turn, ApiError> {
         let overloaded = || ApiError::new(Code::Overloaded);
         let waits = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if waits >= self.settings.waiting_max {
+        if waits >= waiting_max {
             return Err(overloaded());
         }
         let turn = Arc::clone(&self.turns).acquire_owned();

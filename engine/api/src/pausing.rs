@@ -42,6 +42,11 @@ impl Service {
     ) -> Result<Pause, ApiError> {
         let pause = self.accounts.pause(user_id, reason, by).await?;
         self.load_pauses().await?;
+        // What was handed over before is decided and on disk when this is answered.
+        match self.ledger.query(|_| ()) {
+            Ok(all_before) => drop(all_before.await),
+            Err(error) => tracing::warn!(%error, "the ledger takes no commands"),
+        }
         tracing::warn!(by, of_all = user_id.is_none(), "play is paused");
         Ok(pause)
     }

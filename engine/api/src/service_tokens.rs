@@ -118,10 +118,8 @@ impl Service {
 
     /// Lets a token play for users.
     pub(crate) async fn bind_token(&self, name: &str, users: &[UserId]) -> Result<(), ApiError> {
-        self.accounts.bind_token(name, users).await?;
-        // Who was not there for it is looked up again.
-        self.look_up_again(&[]);
-        Ok(())
+        // Who was not there for it is at hand nowhere.
+        self.accounts.bind_token(name, users).await
     }
 
     /// Revokes a token: at once, and its streams end.

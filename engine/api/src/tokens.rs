@@ -189,9 +189,12 @@ pub(crate) fn bearer_of(headers: &HeaderMap) -> Carried {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     };
-    let token = token.and_then(|value| value.split_once(' '));
-    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let hash = token.and_then(|(_, token)| TokenHash::of(token.trim()));
+    let (scheme, token) = match token.map(|value| value.split_once(' ').unwrap_or((value, ""))) {
+        // A proxy in front may have its own way to ask who somebody is.
+        Some((scheme, _)) if !scheme.eq_ignore_ascii_case("bearer") => return Carried::None,
+        other => other.unzip(),
+    };
+    let hash = scheme.and(token).and_then(|token| TokenHash::of(token.trim()));
     hash.map_or(Carried::Unusable, Carried::Token)
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use daybook_ledger::Cut;
-use daybook_schema::{EventKind, Head};
+use daybook_schema::{EventKind, Head, StoredEvent};
 
 /// Cuts that are kept as they were told: whoever follows live shares them.
 const CUTS_KEPT: usize = 64;
@@ -33,7 +33,7 @@ impl Told {
     }
 
     /// Those of some kinds; of all where none is named.
-    pub(crate) fn of_kinds(&self, kinds: &[EventKind], newest: Head) -> Bytes {
+    fn of_kinds(&self, kinds: &[EventKind], newest: Head) -> Bytes {
         if kinds.is_empty() {
             return self.text.clone();
         }
@@ -41,12 +41,16 @@ impl Told {
         for (_, place) in self.events.iter().filter(|(kind, _)| kinds.contains(kind)) {
             some.extend_from_slice(self.text.get(place.clone()).unwrap_or_default());
         }
-        // What was passed is passed, also where none of it is asked for.
         if self.events.last().is_some_and(|(kind, _)| !kinds.contains(kind)) {
-            some.extend_from_slice(format!("id: {newest}\n\n").as_bytes());
+            some.extend_from_slice(passed(newest).as_bytes());
         }
         some.into()
     }
+}
+
+/// What was passed is passed, also where none of it is asked for.
+fn passed(newest: Head) -> String {
+    format!("id: {newest}\n\n")
 }
 
 /// What a cut is chained to, where it ends, and how it is told.
@@ -57,8 +61,17 @@ type OfCut = ((Head, Head), Arc<Told>);
 pub(crate) struct ToldCuts(Mutex<VecDeque<OfCut>>);
 
 impl ToldCuts {
-    /// A cut as it is told.
-    pub(crate) fn of(&self, cut: &Cut) -> Arc<Told> {
+    /// A cut as it is told to who asks for some kinds of events; for all where none is named.
+    pub(crate) fn of_kinds(&self, cut: &Cut, kinds: &[EventKind]) -> Bytes {
+        // Whoever asks for rare ones has the others put in no words.
+        let is_asked_for = |stored: &StoredEvent| kinds.contains(&stored.event.kind());
+        if !kinds.is_empty() && !cut.iter().any(is_asked_for) {
+            return passed(cut.head()).into();
+        }
+        self.of(cut).of_kinds(kinds, cut.head())
+    }
+
+    fn of(&self, cut: &Cut) -> Arc<Told> {
         let ends = (cut.previous(), cut.head());
         let known = |cuts: &VecDeque<OfCut>| {
             let found = cuts.iter().rev().find(|(of, _)| *of == ends);

@@ -176,6 +176,10 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Whoever reads our output has seen enough: no error.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    // What a service did not answer is no output that somebody saw enough of.
+    if error.chain().any(|cause| cause.is::<reqwest::Error>()) {
+        return false;
+    }
     error.chain().any(|cause| {
         cause
             .downcast_ref::<std::io::Error>()

@@ -137,6 +137,7 @@ async fn serve(
         opening.is_demo,
     );
     let serving = tokio::spawn(server.run(stopped.clone()));
+    let stopped_metrics = stopped.clone();
     let starting = Running::start(&arguments, opening, settings, stopped);
     let mut running = tokio::select! {
         started = starting => started?,
@@ -147,8 +148,7 @@ async fn serve(
     if let Some(metrics) = metrics {
         let metrics = TcpListener::from_std(metrics)?;
         tracing::info!(address = %metrics.local_addr()?, "metrics");
-        // It ends with the process.
-        tokio::spawn(serve_metrics(metrics, running.service.clone()));
+        tokio::spawn(serve_metrics(metrics, running.service.clone(), stopped_metrics));
     }
     tracing::info!(%address, "listening");
     greet(address, &running.public_url, running.is_demo)?;

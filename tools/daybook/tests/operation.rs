@@ -15,7 +15,9 @@ mod common;
 #[expect(dead_code, reason = "not every test uses all of it")]
 mod serving;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use client::Client;
 use common::{json, run};
@@ -134,6 +136,26 @@ async fn figures_are_printed_and_scraped() {
         let other = reqwest::get(format!("http://{address}{path}")).await.unwrap();
         assert_eq!(other.status().as_u16(), 404, "{path}");
     }
+    // Whoever holds connections there holds nobody else's, and not for long.
+    let mut held: Vec<_> = (0..40).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    for stream in &mut held {
+        // One too many is closed at once.
+        drop(stream.write_all(b"GET /met"));
+    }
+    let mut last = held.pop().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert!(!matches!(last.read(&mut [0; 64]), Ok(1..)), "it is closed unanswered");
+    ada.get("/healthz").await.expect(200);
+    drop(held);
+    // Many users at once are named, or told of.
+    let users = directory.path().join("users");
+    let many: Vec<String> =
+        (0..60_000).map(|_| daybook_schema::UserId::random().to_string()).collect();
+    std::fs::write(&users, many.join("\n")).unwrap();
+    let users = users.to_str().unwrap();
+    let scope = ["--scope", "play", "--users", users, "--data", data];
+    let unknown = refused(&[&["user", "token", "many"], &scope[..]].concat());
+    assert!(unknown.contains(&format!("there is no user `{}`", many[0])), "{unknown}");
     // Pauses show.
     let paused = done(&["pause", "--reason", "moving", "--json", "--data", data]);
     assert_eq!((&paused["id"], &paused["pause"]["reason"]), (&"all".into(), &"moving".into()));

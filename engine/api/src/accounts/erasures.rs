@@ -42,6 +42,8 @@ impl Accounts {
         for sql in [
             "DELETE FROM simulin_names WHERE user_id = ?1",
             "DELETE FROM ended_sessions WHERE user_id = ?1",
+            "DELETE FROM pauses WHERE user_id = ?1",
+            "DELETE FROM token_users WHERE user_id = ?1",
             "DELETE FROM users WHERE id = ?1",
         ] {
             sqlx::query(sql).bind(&id).execute(&mut *writing).await.map_err(failed)?;

@@ -40,6 +40,13 @@ impl Accounts {
         self.pauses("WHERE resumed_at IS NULL OR resumed_at > ?1 ORDER BY number", time).await
     }
 
+    /// All pauses of a user's play.
+    pub(crate) async fn pauses_of(&self, user_id: UserId) -> Result<Vec<Pause>, ApiError> {
+        let mut all = self.pauses("WHERE user_id IS NOT NULL ORDER BY number", 0).await?;
+        all.retain(|pause| pause.user_id == Some(user_id));
+        Ok(all)
+    }
+
     async fn pauses(&self, which: &'static str, time: i64) -> Result<Vec<Pause>, ApiError> {
         let sql = format!(
             "SELECT user_id, reason, paused_at, paused_by, resumed_at, resumed_by FROM pauses {which}"

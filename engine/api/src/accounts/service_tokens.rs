@@ -136,6 +136,18 @@ impl Accounts {
         rows.into_iter().map(listed).collect()
     }
 
+    /// The names of tokens that may play for a user.
+    pub(crate) async fn tokens_for(&self, user_id: UserId) -> Result<Vec<String>, ApiError> {
+        sqlx::query_scalar(
+            "SELECT token_name FROM token_users JOIN service_tokens ON name = token_name \
+             WHERE user_id = ?1 AND revoked_at IS NULL ORDER BY token_name",
+        )
+        .bind(user_id.to_string())
+        .fetch_all(&*self.readers())
+        .await
+        .map_err(failed)
+    }
+
     /// The name and the scopes of a token, unless it is revoked.
     pub(crate) async fn find_token(
         &self,

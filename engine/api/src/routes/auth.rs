@@ -198,7 +198,10 @@ pub(crate) async fn register(
     in_full(async move {
         service.require_writable()?;
         // A flood is turned away here, before it costs a write.
-        let turn = service.passwords.turn().await?;
+        let turn = match token {
+            None => service.passwords.turn().await?,
+            Some(_) => service.passwords.turn_of_many().await?,
+        };
         // Another backend registers its users from one address; its token is limited instead.
         let counted = token.is_none().then(|| service.registrations_key(&caller.client));
         let most = service.settings.registrations_per_day_max;
@@ -225,7 +228,11 @@ pub(crate) async fn register(
         }
         let account = service.accounts.find(Named::Id(new.id)).await?.ok_or(Code::Internal)?;
         if let Some(token) = token {
-            service.bind_token(&token.name, &[new.id]).await?;
+            if let Err(error) = service.bind_token(&token.name, &[new.id]).await {
+                // It was revoked meanwhile: an account for which nobody plays is none.
+                service.erase(new.id).await?;
+                return Err(error);
+            }
             let answer = UserAnswer { user: account.user };
             return Ok((StatusCode::CREATED, Json(answer)).into_response());
         }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::in_path::{DayInPath, InPath, SeasonInPath};
 use super::schemas;
 use crate::answers::{Advanced, PlacedBets};
-use crate::commands::{Sending, Signs};
+use crate::commands::{NotApplied, Sending, Signs};
 use crate::error::{ApiError, Detail, ErrorBody};
 use crate::guards::{Admitted, LoggedInAs};
 use crate::recall::{Recall, Recalled};
@@ -202,8 +202,10 @@ pub(crate) async fn place_bets(
 }
 
 /// Whether a bet came sooner than a person's.
-fn is_rapid(error: &SubmitError) -> bool {
-    let SubmitError::Rejected { rejections, .. } = error else { return false };
+fn is_rapid(error: &NotApplied) -> bool {
+    let NotApplied::Submitted(SubmitError::Rejected { rejections, .. }) = error else {
+        return false;
+    };
     rejections.iter().any(|rejection| matches!(rejection, Rejection::RapidBet { .. }))
 }
 

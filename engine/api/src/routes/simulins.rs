@@ -15,7 +15,7 @@ use super::pages::cut;
 use super::schemas;
 use crate::adoptions::Counted;
 use crate::answers::Simulin;
-use crate::commands::Sending;
+use crate::commands::{NotApplied, Sending};
 use crate::error::{ApiError, Detail, ErrorBody};
 use crate::guards::LoggedInAs;
 use crate::reading::{AtLeast, unread};
@@ -77,7 +77,7 @@ pub(crate) async fn adopt(
             // Whoever may adopt no more gets the first answer again all the same.
             Err(limit) if sending.key.is_some() => {
                 match service.command_again(&sending, command).await {
-                    Err(SubmitError::TooLate) => return Err(limit),
+                    Err(NotApplied::Submitted(SubmitError::TooLate)) => return Err(limit),
                     other => other?,
                 }
             }

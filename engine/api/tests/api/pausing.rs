@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use daybook_api::Task;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::house::House;
 use crate::player::{Player, key};
@@ -104,6 +106,60 @@ async fn a_pause_of_one_user_is_that_users_alone() {
         let refused = house.service().operate(task).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.status(), 400, "{reason:?}");
     }
-    tokio::time::sleep(Duration::ZERO).await;
+    // What is held on her tells of them; an erasure takes them out.
+    house.operate(pause(Some(&ada.user_id))).await;
+    let task = Task::Export { user: ada.user_id.clone(), telemetry_before: None };
+    let export = house.operate(task).await.export.unwrap();
+    assert_eq!(export["pauses"].as_array().unwrap().len(), 3);
+    assert_eq!(export["pauses"][2]["reason"], REASON);
+    house.operate(Task::Erase { user: ada.user_id.clone() }).await;
+    let left: i64 = house
+        .accounts_db()
+        .query_row("SELECT count(*) FROM pauses WHERE user_id IS NOT NULL", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
     house.stop().await;
+}
+
+/// A command whose body comes in two parts, with something between.
+async fn half_sent(house: &House, player: &Player, path: &str, between: Task) -> String {
+    let body = json!({ "expectedDay": 1 }).to_string();
+    let (session, length) = (&player.client.cookies["session"], body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncookie: session={session}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let mut connection =
+        TcpStream::connect(house.base().trim_start_matches("http://")).await.unwrap();
+    let (first, second) = body.split_at(3);
+    connection.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
+    // Long enough for the head to be read; where it is not, the answer is the same.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    house.operate(between).await;
+    connection.write_all(second.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn what_was_half_sent_is_not_played_after_a_pause_or_a_lock() {
+    let mut house = House::playing().await;
+    let mut ada = Player::register(&house, "ada").await;
+    let season = ada.start().await;
+    ada.bet_on_all(&season).await.expect(201);
+    let path = format!("{season}/advance");
+    let head = house.ledger().head();
+    let paused = half_sent(&house, &ada, &path, pause(None)).await;
+    assert!(paused.starts_with("HTTP/1.1 503") && paused.contains("PAUSED"), "{paused}");
+    assert_eq!(house.ledger().head(), head);
+    house.operate(resume(None)).await;
+    let lock = Task::Lock { user: ada.user_id.clone() };
+    let locked = half_sent(&house, &ada, &path, lock).await;
+    assert!(locked.starts_with("HTTP/1.1 401") && locked.contains("SESSION_EXPIRED"), "{locked}");
+    house.stop().await;
+    let reader = daybook_ledger::Reader::open(house.directory()).unwrap();
+    let resolved =
+        reader.events_of_kinds(&[daybook_schema::EventKind::DayResolved], daybook_schema::Seq::MIN);
+    assert_eq!(resolved.count(), 0);
 }

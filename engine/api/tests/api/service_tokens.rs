@@ -347,3 +347,65 @@ async fn readers_that_do_not_read_slow_nobody() {
     }
     house.stop().await;
 }
+
+/// However a reader comes at the moment when its token is revoked, it is told nothing any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reader_outlives_its_token() {
+    const READERS: usize = 200;
+    let mut house = House::playing().await;
+    let ada = Player::register(&house, "ada").await;
+    let audit = token(&house, "audit", &[Scope::ReadEvents], &[]).await;
+    let head = house.ledger().head().to_string();
+    let opened = (0..READERS).map(|_| {
+        let (backend, query) = (Backend::new(&house, audit.clone()), format!("?from={head}"));
+        tokio::spawn(async move { Reader::open(&backend, &query, None).await.ok() })
+    });
+    let opened: Vec<_> = opened.collect();
+    house.operate(Task::RevokeToken { name: "audit".to_owned(), by: BY.to_owned() }).await;
+    for reader in opened {
+        let Some(mut reader) = reader.await.unwrap() else { continue };
+        let told = reader.next().await.unwrap();
+        assert_eq!(told, ("end".to_owned(), Some(json!({ "reason": "session_over" }))));
+    }
+    drop(ada);
+    house.stop().await;
+}
+
+/// Another's streams of a user end as the user's own do.
+#[tokio::test]
+async fn a_token_sees_no_more_of_who_is_locked_or_an_admin() {
+    let mut house = House::playing().await;
+    for (name, task) in [
+        ("ada", Task::SetRole { user: "ada@farm.example".to_owned(), role: Role::Admin }),
+        ("bob", Task::Lock { user: "bob@farm.example".to_owned() }),
+    ] {
+        let user = Player::register(&house, name).await.user_id;
+        let shop = token(&house, name, &[Scope::Play], &[&user]).await;
+        let mut shop = Backend::new(&house, shop);
+        let started = shop.start(&user).await.expect(201);
+        let path = format!("/api/seasons/{}/live", started.body["season"]["id"].as_str().unwrap());
+        let request = shop.client.request("GET", &path).bearer_auth(&shop.token);
+        let response = request.header("x-on-behalf-of", &user).send().await.unwrap();
+        let mut stream = Reader { response, buffer: String::new() };
+        house.operate(task).await;
+        let last = loop {
+            match stream.next().await {
+                Some((_, Some(data))) if data["reason"].is_string() => break data,
+                other => assert!(other.is_some(), "{name}: it ended without a reason"),
+            }
+        };
+        assert_eq!(last["reason"], "session_over", "{name}");
+        shop.get("/api/seasons", Some(&user)).await.expect_error(404, "NOT_FOUND");
+    }
+    house.stop().await;
+}
+
+/// Whoever stands in front may have a way of its own to ask who somebody is.
+#[tokio::test]
+async fn what_is_no_bearer_is_no_token() {
+    let mut house = House::playing().await;
+    let mut ada = Player::register(&house, "ada").await;
+    let request = ada.client.request("GET", "/api/auth/me").basic_auth("gate", Some("open"));
+    ada.client.send(request).await.expect(200);
+    house.stop().await;
+}
