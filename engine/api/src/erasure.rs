@@ -25,7 +25,7 @@ impl Service {
     pub(crate) async fn erase(&self, user_id: UserId) -> Result<(), ApiError> {
         let gone = self.accounts.begin_erasure(user_id).await?;
         self.forget_sessions(&gone);
-        self.streams.end_of_user(user_id);
+        self.streams.end_of_tokens_for(user_id);
         // Whatever fails from here on, the upkeep goes on with it.
         self.erasure_begun.notify_one();
         self.finish_erasure(user_id).await.map(drop)

@@ -27,7 +27,7 @@ const RETRY_AFTER_SECONDS: u64 = 15;
 pub(crate) enum Ended {
     /// The season is over: nothing more comes.
     Season,
-    /// The session is over, or the user's role is another.
+    /// The session is over, or the token may not play for the user any more.
     Session,
     /// The user opened more than there may be, and this was the oldest.
     Replaced,
@@ -53,6 +53,8 @@ type End = watch::Sender<Option<Ended>>;
 struct Open {
     user_id: UserId,
     token: TokenHash,
+    /// Whether a service token opened it.
+    is_of_token: bool,
     end: End,
 }
 
@@ -93,7 +95,8 @@ impl Streams {
     /// [`Code::Unavailable`] once the service is about to stop, [`Code::RateLimited`] where too many
     /// that ended are not read to their end.
     pub(crate) fn open(&self, session: &OpenSession) -> Result<Place, ApiError> {
-        self.open_one(session.user_id, session.id.clone(), PER_USER_MAX, WITH_ENDED_MAX)
+        let whose = (session.user_id, session.id.clone(), session.is_of_token());
+        self.open_one(whose, PER_USER_MAX, WITH_ENDED_MAX)
     }
 
     /// Opens a reader of the ledger's events; none is ended for another.
@@ -103,13 +106,12 @@ impl Streams {
     /// has too many.
     pub(crate) fn open_feed(&self, token: &ServiceToken) -> Result<Place, ApiError> {
         let most = FEEDS_PER_TOKEN_MAX;
-        self.open_one(token.counted_as(), token.hash.clone(), most, most)
+        self.open_one((token.counted_as(), token.hash.clone(), true), most, most)
     }
 
     fn open_one(
         &self,
-        user_id: UserId,
-        token: TokenHash,
+        (user_id, token, is_of_token): (UserId, TokenHash, bool),
         open_max: usize,
         with_ended_max: usize,
     ) -> Result<Place, ApiError> {
@@ -119,7 +121,7 @@ impl Streams {
             return Err(ApiError::new(Code::Unavailable));
         }
         let (end, ended) = watch::channel(None);
-        let open = Arc::new(Open { user_id, token: token.clone(), end });
+        let open = Arc::new(Open { user_id, token: token.clone(), is_of_token, end });
         let mut of_user = all.of_users.entry(user_id).or_default();
         if of_user.len() >= with_ended_max {
             return Err(ApiError::new(Code::RateLimited).retry_after(RETRY_AFTER_SECONDS));
@@ -145,10 +147,11 @@ impl Streams {
         }
     }
 
-    /// A user is another, locked, or gone: whoever plays for him is told nothing more either.
-    pub(crate) fn end_of_user(&self, user_id: UserId) {
+    /// No token may play for a user any more: what tokens are told of him ends.
+    pub(crate) fn end_of_tokens_for(&self, user_id: UserId) {
         if let Some(streams) = self.0.of_users.get(&user_id) {
-            streams.iter().for_each(|stream| stream.end(Ended::Session));
+            let of_tokens = streams.iter().filter(|stream| stream.is_of_token);
+            of_tokens.for_each(|stream| stream.end(Ended::Session));
         }
     }
 

@@ -199,7 +199,7 @@ impl Service {
     pub(crate) async fn lock(&self, user_id: UserId, locked_by: LockedBy) -> Result<(), ApiError> {
         let gone = self.accounts.lock(user_id, locked_by).await?;
         self.sessions_are_over(&gone);
-        self.streams.end_of_user(user_id);
+        self.streams.end_of_tokens_for(user_id);
         Ok(())
     }
 
@@ -248,7 +248,9 @@ impl Service {
                 self.accounts.set_role(user_id, role).await?;
                 // Who is logged in has the new role at once.
                 self.look_up_again(&self.accounts.tokens_of(user_id).await?);
-                self.streams.end_of_user(user_id);
+                if role == Role::Admin {
+                    self.streams.end_of_tokens_for(user_id);
+                }
                 (user_id, None)
             }
             Task::ResetPassword { user } => {

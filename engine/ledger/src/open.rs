@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use daybook_schema::limits;
 
@@ -16,7 +16,7 @@ use crate::open_error::OpenError;
 use crate::options::Options;
 use crate::recovery::Recovery;
 use crate::snapshot_thread::{self, SnapshotProgress};
-use crate::state_thread::{self, StateThread};
+use crate::state_thread::{self, StateThread, Writing};
 use crate::status::Status;
 use crate::writer_thread::{self, HeldLedger};
 
@@ -64,6 +64,8 @@ impl Ledger {
         let waiting = Arc::new(AtomicUsize::new(0));
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
         let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
+        // No more than there are batches: it is not bounded, so that the writer never waits.
+        let (ended, told) = channel();
         let held = HeldLedger { held, path };
         let commit = [options.monitor.metric("commit"), options.monitor.untold_metric("sync")];
         let decide = options.monitor.metric("decide");
@@ -73,10 +75,17 @@ impl Ledger {
             Arc::clone(&events),
             commit,
             to_commit,
+            ended,
         )?;
         let decider = Decider::new(recovery, options);
         let (status_too, waiting_too) = (Arc::clone(&status), Arc::clone(&waiting));
-        let thread = StateThread { decider, status: status_too, waiting: waiting_too, decide };
+        let thread = StateThread {
+            decider,
+            status: status_too,
+            waiting: waiting_too,
+            decide,
+            writing: Writing::new(told),
+        };
         let state = state_thread::spawn(thread, incoming, batches)?;
         let dispatcher = events.start_dispatcher()?;
         let deciding = vec![state, writer];

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use daybook_monitor::Metric;
+use daybook_schema::limits;
 
 use crate::batch::Batch;
 use crate::decider::{Decided, Decider};
@@ -21,6 +23,37 @@ pub(crate) struct StateThread {
     pub(crate) waiting: Arc<AtomicUsize>,
     /// How long batches take.
     pub(crate) decide: Metric,
+    pub(crate) writing: Writing,
+}
+
+/// How far the writer is with what it was given.
+pub(crate) struct Writing {
+    /// Told of each batch that is at its end: how long its sync took, if it had one.
+    pub(crate) ended: Receiver<Option<Duration>>,
+    /// Batches that the writer has, or waits to be given.
+    under_way: usize,
+    last_sync: Duration,
+}
+
+impl Writing {
+    pub(crate) const fn new(ended: Receiver<Option<Duration>>) -> Self {
+        Self { ended, under_way: 0, last_sync: Duration::ZERO }
+    }
+
+    /// Waits until nothing is under way, where syncs are slow. What is decided ahead would wait for
+    /// two of them and more. In the queue it waits no longer than its deadline.
+    fn wait_where_slow(&mut self) {
+        loop {
+            let is_slow = self.last_sync >= Duration::from_millis(limits::SYNC_SLOW_MS);
+            let ended = match is_slow && self.under_way > 0 {
+                true => self.ended.recv().ok(),
+                false => self.ended.try_recv().ok(),
+            };
+            let Some(sync) = ended else { return };
+            self.under_way = self.under_way.saturating_sub(1);
+            self.last_sync = sync.unwrap_or(self.last_sync);
+        }
+    }
 }
 
 /// Starts the thread; it ends when it is told to, or when the writer stopped.
@@ -32,7 +65,9 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
         let _guard = thread.status.guard();
         let mut is_closed = false;
-        while !is_closed && let Ok(first) = requests.recv() {
+        while !is_closed {
+            thread.writing.wait_where_slow();
+            let Ok(first) = requests.recv() else { break };
             thread.decider.disk.look();
             let deciding = thread.decide.start();
             let mut batch = thread.decider.begin_batch();
@@ -48,6 +83,7 @@ pub(crate) fn spawn(
             if batches.send(batch).is_err() {
                 break;
             }
+            thread.writing.under_way += 1;
         }
         // What nobody takes any more: questions hold what their askers captured.
         for request in requests.try_iter() {
@@ -72,5 +108,44 @@ impl StateThread {
         };
         batch.answers.push(answer);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_decided_ahead_of_a_slow_sync() {
+        let (ended, told) = channel();
+        let slow = Duration::from_millis(limits::SYNC_SLOW_MS);
+        let mut writing = Writing::new(told);
+        // Quick syncs hold nothing up.
+        writing.under_way = 2;
+        ended.send(Some(slow / 2)).unwrap();
+        writing.wait_where_slow();
+        assert_eq!(writing.under_way, 1);
+        // After a slow one the batch that is under way is waited for; questions alone say nothing.
+        writing.under_way = 2;
+        ended.send(Some(slow)).unwrap();
+        let (is_late, ended_late) = (Arc::new(AtomicBool::new(false)), ended.clone());
+        let late = std::thread::spawn({
+            let is_late = Arc::clone(&is_late);
+            move || {
+                is_late.store(true, Ordering::SeqCst);
+                ended_late.send(None).unwrap();
+            }
+        });
+        writing.wait_where_slow();
+        assert!(is_late.load(Ordering::SeqCst), "it is waited for");
+        assert_eq!((writing.under_way, writing.last_sync), (0, slow));
+        late.join().unwrap();
+        // A writer that stopped is waited for no longer.
+        writing.under_way = 1;
+        drop(ended);
+        writing.wait_where_slow();
     }
 }

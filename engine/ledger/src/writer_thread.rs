@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,7 @@ pub(crate) fn spawn(
     events: Arc<CommittedEvents>,
     [commit, sync]: [Metric; 2],
     batches: Receiver<Batch>,
+    ended: Sender<Option<Duration>>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
     let files = [path.clone(), database::log_path(&path)];
@@ -108,9 +109,9 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.status.guard();
         while let Ok(batch) = batches.recv() {
-            if !writer.take(batch) {
-                break;
-            }
+            let Some(sync) = writer.take(batch) else { break };
+            // Whoever closed the ledger asks no more.
+            let _ = ended.send(sync);
         }
         let is_sound = writer.status.failure().is_none() && writer.files_are_in_their_place();
         let Writer { held: HeldConnection { connection, file }, checkpoints, .. } = writer;
@@ -135,17 +136,17 @@ pub(crate) fn spawn(
 }
 
 impl Writer {
-    /// Commits a batch and answers; false when the commit failed, after which nothing goes on.
-    fn take(&mut self, mut batch: Batch) -> bool {
+    /// Commits a batch and answers. Tells how long its sync took, if it had one; none when the commit
+    /// failed, after which nothing goes on.
+    #[expect(clippy::option_option, reason = "a batch of questions alone is not synced")]
+    fn take(&mut self, mut batch: Batch) -> Option<Option<Duration>> {
         // SQLite would go on writing to a file that nobody finds again; nor may a commit be
         // acknowledged if that happened meanwhile.
-        let is_committed = self.files_are_in_their_place()
-            && self.commit(&batch).map_err(|failure| self.status.fail(failure)).is_ok()
-            && self.files_are_in_their_place();
-        if !is_committed {
-            drop(batch);
-            return false;
-        }
+        let committed = match self.files_are_in_their_place() {
+            true => self.commit(&batch).map_err(|failure| self.status.fail(failure)).ok(),
+            false => None,
+        };
+        let sync = committed.filter(|_| self.files_are_in_their_place())?;
         if !batch.rows.is_empty() {
             // Without anybody who follows nothing is built.
             if self.events.is_followed() {
@@ -160,7 +161,7 @@ impl Writer {
         if !batch.rows.is_empty() {
             self.keep_log_small();
         }
-        true
+        Some(sync)
     }
 
     fn files_are_in_their_place(&self) -> bool {
@@ -171,14 +172,15 @@ impl Writer {
         moved.is_none()
     }
 
-    /// Commits a batch's rows; where that fails the connection is closed, and what was begun is
-    /// undone.
-    fn commit(&self, batch: &Batch) -> Result<(), Failure> {
+    /// Commits a batch's rows, if it has any, and tells how long the sync took; where that fails the
+    /// connection is closed, and what was begun is undone.
+    fn commit(&self, batch: &Batch) -> Result<Option<Duration>, Failure> {
         if batch.rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.begin()?;
-        self.commit.measure(|| self.insert_and_commit(batch)).map_err(|error| failure_of(&error))
+        let synced = self.commit.measure(|| self.insert_and_commit(batch));
+        synced.map(Some).map_err(|error| failure_of(&error))
     }
 
     /// Begins a transaction. Another program may hold the file's lock: nothing is written yet, so
@@ -221,14 +223,16 @@ impl Writer {
         outcome
     }
 
-    fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<()> {
+    fn insert_and_commit(&self, batch: &Batch) -> rusqlite::Result<Duration> {
         let mut statement = self.held.connection.prepare_cached(&insert_sql())?;
         for row in &batch.rows {
             let payload = batch.payloads.get(row.payload.clone()).unwrap_or_default();
             insert(&mut statement, &row.header, payload, &row.hash)?;
         }
         let mut commit = self.held.connection.prepare_cached("COMMIT")?;
-        self.sync.measure(|| commit.execute([])).map(drop)
+        let began = Instant::now();
+        self.sync.measure(|| commit.execute([]))?;
+        Ok(began.elapsed())
     }
 
     fn answer(&self, answer: Answer) {

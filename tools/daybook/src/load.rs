@@ -234,7 +234,7 @@ impl Worker {
         match status {
             // It passes: the same command again.
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => bot.refused(wait),
-            _ => bot.given_up(),
+            _ => bot.given_up(&body),
         }
         Answered::refused(status.as_u16(), code)
     }

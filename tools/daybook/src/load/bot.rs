@@ -22,6 +22,8 @@ enum Turn {
     Bet { season: String, day: u8 },
     /// Ends the day.
     Advance { season: String, day: u8 },
+    /// Gives up a season that an earlier run left in play.
+    Abandon { season: String },
 }
 
 /// What a bot asks.
@@ -65,6 +67,7 @@ impl Bot {
             Turn::Advance { season, day } => {
                 (format!("/api/seasons/{season}/advance"), Some(json!({ "expectedDay": day })))
             }
+            Turn::Abandon { season } => (format!("/api/seasons/{season}/abandon"), Some(json!({}))),
         };
         let key = body.is_some().then(|| *self.key.get_or_insert_with(CommandId::random));
         Request { path, body, key }
@@ -86,7 +89,7 @@ impl Bot {
                 self.ready_at = Instant::now() + BETS_APART;
                 Turn::Advance { season: season.clone(), day: *day }
             }
-            Turn::Advance { day: DAYS, .. } => Turn::Commitment,
+            Turn::Advance { day: DAYS, .. } | Turn::Abandon { .. } => Turn::Commitment,
             Turn::Advance { season, day } => Turn::Bet { season: season.clone(), day: day + 1 },
         };
     }
@@ -96,9 +99,14 @@ impl Bot {
         self.ready_at = Instant::now() + wait;
     }
 
-    /// Its command is refused for good: it begins anew.
-    pub(super) fn given_up(&mut self) {
-        (self.key, self.turn) = (None, Turn::Commitment);
-        self.ready_at = Instant::now() + Duration::from_secs(1);
+    /// Its command is refused for good: it begins anew, and gives up a season that is in its way.
+    pub(super) fn given_up(&mut self, refusal: &Value) {
+        let in_play = refusal.pointer("/details/0/seasonId").and_then(Value::as_str);
+        let is_in_play = refusal.get("error").is_some_and(|code| code == "SEASON_IN_PROGRESS");
+        self.key = None;
+        (self.turn, self.ready_at) = match in_play.filter(|_| is_in_play) {
+            Some(season) => (Turn::Abandon { season: season.to_owned() }, Instant::now()),
+            None => (Turn::Commitment, Instant::now() + Duration::from_secs(1)),
+        };
     }
 }

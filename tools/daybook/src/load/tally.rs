@@ -12,6 +12,8 @@ use crate::output::{grouped, table};
 
 /// Heads that are kept: one of each so many answers, and the newest.
 const HEADS_KEPT: usize = 10_000;
+/// The longest time that is told apart, in microseconds: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
 
 /// What became of a request.
 pub(super) struct Answered {
@@ -64,7 +66,8 @@ pub(super) struct Tally(Mutex<Counts>);
 
 fn record(histogram: &mut Option<Histogram<u64>>, taken: Duration) {
     if histogram.is_none() {
-        *histogram = Histogram::new(3).ok();
+        // With bounds: one without would take long times for the longest that it holds so far.
+        *histogram = Histogram::new_with_bounds(1, LONGEST_US, 3).ok();
     }
     if let Some(histogram) = histogram {
         histogram.saturating_record(u64::try_from(taken.as_micros()).unwrap_or(u64::MAX));
@@ -224,5 +227,25 @@ impl Report {
             ),
         };
         format!("{}\n\n{}\n\n{held}", table(&["requests", ""], rows), table(&head, latencies))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_times_are_told_as_they_are() {
+        let tally = Tally::default();
+        for taken in [Duration::from_micros(700), Duration::from_secs(3)] {
+            tally.count(taken, Answered::well(None));
+            tally.count(taken * 2, Answered::refused(503, "OVERLOADED".to_owned()));
+        }
+        let report = tally.report(2, Duration::from_secs(1));
+        let (well, refused) = (report.latency_us.unwrap(), report.refused_latency_us.unwrap());
+        assert_eq!((well.p50, refused.p50), (700, 1_400));
+        // To a thousandth.
+        assert!((2_997_000..=3_003_000).contains(&well.max), "{}", well.max);
+        assert!((5_994_000..=6_006_000).contains(&refused.max), "{}", refused.max);
     }
 }
