@@ -71,7 +71,7 @@ async fn child_on_a_small_disk() {
 }
 
 /// Writes until so much is left.
-fn fill(path: &Path) {
+pub fn fill(path: &Path) {
     let mut filler = std::fs::File::create(path).unwrap();
     while filler.write_all(&[0; 1 << 20]).is_ok() {}
     let length = filler.metadata().unwrap().len();

@@ -15,6 +15,7 @@ mod connections;
 mod disk;
 mod documents;
 mod erasure;
+mod faults;
 mod files;
 mod full_disk;
 mod future;
