@@ -2,8 +2,8 @@
 //! live, without a gap and without a double.
 //!
 //! A reader is asked for nothing and told at its own pace: the next events are looked for when the
-//! connection has room. So a slow one holds the events of one cut, half a MiB at most, and never the
-//! writer.
+//! connection has room. So a slow one holds the events of one cut, half a MiB at most, and nothing
+//! that the writer waits for.
 
 use std::time::Duration;
 

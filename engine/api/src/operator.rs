@@ -14,6 +14,7 @@ use crate::passwords::Password;
 use crate::scopes::Scope;
 use crate::service::Service;
 use crate::tokens::Token;
+use crate::validation::is_unseen;
 
 /// Players are told the reason of a pause.
 const REASON_CHARACTERS_MAX: usize = 500;
@@ -184,13 +185,7 @@ fn answer_of(account: &Account) -> TaskAnswer {
         id: account.user.id.to_string(),
         user: serde_json::to_value(&account.user).ok(),
         is_locked: account.locked_by.is_some(),
-        link: None,
-        export: None,
-        token: None,
-        tokens: None,
-        bots: None,
-        figures: None,
-        pause: None,
+        ..answer_of_all()
     }
 }
 
@@ -292,8 +287,7 @@ impl Service {
             Task::MakeToken { name, scopes, users, by } => {
                 // Who is not there is told before the token is made.
                 let users = self.all_named(&users).await?;
-                let token = self.make_token(&name, &scopes, &by).await?;
-                self.bind_token(&name, &users).await?;
+                let token = self.make_token(&name, &scopes, &users, &by).await?;
                 let token = Some(token.as_str().to_owned());
                 return Ok(TaskAnswer { id: name, token, ..answer_of_all() });
             }
@@ -370,7 +364,8 @@ impl Service {
 }
 
 fn check_reason(reason: &str) -> Result<(), ApiError> {
-    let is_shown = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
+    let is_shown =
+        !reason.trim().is_empty() && !reason.chars().any(|it| it.is_control() || is_unseen(it));
     match is_shown && reason.chars().count() <= REASON_CHARACTERS_MAX {
         true => Ok(()),
         false => Err(ApiError::new(Code::ValidationError).saying(format!(

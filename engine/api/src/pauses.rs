@@ -14,6 +14,8 @@ pub(crate) struct Pauses {
     is_any: AtomicBool,
     /// By user; that of all is under none.
     reasons: RwLock<HashMap<Option<UserId>, String>>,
+    /// What was read later is not replaced by what was read before it.
+    pub(crate) in_order: tokio::sync::Mutex<()>,
 }
 
 impl Pauses {

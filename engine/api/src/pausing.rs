@@ -29,6 +29,7 @@ impl Service {
 
     /// Brings the pauses that go on to hand.
     pub(crate) async fn load_pauses(&self) -> Result<(), ApiError> {
+        let _in_order = self.pauses.in_order.lock().await;
         self.pauses.set(self.accounts.open_pauses().await?);
         Ok(())
     }

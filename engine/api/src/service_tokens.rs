@@ -99,6 +99,7 @@ impl Service {
         &self,
         name: &str,
         scopes: &[Scope],
+        users: &[UserId],
         by: &str,
     ) -> Result<Token, ApiError> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -111,7 +112,7 @@ impl Service {
             return refused("a token needs a scope: play, read-events or analytics");
         }
         let token = Token::random()?;
-        self.accounts.add_service_token(name, &token.hash(), scopes, by).await?;
+        self.accounts.add_service_token(name, &token.hash(), (scopes, users), by).await?;
         tracing::warn!(by, token = name, "a service token is made");
         Ok(token)
     }

@@ -212,3 +212,10 @@ fn compiled<T: RequestBody>() -> Result<Arc<Compiled>, ApiError> {
     compiled.insert(TypeId::of::<T>(), Arc::clone(&of_type));
     Ok(of_type)
 }
+
+/// What is not seen, or turns the letters after it round. U+200D joins emoji, and is seen by that.
+pub(crate) fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{200e}'
+        | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}')
+}

@@ -1,6 +1,7 @@
 //! The operator's tasks: done by the running service where there is one, else here.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use daybook_api::{
@@ -15,6 +16,9 @@ use serde_json::Value;
 use crate::arguments::user::UserCommonArguments;
 use crate::keys::of_read_models;
 use crate::serve::parts::{open_game_database, require_accounts};
+
+/// How long a service may take to tell how it fares: one that is hung is told of.
+const STATS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Does a task.
 pub(crate) fn operate(
@@ -54,7 +58,13 @@ pub(crate) async fn by_service(data: &Path, task: &Task) -> Result<Option<TaskAn
         return Ok(None);
     }
     let client = reqwest::Client::builder().unix_socket(socket).build()?;
-    let sent = client.post(format!("http://daybook{TASK_PATH}")).json(task).send().await;
+    let request = client.post(format!("http://daybook{TASK_PATH}")).json(task);
+    // Others may take long: a thousand bots, all that is held on a user.
+    let request = match task {
+        Task::Stats => request.timeout(STATS_WITHIN),
+        _ => request,
+    };
+    let sent = request.send().await;
     let answer = match sent {
         Ok(answer) => answer,
         // It was left by a service that was killed.

@@ -169,6 +169,11 @@ async fn figures_are_printed_and_scraped() {
     let listed = done(&["user", "tokens", "--json", "--data", data]);
     assert_eq!(listed["tokens"][0]["name"], "audit");
     assert!(!listed.to_string().contains(token));
+    // One that is hung is told of.
+    serving::signal(&serving.child, "STOP");
+    let hung = refused(&["stats", "--data", data]);
+    serving::signal(&serving.child, "CONT");
+    assert!(hung.contains("the running service does not answer"), "{hung}");
     assert_eq!(serving.stop().0.code(), Some(0));
     // Without a service the command does it itself.
     done(&["user", "revoke-token", "audit", "--json", "--data", data]);

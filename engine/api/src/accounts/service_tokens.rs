@@ -37,7 +37,7 @@ fn scopes_of(stored: &str) -> Result<Vec<Scope>, ApiError> {
 }
 
 impl Accounts {
-    /// Stores a new token.
+    /// Stores a new token with the users for whom it may play, all or nothing.
     ///
     /// # Errors
     /// [`Code::ValidationError`] where there is one of that name.
@@ -45,7 +45,7 @@ impl Accounts {
         &self,
         name: &str,
         token: &TokenHash,
-        scopes: &[Scope],
+        (scopes, users): (&[Scope], &[UserId]),
         by: &str,
     ) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
@@ -66,6 +66,7 @@ impl Accounts {
                 format!("there is a token `{name}`; names of revoked ones are not used again");
             return Err(ApiError::new(Code::ValidationError).saying(taken));
         }
+        bind(&mut writing, name, users).await?;
         writing.commit().await
     }
 

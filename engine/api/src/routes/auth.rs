@@ -18,7 +18,7 @@ use crate::logins::LoggedIn;
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
 use crate::tokens::{TokenHash, device_cookie, no_session_cookie, session_cookie};
-use crate::validation::{Nothing, RequestBody, Valid, fault, reported};
+use crate::validation::{Nothing, RequestBody, Valid, fault, is_unseen, reported};
 
 /// A new account.
 #[derive(Deserialize, ToSchema, Validate)]
@@ -52,13 +52,6 @@ pub(super) fn is_email(email: &str, (): &()) -> garde::Result {
     }
     garde::rules::email::apply(&trimmed, ())
         .map_err(|_| garde::Error::new("must be an address such as ada@farm.example"))
-}
-
-/// What is not seen, or turns the letters after it round. U+200D joins emoji, and is seen by that.
-fn is_unseen(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{200e}'
-        | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}')
 }
 
 /// A name that is seen, without control characters.

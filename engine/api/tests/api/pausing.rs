@@ -101,7 +101,7 @@ async fn a_pause_of_one_user_is_that_users_alone() {
         .query_row("SELECT count(*) FROM pauses WHERE resumed_at IS NOT NULL", [], |row| row.get(0))
         .unwrap();
     assert_eq!(count, 3);
-    for reason in ["", " ", "two\nlines", &"x".repeat(501)] {
+    for reason in ["", " ", "two\nlines", "turned \u{202e}round", &"x".repeat(501)] {
         let task = Task::Pause { user: None, reason: reason.to_owned(), by: "ops".to_owned() };
         let refused = house.service().operate(task).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.status(), 400, "{reason:?}");
