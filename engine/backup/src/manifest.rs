@@ -134,3 +134,36 @@ fn parse_name_time(time: &str) -> Option<jiff::civil::DateTime> {
     let is_number = milliseconds.len() == 3 && milliseconds.bytes().all(|it| it.is_ascii_digit());
     jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", seconds).ok().filter(|_| is_number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 1 writes it, for ever.
+    const VERSION_1: &str = r#"{
+  "daybook_backup": 1,
+  "ledger_id": "ldg_2dbd9c20-94e3-7c37-80f9-60f09871a684",
+  "is_demo": false,
+  "head": "1074051:b76ed91ecc6b22438083522a1cdce72f3d96ed6bc8fecb5733c9611829d87ce1",
+  "epoch": {
+    "number": 1,
+    "nonce": "00000000000000000000000000000000"
+  },
+  "head_before_accounts": "1074050:549c8f02f8764e2961c9332435b56486bced39fcfd4a3e340a97761355ea817a",
+  "taken_at": "2026-11-30T15:28:23.896039919Z",
+  "files": [
+    {
+      "path": "ledger.db",
+      "bytes": 101498880,
+      "blake3": "4e39ab2410df6a70d7ffa16ec82aa8117c70f2d045edbebcf18dcbd57129b66d"
+    }
+  ]
+}"#;
+
+    #[test]
+    fn a_manifest_of_version_1_is_read_and_written_as_it_is() {
+        let manifest: Manifest = serde_json::from_str(VERSION_1).unwrap();
+        assert_eq!((manifest.head.seq, manifest.head_before_accounts.seq), (1_074_051, 1_074_050));
+        assert_eq!(serde_json::to_string_pretty(&manifest).unwrap(), VERSION_1);
+    }
+}

@@ -120,3 +120,33 @@ impl Restored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 1 writes it, for ever.
+    const VERSION_1: &str = r#"{
+  "daybook_restored": 1,
+  "ledger_id": "ldg_2dbd9c20-94e3-7c37-80f9-60f09871a684",
+  "head": "1074051:b76ed91ecc6b22438083522a1cdce72f3d96ed6bc8fecb5733c9611829d87ce1",
+  "is_cut": false,
+  "of": "39ca18f67b5453f88323620885298f427c01a32d8d93cc5d1abddbd8041701a0"
+}"#;
+
+    #[test]
+    fn a_mark_of_version_1_is_read_and_written_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(Restored::path(directory.path()), VERSION_1).unwrap();
+        let mark = Restored::read(directory.path()).unwrap().unwrap();
+        assert_eq!((mark.head.seq, mark.is_cut), (1_074_051, false));
+        mark.write(directory.path()).unwrap();
+        let written = std::fs::read_to_string(Restored::path(directory.path())).unwrap();
+        assert_eq!(written, VERSION_1);
+        // One of a later version is not guessed at.
+        let later = VERSION_1.replace("restored\": 1", "restored\": 2");
+        std::fs::write(Restored::path(directory.path()), later).unwrap();
+        let refused = Restored::read(directory.path());
+        assert!(matches!(refused, Err(RestoredError::Unreadable { .. })), "{refused:?}");
+    }
+}
