@@ -24,7 +24,7 @@ impl NatsServer {
         std::fs::write(
             &configuration,
             format!(
-                "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n"
+                "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 100G }}\n"
             ),
         )?;
         let child = Command::new(String::from_utf8(found.stdout)?.trim())

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use backon::BackoffBuilder;
 use daybook_ledger::{Reader, Signer, VerifyingKey};
 use daybook_schema::{Block, EventHash, Head, limits};
@@ -186,7 +186,7 @@ impl Relay {
         let stream = context.get_or_create_stream(self.settings.stream_config()).await;
         let stream = match stream {
             Ok(stream) => stream,
-            Err(error) => return Ok(Err(format!("stream `{}`: {error}", self.settings.stream))),
+            Err(error) => return Ok(Err(self.why_there_is_no_stream(&error))),
         };
         let state = &stream.cached_info().state;
         let (first, last) = (state.first_sequence, state.last_sequence);
@@ -215,6 +215,24 @@ impl Relay {
             return Err(RelayError::Fenced { stream: self.settings.stream.clone(), other });
         }
         Ok(Ok(RelayProgress { head, stream_sequence: last }))
+    }
+
+    /// What an operator reads when the server made no stream.
+    fn why_there_is_no_stream(&self, error: &CreateStreamError) -> String {
+        let NatsSettings { stream, bytes_max, .. } = &self.settings;
+        let no_room = [ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STORAGE_RESOURCES_EXCEEDED];
+        match error.kind() {
+            CreateStreamErrorKind::JetStream(refused)
+                if no_room.contains(&refused.error_code()) =>
+            {
+                format!(
+                    "the server has no room for the stream `{stream}` of {bytes_max} bytes: give \
+                     its jetstream a larger max_file_store, or the relay a smaller \
+                     --nats-max-bytes ({error})"
+                )
+            }
+            _ => format!("stream `{stream}`: {error}"),
+        }
     }
 
     /// Publishes what follows the stream's end, until something stands in the way.

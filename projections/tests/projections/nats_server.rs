@@ -23,7 +23,7 @@ impl NatsServer {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let store = directory.path().join("store");
         let configuration = format!(
-            "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{more}\n"
+            "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 100G }}\n{more}\n"
         );
         std::fs::write(directory.path().join("nats.conf"), configuration).unwrap();
         let mut server = Self { directory, port, child: None };

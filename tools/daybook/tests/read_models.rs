@@ -16,7 +16,9 @@ mod serving;
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use daybook_bots::Play;
@@ -208,6 +210,23 @@ fn tables_follow(data_dir: &Path) {
     let data = data_dir.to_str().unwrap();
     let _workers = Process::start(&["projections", "run", "--data", data]);
     wait_until_current(data);
+}
+
+/// Guards: a server with too little room for the stream is told of, with what to change.
+#[test]
+fn a_relay_says_that_the_server_has_no_room() {
+    let server = NatsServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    assert!(run(&["demo", "--players", "2", "--days", "2", "--data", data]).status.success());
+    let url = server.url();
+    let more_than_it_has = (1_u64 << 40).to_string();
+    let relaying = ["relay", "--nats", &url, "--nats-max-bytes", &more_than_it_has, "--data", data];
+    let child = command(&relaying).stderr(Stdio::piped()).spawn().unwrap();
+    let mut relay = Process { child };
+    let told = BufReader::new(relay.child.stderr.take().unwrap()).lines();
+    let told = told.map(Result::unwrap).find(|line| line.contains("no room")).unwrap();
+    assert!(told.contains("max_file_store") && told.contains("--nats-max-bytes"), "{told}");
 }
 
 /// Guards: a service with a bus keeps its read models through it, and serves while the server is away.
