@@ -8,6 +8,7 @@ use daybook_schema::{Role, SessionNumber, UserId};
 
 use crate::accounts::now_seconds;
 use crate::accounts::sessions::Session;
+use crate::accounts::users::{Named, User, normalized_email};
 use crate::error::{ApiError, Code};
 use crate::open_session::OpenSession;
 use crate::scopes::Scope;
@@ -79,6 +80,21 @@ impl Service {
         }
         self.token_sessions.insert(key, Arc::clone(&session));
         Ok(session)
+    }
+
+    /// The user of an address, if a token may play for it: a backend that lost the answer when it
+    /// registered somebody asks again.
+    pub(crate) async fn user_of_token(
+        &self,
+        token: &str,
+        email: &str,
+    ) -> Result<Option<User>, ApiError> {
+        let email = normalized_email(email);
+        let Some(account) = self.accounts.find(Named::Email(&email)).await? else {
+            return Ok(None);
+        };
+        let role = self.accounts.bound_user(token, account.user.id).await?;
+        Ok(role.filter(|role| *role != Role::Admin).map(|_| account.user))
     }
 
     /// Whether a session goes on: what may have ended while something was read.

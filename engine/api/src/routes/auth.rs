@@ -178,6 +178,7 @@ impl LoggedIn {
     security(()),
     request_body = Registration,
     responses(
+        (status = 200, description = "With a token: it may play for the user of this address already", body = UserAnswer),
         (status = 201, description = "The account is made; `Set-Cookie` has the session", body = UserAnswer),
         (status = 409, description = "EMAIL_TAKEN", body = ErrorBody),
     ))]
@@ -190,6 +191,11 @@ pub(crate) async fn register(
 ) -> Result<Response, ApiError> {
     in_full(async move {
         service.require_writable()?;
+        if let Some(token) = &token
+            && let Some(user) = service.user_of_token(&token.name, &registration.email).await?
+        {
+            return Ok(Json(UserAnswer { user }).into_response());
+        }
         // A flood is turned away here, before it costs a write.
         let turn = match token {
             None => service.passwords.turn().await?,

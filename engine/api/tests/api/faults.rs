@@ -1,20 +1,28 @@
 //! Guards: what each kind of request is answered while something is wrong is what the document for
 //! operators says, cell by cell.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daybook_api::{Scope, Task};
+use daybook_ledger::{Options, SystemTimeSource, Time, TimeSource};
+use daybook_schema::UnixMicros;
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::client::{Answer, Client, PASSWORD};
 use crate::full_disk::{fill, on_a_small_disk};
-use crate::house::{House, stepping_options};
+use crate::house::{House, Stepping, stepping_options};
+use crate::nats_server::NatsServer;
 use crate::player::Player;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/OPERATION.md");
 const DIRECTORY: &str = "API_FAULTS_FULL_DISK";
+const FEW_FILES: &str = "API_FAULTS_FEW_FILES";
+const HOUR_MICROS: i64 = 3_600_000_000;
 /// Longer than a command waits.
 const BUSY_FOR: Duration = Duration::from_millis(400);
 
@@ -43,7 +51,12 @@ impl Asking {
     /// Asks for everything, and tells what each was answered. Before each request something is done.
     async fn ask(&mut self, before: impl Fn(&House)) -> Vec<(&'static str, String)> {
         let mut cells = Vec::new();
+        let reader = self.house.client();
         let (mut stranger, mut new) = (self.house.client(), self.house.client());
+        // Each has a connection before anything is wrong.
+        for client in [&reader, &stranger, &new] {
+            client.clone().get("/healthz").await.expect(200);
+        }
         let bets = json!({ "potId": "sun", "betType": "call", "amount": 1, "expectedDay": 1 });
         for (row, path) in [
             ("`/healthz`", "/healthz".to_owned()),
@@ -57,7 +70,7 @@ impl Asking {
             cells.push((row, cell(&self.ada.get(&path).await)));
         }
         before(&self.house);
-        cells.push(("the feed", self.open_feed(&stranger).await));
+        cells.push(("the feed", self.open_feed(&reader).await));
         before(&self.house);
         let bet = self.ada.post(&format!("{}/bets", self.season), bets).await;
         cells.push(("play: bets, days", cell(&bet)));
@@ -72,9 +85,13 @@ impl Asking {
 
     async fn open_feed(&self, client: &Client) -> String {
         let request = client.request("GET", "/api/events").bearer_auth(&self.token);
-        let status = request.send().await.unwrap().status();
-        assert_eq!(status, StatusCode::OK);
-        status.as_u16().to_string()
+        let answer = request.send().await.unwrap();
+        if answer.status() == StatusCode::OK {
+            return "200".to_owned();
+        }
+        let status = answer.status().as_u16();
+        let body: serde_json::Value = answer.json().await.unwrap();
+        format!("{status} `{}`", body["error"].as_str().unwrap())
     }
 }
 
@@ -162,4 +179,81 @@ fn a_full_disk_is_answered_as_the_document_says() {
     let size = daybook_schema::limits::DISK_FREE_BYTES_MIN + 64 * 1024 * 1024;
     let printed = on_a_small_disk(size, DIRECTORY, "faults::child_on_a_small_disk");
     assert!(printed.contains("AS DOCUMENTED"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_bus_that_is_away_changes_nothing_for_players() {
+    let mut server = NatsServer::start();
+    let mut house = House::playing().await;
+    house.nats = Some(server.settings());
+    let mut asking = Asking::new(house).await;
+    server.kill();
+    let away = asking.ask(|_| {}).await;
+    expect_documented("NATS away", &away);
+    asking.house.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_is_answered_as_the_document_says() {
+    let jumped = Arc::new(AtomicI64::new(0));
+    let mut house = House::playing().await;
+    let by_micros = Arc::clone(&jumped);
+    house.options = Arc::new(move |data, keys| {
+        let stepping = Stepping { began: SystemTimeSource::default().wall(), steps: 0 };
+        let clock = Jumping { stepping, by_micros: Arc::clone(&by_micros) };
+        Options::new(data, keys).time(Time::Source(Box::new(clock)))
+    });
+    let mut asking = Asking::new(house).await;
+    jumped.store(-2 * HOUR_MICROS, Ordering::Relaxed);
+    let back = asking.ask(|_| {}).await;
+    expect_documented("clock back", &back);
+    asking.house.stop().await;
+}
+
+/// A clock that is set while it runs.
+struct Jumping {
+    stepping: Stepping,
+    by_micros: Arc<AtomicI64>,
+}
+
+impl TimeSource for Jumping {
+    fn wall(&mut self) -> UnixMicros {
+        self.stepping.wall().plus_micros(self.by_micros.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&mut self) -> Duration {
+        self.stepping.monotonic()
+    }
+}
+
+/// The child: it may open few files, and takes all that are left.
+#[tokio::test]
+async fn child_with_few_files() {
+    if std::env::var_os(FEW_FILES).is_none() {
+        return;
+    }
+    let mut asking = Asking::new(House::playing().await).await;
+    let taken = Mutex::new(Vec::new());
+    let full = asking.ask(|_| {
+        taken.lock().unwrap().extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+    });
+    let full = full.await;
+    assert!(!taken.into_inner().unwrap().is_empty());
+    expect_documented("too few files", &full);
+    println!("\nAS DOCUMENTED");
+}
+
+#[test]
+fn too_few_files_are_answered_as_the_document_says() {
+    let test = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 160 && exec \"$@\"", "sh"])
+        .arg(test)
+        .args(["--exact", "faults::child_with_few_files", "--nocapture"])
+        .env(FEW_FILES, "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("AS DOCUMENTED"), "{printed}{failed}");
 }

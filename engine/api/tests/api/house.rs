@@ -12,7 +12,9 @@ use daybook_ledger::{
     Ledger, NewLedger, Options, Reader, Submission, SystemTimeSource, Time, TimeSource, keys,
 };
 use daybook_monitor::Monitor;
-use daybook_projections::{DatabaseSettings, FeedSource, GameDatabase, Workers, all_projections};
+use daybook_projections::{
+    DatabaseSettings, FeedSource, GameDatabase, NatsSettings, Relay, Workers, all_projections,
+};
 use daybook_schema::{Command, Event, Seq, UnixMicros};
 use daybook_simulator::Keyring;
 use tempfile::TempDir;
@@ -29,6 +31,8 @@ pub struct House {
     pub settings: Settings,
     /// How the ledger is opened.
     pub options: MakeOptions,
+    /// The bus that its read models are filled through, where that is not the ledger itself.
+    pub nats: Option<NatsSettings>,
     running: Option<Running>,
 }
 
@@ -76,6 +80,7 @@ struct Running {
     reconciled: Reconciled,
     /// None once they were stopped.
     workers: Option<Workers>,
+    relay: Option<JoinHandle<()>>,
     upkeep: Upkeep,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -107,14 +112,30 @@ impl House {
         let path = directory.path().to_owned();
         let options = stepping_options();
         let settings = settings();
-        Self::started(Self { path, _own: Some(directory), settings, options, running: None }).await
+        Self::started(Self {
+            path,
+            _own: Some(directory),
+            settings,
+            options,
+            nats: None,
+            running: None,
+        })
+        .await
     }
 
     pub async fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
         let options = usual_options();
-        Self::started(Self { path, _own: Some(directory), settings, options, running: None }).await
+        Self::started(Self {
+            path,
+            _own: Some(directory),
+            settings,
+            options,
+            nats: None,
+            running: None,
+        })
+        .await
     }
 
     /// In a directory that is there, made or not.
@@ -125,14 +146,15 @@ impl House {
     /// The same with a ledger that is opened in a way of its own.
     pub async fn opened(directory: &Path, options: MakeOptions) -> Self {
         let (path, settings) = (directory.to_owned(), settings());
-        Self::started(Self { path, _own: None, settings, options, running: None }).await
+        Self::started(Self { path, _own: None, settings, options, nats: None, running: None }).await
     }
 
     /// The same, or why it does not start.
     pub async fn try_within(directory: &Path) -> Result<Self, String> {
         let (path, settings) = (directory.to_owned(), settings());
         let options = usual_options();
-        Self::try_started(Self { path, _own: None, settings, options, running: None }).await
+        Self::try_started(Self { path, _own: None, settings, options, nats: None, running: None })
+            .await
     }
 
     async fn started(house: Self) -> Self {
@@ -214,7 +236,8 @@ impl House {
             ..DatabaseSettings::default()
         };
         let database = GameDatabase::open(&data.join("game.db"), database_settings).await.unwrap();
-        let workers = Workers::start(&database, &all_projections(), &FeedSource::ledger(&ledger));
+        let (relay, source) = self.bus(&ledger);
+        let workers = Workers::start(&database, &all_projections(), &source);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let base = format!("http://{address}");
@@ -249,11 +272,27 @@ impl House {
             service,
             reconciled,
             workers: Some(workers),
+            relay,
             upkeep,
             stop,
             serving,
         });
         Ok(())
+    }
+
+    /// What fills the read models: the ledger, or the bus and the relay that fills that.
+    fn bus(&self, ledger: &Ledger) -> (Option<JoinHandle<()>>, FeedSource) {
+        let Some(nats) = &self.nats else { return (None, FeedSource::ledger(ledger)) };
+        let keys = keys::load(&self.path("keys")).unwrap();
+        let relay = Relay::new(ledger, keys.signer, keys.verifying_key, nats.clone());
+        let (stop, stopped) = watch::channel(false);
+        let relaying = tokio::spawn(async move {
+            relay.run(stopped).await.unwrap();
+            drop(stop);
+        });
+        let (settings, data_dir) = (Box::new(nats.clone()), Some(self.path.clone()));
+        let source = FeedSource::JetStream { settings, key: keys.verifying_key, data_dir };
+        (Some(relaying), source)
     }
 
     /// Stops the service in good order.
@@ -266,6 +305,7 @@ impl House {
         if let Some(workers) = running.workers {
             workers.stop().await;
         }
+        running.relay.inspect(JoinHandle::abort);
         running.service.close().await;
         running.accounts.close().await;
         running.telemetry.close().await;

@@ -25,6 +25,8 @@ mod idempotency;
 mod live;
 mod lockout;
 mod lost_answers;
+#[path = "../../../../projections/tests/projections/nats_server.rs"]
+mod nats_server;
 mod pausing;
 mod play;
 mod player;

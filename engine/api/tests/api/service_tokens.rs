@@ -149,6 +149,15 @@ async fn a_token_registers_users_and_plays_for_them() {
         let user = made.body["user"]["id"].as_str().unwrap().to_owned();
         shop.start(&user).await.expect(201);
     }
+    // Whoever lost the answer asks again; what only others may play for is taken.
+    let again = json!({ "email": "Ada@farm.example", "password": PASSWORD, "displayName": "ada" });
+    let found = shop.ask("POST", "/api/auth/register", None, Some(again)).await.expect(200);
+    assert_eq!(found.body["user"]["email"], "ada@farm.example");
+    Player::register(&house, "max").await;
+    let taken = json!({ "email": "max@farm.example", "password": PASSWORD, "displayName": "max" });
+    shop.ask("POST", "/api/auth/register", None, Some(taken))
+        .await
+        .expect_error(409, "EMAIL_TAKEN");
     // They are people with passwords of their own.
     house.client().log_in("ada@farm.example", PASSWORD).await.expect(200);
     let other = token(&house, "other", &[Scope::Play], &[]).await;
