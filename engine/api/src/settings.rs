@@ -34,6 +34,8 @@ pub struct Settings {
     pub command_wait: Duration,
     /// How long a read waits for the read models to come to what it must stand for.
     pub read_wait: Duration,
+    /// Idle seasons expire only when the service has run so long: players come back first.
+    pub expires_after: Duration,
     /// Companions that a user may adopt on a UTC day.
     pub adoptions_per_day_max: u32,
     /// How much telemetry is stored.
@@ -54,6 +56,7 @@ impl Default for Settings {
             registrations_per_day_max: 20,
             command_wait: Duration::from_millis(200),
             read_wait: Duration::from_millis(500),
+            expires_after: Duration::from_micros(limits::EXPIRY_GRACE_MICROS.unsigned_abs()),
             adoptions_per_day_max: 20,
             telemetry: TelemetrySettings::default(),
         }

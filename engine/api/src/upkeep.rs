@@ -38,8 +38,6 @@ const ERASURES_LOOKED_FOR_EVERY: Duration = Duration::from_secs(30);
 /// How often flags are looked for that are not in `telemetry.db`.
 const FLAGS_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
 const OVER_BUDGET_TOLD_EVERY: Duration = Duration::from_secs(1);
-/// Seasons expire only when players had so long to come back after a start.
-const EXPIRES_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The work that goes on beside the routes.
 pub struct Upkeep {
@@ -254,7 +252,7 @@ async fn keep(service: Service) {
     loop {
         let ledger = service.ledger.clone();
         // What cannot be read might say that play is paused.
-        let spared = match started.elapsed() >= EXPIRES_AFTER {
+        let spared = match started.elapsed() >= service.settings.expires_after {
             true => service.spared().await.ok(),
             false => None,
         };

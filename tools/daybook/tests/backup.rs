@@ -376,6 +376,42 @@ async fn older_backups_go_where_the_newest_has_their_events() {
     assert!(error.contains("a copy of it would be no backup"), "{error}");
 }
 
+/// A clock that was ahead made an older backup look like the newest: the one that was just made is not
+/// removed for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_ahead_removes_no_newer_backup() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, first) = played(directory.path()).await;
+    let manifest = path_of(&first).join("backup.json");
+    let mut ahead: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    ahead["taken_at"] = "2099-01-01T00:00:00Z".into();
+    std::fs::write(&manifest, serde_json::to_vec(&ahead).unwrap()).unwrap();
+    let keep = |count| made(&["backup", text(&backups), "--data", text(&data), "--keep", count]);
+    let second = keep("2");
+    assert_eq!(second["removed"], json!([]));
+    let third = keep("1");
+    assert_eq!(third["removed"], json!([second["path"], first["path"]]));
+    assert!(path_of(&third).join("backup.json").exists());
+}
+
+/// What can be made again stands in the way of no backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn read_models_that_cannot_be_read_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, _) = played(directory.path()).await;
+    std::fs::write(data.join("game.db"), "no database at all").unwrap();
+    let backup = ["backup", text(&backups), "--data", text(&data), "--with-game-db"];
+    let output = run(&[&backup[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("`game.db` is not in the backup"), "{told}");
+    let made_without = path_of(&json(&output));
+    assert!(!made_without.join("game.db").exists());
+    let to = directory.path().join("restored");
+    made(&["restore", text(&made_without), "--data", text(&to)]);
+    assert_eq!(made(&["verify", "--data", text(&to)])["verdict"], "intact");
+}
+
 fn copy_directory(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp").args(["-r", text(from), text(to)]).status();
     assert!(copied.unwrap().success());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daybook_api::{Scope, Task};
-use daybook_ledger::{Options, SystemTimeSource, Time, TimeSource};
+use daybook_ledger::{Options, Time, TimeSource};
 use daybook_schema::UnixMicros;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -199,8 +199,7 @@ async fn a_clock_that_jumps_is_answered_as_the_document_says() {
     let mut house = House::playing().await;
     let by_micros = Arc::clone(&jumped);
     house.options = Arc::new(move |data, keys| {
-        let stepping = Stepping { began: SystemTimeSource::default().wall(), steps: 0 };
-        let clock = Jumping { stepping, by_micros: Arc::clone(&by_micros) };
+        let clock = Jumping { stepping: Stepping::now(), by_micros: Arc::clone(&by_micros) };
         Options::new(data, keys).time(Time::Source(Box::new(clock)))
     });
     let mut asking = Asking::new(house).await;

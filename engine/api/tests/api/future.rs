@@ -38,7 +38,7 @@ impl SeasonKeys for BranchingKeys {
 /// A ledger with these keys, and a clock that goes on with each command alone.
 fn options(keys: BranchingKeys, began: UnixMicros) -> MakeOptions {
     Arc::new(move |data, _| {
-        Options::new(data, keys).time(Time::Source(Box::new(Stepping { began, steps: 0 })))
+        Options::new(data, keys).time(Time::Source(Box::new(Stepping::from(began))))
     })
 }
 

@@ -46,26 +46,36 @@ fn usual_options() -> MakeOptions {
 
 /// The options of a ledger where no bet comes too soon.
 pub fn stepping_options() -> MakeOptions {
-    Arc::new(|data, keys| {
-        let began = SystemTimeSource::default().wall();
-        Options::new(data, keys).time(Time::Source(Box::new(Stepping { began, steps: 0 })))
-    })
+    Arc::new(|data, keys| Options::new(data, keys).time(Time::Source(Box::new(Stepping::now()))))
 }
 
-/// A clock that goes on by a fifth of a second for each command: no bet comes too soon.
+/// A clock that goes on by a step for each command.
 pub struct Stepping {
     pub began: UnixMicros,
+    pub step: Duration,
     pub steps: u32,
+}
+
+impl Stepping {
+    /// From now on.
+    pub fn now() -> Self {
+        Self::from(SystemTimeSource::default().wall())
+    }
+
+    /// So fast that no bet comes too soon.
+    pub fn from(began: UnixMicros) -> Self {
+        Self { began, step: Duration::from_millis(200), steps: 0 }
+    }
 }
 
 impl TimeSource for Stepping {
     fn wall(&mut self) -> UnixMicros {
-        self.began.plus_micros(i64::from(self.steps) * 200_000)
+        self.began.plus_micros((self.step * self.steps).as_micros() as i64)
     }
 
     fn monotonic(&mut self) -> Duration {
         self.steps += 1;
-        Duration::from_millis(200) * self.steps
+        self.step * self.steps
     }
 }
 

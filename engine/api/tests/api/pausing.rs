@@ -1,14 +1,18 @@
 //! Guards: while play is paused nothing is played, everything is read, nobody's season expires, and
 //! who did it stays on record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_api::Task;
+use daybook_ledger::{Ledger, NewLedger, Options, Time, keys};
+use daybook_schema::{Event, UserId};
+use daybook_simulator::State;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::house::House;
+use crate::house::{House, MakeOptions, Stepping};
 use crate::player::{Player, key};
 
 const REASON: &str = "Back at 18:00 UTC";
@@ -76,6 +80,55 @@ async fn while_play_is_paused_all_is_read_and_nothing_played() {
         .map(Result::unwrap)
         .collect();
     assert_eq!(record, [(REASON.to_owned(), "ops".to_owned(), "ops".to_owned())]);
+    house.stop().await;
+}
+
+/// Who plays once so many seasons have expired.
+async fn playing_when_expired(house: &House, count: usize) -> Vec<UserId> {
+    let is_expired = |event: &Event| matches!(event, Event::SeasonExpired(_));
+    let look = |house: &House| {
+        let expired = house.events().iter().filter(|event| is_expired(event)).count();
+        (expired == count).then_some(())
+    };
+    house.until("seasons expire", look).await;
+    let playing = |state: &State| state.seasons.values().map(|season| season.user_id).collect();
+    house.ledger().query(playing).unwrap().await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_idle_expires_for_a_day_after_a_pause() {
+    const DAY: i64 = 86_400;
+    let directory = tempfile::tempdir().unwrap();
+    let long_ago = Stepping::now().began.plus_micros(-31 * DAY * 1_000_000);
+    let from_then: MakeOptions = Arc::new(move |data, keys| {
+        Options::new(data, keys).time(Time::Source(Box::new(Stepping::from(long_ago))))
+    });
+    keys::init(&directory.path().join("keys"), &keys::random_season_key().unwrap()).unwrap();
+    let its_keys = keys::load(&directory.path().join("keys")).unwrap();
+    let created = NewLedger { created_at: Some(long_ago), ..NewLedger::random() };
+    let options = from_then(directory.path(), its_keys.season_keys).create(created);
+    Ledger::open(options.newest_head(its_keys.newest_head)).unwrap().close().await.unwrap();
+    let mut house = House::opened(directory.path(), from_then).await;
+    let (mut ada, mut bob) =
+        (Player::register(&house, "ada").await, Player::register(&house, "bob").await);
+    ada.start().await;
+    bob.start().await;
+    house.operate(pause(Some("ada@farm.example"))).await;
+    house.operate(resume(Some("ada@farm.example"))).await;
+    house.stop().await;
+    // A month later: whoever comes first sees that the service has run for hours.
+    house.settings.expires_after = Duration::ZERO;
+    house.options = Arc::new(|data, keys| {
+        let clock = Stepping { step: Duration::from_secs(7_200), ..Stepping::now() };
+        Options::new(data, keys).time(Time::Source(Box::new(clock)))
+    });
+    house.start().await;
+    assert_eq!(playing_when_expired(&house, 1).await, [ada.user_id.parse().unwrap()]);
+    house.stop().await;
+    let ended = format!("UPDATE pauses SET resumed_at = resumed_at - {}", DAY + 60);
+    house.accounts_db().execute_batch(&ended).unwrap();
+    house.start().await;
+    assert_eq!(playing_when_expired(&house, 2).await, []);
     house.stop().await;
 }
 

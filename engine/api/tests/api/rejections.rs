@@ -88,7 +88,7 @@ fn stepping(hours: i64, rulesets: Rulesets) -> MakeOptions {
     let today = UnixMicros::new(jiff::Timestamp::now().as_microsecond()).utc_day();
     let began = UnixMicros::from_seconds(((today + 1) * 24 + 12 + hours) * 3_600);
     Arc::new(move |data, keys| {
-        let clock = Time::Source(Box::new(Stepping { began, steps: 0 }));
+        let clock = Time::Source(Box::new(Stepping::from(began)));
         Options::new(data, keys).rulesets(rulesets.clone()).time(clock)
     })
 }

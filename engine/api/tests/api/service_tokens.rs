@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use daybook_api::{RateLimit, Scope, Task};
+use daybook_api::{Hashing, RateLimit, Scope, Task};
 use daybook_schema::{Head, Role, Seq};
 use serde_json::{Value, json};
 
@@ -184,6 +184,37 @@ async fn a_token_registers_users_and_plays_for_them() {
             "{name}"
         );
     }
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_registers_many_leaves_people_their_turns() {
+    let mut slow = settings();
+    let (memory_kib, passes) = (64 * 1024, 4);
+    slow.hashing = Hashing { memory_kib, passes, at_once_max: 1, waiting_max: 8, ..slow.hashing };
+    slow.hashing.wait = Duration::from_secs(60);
+    let mut house = House::with(slow).await;
+    house.client().register("ada@farm.example").await.expect(201);
+    let shop = token(&house, "shop", &[Scope::Play], &[]).await;
+    let many = (0..32).map(|number| {
+        let mut shop = Backend::new(&house, shop.clone());
+        tokio::spawn(async move {
+            let body = json!({ "email": format!("{number}@farm.example"), "password": PASSWORD, "displayName": "x" });
+            shop.ask("POST", "/api/auth/register", None, Some(body)).await.status
+        })
+    });
+    let many: Vec<_> = many.collect();
+    house
+        .until("the token's turns are all waited for", |_| {
+            many.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
+        })
+        .await;
+    house.client().log_in("ada@farm.example", PASSWORD).await.expect(200);
+    let mut statuses = Vec::new();
+    for asked in many {
+        statuses.push(asked.await.unwrap());
+    }
+    assert!(statuses.contains(&503) && statuses.contains(&201), "{statuses:?}");
     house.stop().await;
 }
 

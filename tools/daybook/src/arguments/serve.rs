@@ -305,6 +305,7 @@ impl ServeArguments {
             registrations_per_day_max: people.registrations_per_day,
             command_wait: Duration::from_millis(limits.command_wait.into()),
             read_wait: Duration::from_millis(limits.read_wait.into()),
+            expires_after: defaults.expires_after,
             adoptions_per_day_max: limits.adoptions_per_day,
             telemetry: self.telemetry(),
         }
