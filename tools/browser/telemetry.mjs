@@ -30,6 +30,13 @@ print(json.dumps([dict(row) for row in rows]))`;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until something holds, and gives it. */
+/** Closes a page as a user does, and waits until it is gone: until then it might send. */
+async function closed(page) {
+  const gone = page.waitForEvent("close");
+  await page.close({ runBeforeUnload: true });
+  await gone;
+}
+
 async function until(what, look) {
   for (let tries = 0; tries < 200; tries++) {
     const found = await look();
@@ -206,8 +213,7 @@ const checks = {
     // A beacon that the browser takes and that arrives nowhere.
     await page.evaluate(() => (navigator.sendBeacon = () => true));
     await say(page, "closed", 15);
-    await page.close({ runBeforeUnload: true });
-    await pause(300);
+    await closed(page);
     await context.setOffline(false);
     assert.equal(stored("closed").length, 0);
     const next = await game(context);
@@ -329,8 +335,7 @@ const checks = {
     assert.equal((await lost(page)).otherLogin, 4);
     await page.evaluate(() => (navigator.sendBeacon = () => true));
     await say(page, "unsent", 2, 4);
-    await page.close({ runBeforeUnload: true });
-    await pause(200);
+    await closed(page);
     await context.setOffline(false);
     const next = await context.newPage();
     await serveClient(next);

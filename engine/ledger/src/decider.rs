@@ -1,7 +1,6 @@
 //! Deciding a command: its id looked up, the rules asked, its events encoded, chained and applied.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::{CommandHash, CommandId, Event, Head, Seq, UnixMicros, limits};
@@ -99,36 +98,52 @@ impl Decider {
     /// Decides a command and, if it is accepted, adds its events to the batch.
     pub(crate) fn answer(&mut self, submission: &Submission, batch: &mut Batch) -> Decided {
         let now = self.now(submission);
-        let command = &submission.command;
-        let hash = command.to_stored().hash();
-        if let Some(id) = submission.id {
-            let latest = self.latest(now);
-            match self.ids.look_up(command.into(), id, hash, latest) {
-                Lookup::New => {}
-                Lookup::Applied(Applied { first, size, .. }) => {
-                    return Decided::Repeat { first, size };
-                }
-                Lookup::Refused(rejections) => {
-                    let rejections = Box::new(rejections.clone());
-                    let refused = SubmitError::Rejected { rejections, repeated: true };
-                    return Decided::Outcome(Err(refused));
-                }
-                Lookup::Conflict { first: Some(first) } => return Decided::Conflict { first },
-                Lookup::Conflict { first: None } => {
-                    return Decided::Outcome(Err(SubmitError::Conflict { first: None }));
-                }
-                Lookup::Expired { floor } => {
-                    let server_time = latest;
-                    let new_id_time = first_above(floor, latest);
-                    let expired = SubmitError::Expired { server_time, floor, new_id_time };
-                    return Decided::Outcome(Err(expired));
-                }
-            }
+        let hash = submission.command.to_stored().hash();
+        if let Some(known) = self.known(submission, now, hash) {
+            return known;
         }
-        if submission.deadline.is_some_and(|deadline| deadline < Instant::now()) {
+        if submission.is_late() {
             return Decided::Outcome(Err(SubmitError::TooLate));
         }
         Decided::Outcome(self.decide_and_record(submission, now, hash, batch))
+    }
+
+    /// Whether a command is past its deadline, and its id tells of no other answer.
+    pub(crate) fn is_too_late(&mut self, submission: &Submission) -> bool {
+        submission.is_late() && {
+            let now = self.now(submission);
+            let hash = submission.command.to_stored().hash();
+            self.known(submission, now, hash).is_none()
+        }
+    }
+
+    /// What a command's id alone answers it with.
+    fn known(
+        &mut self,
+        submission: &Submission,
+        now: UnixMicros,
+        hash: CommandHash,
+    ) -> Option<Decided> {
+        let id = submission.id?;
+        let latest = self.latest(now);
+        match self.ids.look_up((&submission.command).into(), id, hash, latest) {
+            Lookup::New => None,
+            Lookup::Applied(Applied { first, size, .. }) => Some(Decided::Repeat { first, size }),
+            Lookup::Refused(rejections) => {
+                let rejections = Box::new(rejections.clone());
+                let refused = SubmitError::Rejected { rejections, repeated: true };
+                Some(Decided::Outcome(Err(refused)))
+            }
+            Lookup::Conflict { first: Some(first) } => Some(Decided::Conflict { first }),
+            Lookup::Conflict { first: None } => {
+                Some(Decided::Outcome(Err(SubmitError::Conflict { first: None })))
+            }
+            Lookup::Expired { floor } => {
+                let (server_time, new_id_time) = (latest, first_above(floor, latest));
+                let expired = SubmitError::Expired { server_time, floor, new_id_time };
+                Some(Decided::Outcome(Err(expired)))
+            }
+        }
     }
 
     fn decide_and_record(

@@ -1,8 +1,9 @@
 //! The thread that owns the game's state: it decides a batch at a time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::batch::Batch;
 use crate::decider::{Decided, Decider};
 use crate::foreign_panics::contain_and_log;
 use crate::status::Status;
-use crate::submission::{Answer, Request};
+use crate::submission::{Answer, Request, SubmitError};
 
 /// What the thread has beside its decider.
 pub(crate) struct StateThread {
@@ -35,24 +36,53 @@ pub(crate) struct Writing {
     last_sync: Duration,
 }
 
+/// How often commands that wait for a slow sync are held to their deadlines.
+const DEADLINES_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
+
 impl Writing {
     pub(crate) const fn new(ended: Receiver<Option<Duration>>) -> Self {
         Self { ended, under_way: 0, last_sync: Duration::ZERO }
     }
 
     /// Waits until nothing is under way, where syncs are slow. What is decided ahead would wait for
-    /// two of them and more. In the queue it waits no longer than its deadline.
-    fn wait_where_slow(&mut self) {
+    /// two of them and more. In the queue it waits no longer than its deadline: `meanwhile` is done
+    /// again and again.
+    fn wait_where_slow(&mut self, mut meanwhile: impl FnMut()) {
         loop {
             let is_slow = self.last_sync >= Duration::from_millis(limits::SYNC_SLOW_MS);
             let ended = match is_slow && self.under_way > 0 {
-                true => self.ended.recv().ok(),
+                true => match self.ended.recv_timeout(DEADLINES_LOOKED_AT_EVERY) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        meanwhile();
+                        continue;
+                    }
+                    ended => ended.ok(),
+                },
                 false => self.ended.try_recv().ok(),
             };
             let Some(sync) = ended else { return };
             self.under_way = self.under_way.saturating_sub(1);
             self.last_sync = sync.unwrap_or(self.last_sync);
         }
+    }
+}
+
+/// Requests in the order in which they came.
+struct Queue {
+    requests: Receiver<Request>,
+    /// Those that were looked at before their turn.
+    looked_at: VecDeque<Request>,
+}
+
+impl Queue {
+    /// The next one; none when nobody can send another.
+    fn next(&mut self) -> Option<Request> {
+        self.looked_at.pop_front().or_else(|| self.requests.recv().ok())
+    }
+
+    /// The next one, if there is one by now.
+    fn next_by_now(&mut self) -> Option<Request> {
+        self.looked_at.pop_front().or_else(|| self.requests.try_recv().ok())
     }
 }
 
@@ -64,17 +94,19 @@ pub(crate) fn spawn(
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
         let _guard = thread.status.guard();
+        let mut queue = Queue { requests, looked_at: VecDeque::new() };
         let mut is_closed = false;
         while !is_closed {
-            thread.writing.wait_where_slow();
-            let Ok(first) = requests.recv() else { break };
+            let (decider, waiting) = (&mut thread.decider, &thread.waiting);
+            thread.writing.wait_where_slow(|| refuse_late(decider, waiting, &mut queue));
+            let Some(first) = queue.next() else { break };
             thread.decider.disk.look();
             let deciding = thread.decide.start();
             let mut batch = thread.decider.begin_batch();
             is_closed = thread.take(first, &mut batch);
             while !is_closed
                 && !batch.is_full()
-                && let Ok(next) = requests.try_recv()
+                && let Some(next) = queue.next_by_now()
             {
                 is_closed = thread.take(next, &mut batch);
             }
@@ -86,11 +118,27 @@ pub(crate) fn spawn(
             thread.writing.under_way += 1;
         }
         // What nobody takes any more: questions hold what their askers captured.
-        for request in requests.try_iter() {
+        while let Some(request) = queue.next_by_now() {
             contain_and_log(move || drop(request));
         }
-        contain_and_log(move || drop(requests));
+        contain_and_log(move || drop(queue));
     })
+}
+
+/// Refuses the commands that are too late, while nothing is decided: their answers wait for no commit,
+/// and do not come all at once when it is over.
+fn refuse_late(decider: &mut Decider, waiting: &AtomicUsize, queue: &mut Queue) {
+    queue.looked_at.extend(queue.requests.try_iter());
+    for _ in 0..queue.looked_at.len() {
+        match queue.looked_at.pop_front() {
+            Some(Request::Command { submission, reply }) if decider.is_too_late(&submission) => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                contain_and_log(move || drop(reply.send(Err(SubmitError::TooLate))));
+            }
+            Some(other) => queue.looked_at.push_back(other),
+            None => {}
+        }
+    }
 }
 
 impl StateThread {
@@ -126,7 +174,7 @@ mod tests {
         // Quick syncs hold nothing up.
         writing.under_way = 2;
         ended.send(Some(slow / 2)).unwrap();
-        writing.wait_where_slow();
+        writing.wait_where_slow(|| {});
         assert_eq!(writing.under_way, 1);
         // After a slow one the batch that is under way is waited for; questions alone say nothing.
         writing.under_way = 2;
@@ -139,13 +187,13 @@ mod tests {
                 ended_late.send(None).unwrap();
             }
         });
-        writing.wait_where_slow();
+        writing.wait_where_slow(|| {});
         assert!(is_late.load(Ordering::SeqCst), "it is waited for");
         assert_eq!((writing.under_way, writing.last_sync), (0, slow));
         late.join().unwrap();
         // A writer that stopped is waited for no longer.
         writing.under_way = 1;
         drop(ended);
-        writing.wait_where_slow();
+        writing.wait_where_slow(|| {});
     }
 }

@@ -52,12 +52,17 @@ impl Submission {
         Self { at: Some(at), ..self }
     }
 
-    /// Not after this: the engine looks at the clock once, when it takes the command. If it is too
-    /// late then, the answer is [`SubmitError::TooLate`]. What it took in time is committed,
-    /// however long that takes. A repeat of an applied command gets the first answer, late or not.
+    /// Not after this. Once the engine has taken the command in time it is committed, however long
+    /// that takes. If it comes to it later, or still waits for a slow disk then, the answer is
+    /// [`SubmitError::TooLate`]. A repeat of an applied command gets the first answer, late or not.
     #[must_use]
     pub fn before(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Whether its deadline has passed.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline < Instant::now())
     }
 }
 

@@ -228,7 +228,7 @@ impl Worker {
         };
         if status.is_success() {
             bot.answered(&body);
-            return Answered::well(head);
+            return Answered::well(request.key.is_some(), head);
         }
         let code = body.get("error").and_then(Value::as_str).unwrap_or("none").to_owned();
         match status {

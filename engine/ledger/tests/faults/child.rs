@@ -42,7 +42,7 @@ pub fn data_dir(root: &Path) -> PathBuf {
     root.join("data")
 }
 
-fn options(root: &Path) -> Options {
+pub fn options(root: &Path) -> Options {
     let keys = keys::load(&root.join("keys")).unwrap();
     Options::new(&data_dir(root), keys.season_keys).newest_head(keys.newest_head)
 }
@@ -65,11 +65,6 @@ impl Scene {
         self.directory.path()
     }
 
-    /// A child's process with its calls written down, not yet started.
-    pub fn process(&self, log: &Path) -> Process {
-        self.process_of("child::child_that_is_watched", log)
-    }
-
     fn process_of(&self, child: &str, log: &Path) -> Process {
         let mut process = Process::new(std::env::current_exe().unwrap());
         process
@@ -90,8 +85,13 @@ impl Scene {
 
     /// Runs a child to its end, with more settings of the shim's.
     pub fn play(&self, settings: &[(&str, &str)]) -> Outcome {
+        self.play_child("child::child_that_is_watched", settings)
+    }
+
+    /// The same of a child that plays in another way.
+    pub fn play_child(&self, child: &str, settings: &[(&str, &str)]) -> Outcome {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let mut process = self.process(log.path());
+        let mut process = self.process_of(child, log.path());
         process.envs(settings.iter().copied());
         Self::run(process, &log)
     }
@@ -119,6 +119,16 @@ pub fn acknowledged(printed: &str) -> BTreeMap<CommandId, Head> {
 pub fn sent(printed: &str) -> Vec<CommandId> {
     let sent = printed.lines().filter_map(|line| line.strip_prefix("SENT "));
     sent.map(|id| id.parse().unwrap()).collect()
+}
+
+/// Where a child plays; none in a process that is no child.
+pub fn watched_root() -> Option<PathBuf> {
+    std::env::var_os(ROOT).map(PathBuf::from)
+}
+
+/// A command under a new id.
+pub fn new_submission() -> Submission {
+    submission(CommandId::random())
 }
 
 /// The command of an id: whoever knows the id can send it again.
@@ -204,7 +214,7 @@ pub fn new_data_dir(root: &Path) -> PathBuf {
 /// The child: not a test of its own. It makes a ledger.
 #[test]
 fn child_that_makes_a_ledger() {
-    let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else { return };
+    let Some(root) = watched_root() else { return };
     let keys = keys::load(&root.join("keys")).unwrap();
     println!("\nARM");
     let options = Options::new(&new_data_dir(&root), keys.season_keys).create(NewLedger::random());

@@ -14,6 +14,7 @@ mod full_disk;
 mod injected;
 mod power_cut;
 mod shim;
+mod slow_disk;
 
 /// How often a test that draws its cases at random repeats them: as often as `DAYBOOK_LONG` says
 /// where it is set, else a number that suits every run.

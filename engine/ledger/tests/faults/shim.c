@@ -6,6 +6,7 @@
  *             ERRNO, not done (FORM failed) or done all the same (FORM persisted); later ones fail too
  *             where COUNT ends with +
  * SHIM_SKIP   an ending: fsync of such a path is not done and not written down, and yet succeeds
+ * SHIM_SLOW   "ENDING MILLISECONDS": fsync of such a path takes so much longer
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FDS 4096
@@ -139,10 +141,20 @@ static ssize_t written(int fd, const void *bytes, size_t length, off_t offset, i
 ssize_t write(int fd, const void *bytes, size_t length) { return written(fd, bytes, length, 0, 0); }
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { return written(fd, bytes, length, offset, 1); }
 
+static void wait_if_slow(const char *path) {
+    const char *slow = getenv("SHIM_SLOW");
+    char ending[128];
+    long milliseconds;
+    if (!slow || sscanf(slow, "%127s %ld", ending, &milliseconds) != 2 || !ends_with(path, ending)) return;
+    struct timespec wait = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&wait, NULL);
+}
+
 int fsync(int fd) {
     pthread_once(&once, start);
     const char *path = path_of(fd), *skip = getenv("SHIM_SKIP");
     if (!path) return syscall(SYS_fsync, fd);
+    wait_if_slow(path);
     if (skip && ends_with(path, skip)) return 0;
     pthread_mutex_lock(&mutex);
     int fault = fails("fsync", path);

@@ -19,16 +19,18 @@ const LONGEST_US: u64 = 3_600_000_000;
 pub(super) struct Answered {
     status: u16,
     code: String,
+    is_command: bool,
     head: Option<Head>,
 }
 
 impl Answered {
-    pub(super) const fn well(head: Option<Head>) -> Self {
-        Self { status: 200, code: String::new(), head }
+    /// A command, or a read.
+    pub(super) const fn well(is_command: bool, head: Option<Head>) -> Self {
+        Self { status: 200, code: String::new(), is_command, head }
     }
 
     pub(super) const fn refused(status: u16, code: String) -> Self {
-        Self { status, code, head: None }
+        Self { status, code, is_command: false, head: None }
     }
 
     /// Nothing was answered, or half of it.
@@ -38,7 +40,7 @@ impl Answered {
             (_, true) => "no connection",
             _ => "cut off",
         };
-        Self { status: 0, code: code.to_owned(), head: None }
+        Self::refused(0, code.to_owned())
     }
 
     /// Whether the bot can do no more today, or is logged out.
@@ -50,7 +52,8 @@ impl Answered {
 #[derive(Default)]
 struct Counts {
     /// From when it was due, in microseconds.
-    well: Option<Histogram<u64>>,
+    commands: Option<Histogram<u64>>,
+    reads: Option<Histogram<u64>>,
     refused: Option<Histogram<u64>>,
     second: Option<Histogram<u64>>,
     codes: BTreeMap<(u16, String), u64>,
@@ -84,7 +87,10 @@ impl Tally {
             *counts.codes.entry((answered.status, answered.code)).or_default() += 1;
             return;
         }
-        record(&mut counts.well, taken);
+        match answered.is_command {
+            true => record(&mut counts.commands, taken),
+            false => record(&mut counts.reads, taken),
+        }
         let Some(head) = answered.head else { return };
         counts.answers += 1;
         if counts.newest.is_none_or(|newest| newest.seq < head.seq) {
@@ -119,9 +125,9 @@ impl Tally {
 
     pub(super) fn report(&self, rate: u32, elapsed: Duration) -> Report {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let latency = counts.well.as_ref().map(Latency::of);
-        let refused_latency = counts.refused.as_ref().map(Latency::of);
-        let answered = counts.well.as_ref().map_or(0, Histogram::len);
+        let [commands, reads, refusals] =
+            [&counts.commands, &counts.reads, &counts.refused].map(Option::as_ref);
+        let answered: u64 = commands.into_iter().chain(reads).map(Histogram::len).sum();
         let refused = counts.codes.iter();
         let refused = refused.map(|((status, code), count)| Refused {
             status: *status,
@@ -134,8 +140,9 @@ impl Tally {
             answered,
             refused: refused.collect(),
             without_a_bot: counts.without_a_bot,
-            latency_us: latency,
-            refused_latency_us: refused_latency,
+            command_latency_us: commands.map(Latency::of),
+            read_latency_us: reads.map(Latency::of),
+            refused_latency_us: refusals.map(Latency::of),
             heads: counts.heads.iter().copied().chain(counts.newest).collect(),
         }
     }
@@ -174,7 +181,8 @@ pub(super) struct Report {
     answered: u64,
     refused: Vec<Refused>,
     without_a_bot: u64,
-    latency_us: Option<Latency>,
+    command_latency_us: Option<Latency>,
+    read_latency_us: Option<Latency>,
     refused_latency_us: Option<Latency>,
     #[serde(skip)]
     pub(super) heads: Vec<Head>,
@@ -209,7 +217,11 @@ impl Report {
             rows.push(vec!["due without a bot: take more".to_owned(), count(self.without_a_bot)]);
         }
         rows.push(vec!["seconds".to_owned(), format!("{:.1}", self.seconds)]);
-        let latencies = [("answered well", self.latency_us), ("refused", self.refused_latency_us)];
+        let latencies = [
+            ("commands", self.command_latency_us),
+            ("reads", self.read_latency_us),
+            ("refused", self.refused_latency_us),
+        ];
         let latencies = latencies.into_iter().filter_map(|(name, latency)| {
             let it = latency?;
             let ms = [it.p50, it.p90, it.p99, it.p999, it.max]
@@ -238,14 +250,17 @@ mod tests {
     fn long_times_are_told_as_they_are() {
         let tally = Tally::default();
         for taken in [Duration::from_micros(700), Duration::from_secs(3)] {
-            tally.count(taken, Answered::well(None));
+            tally.count(taken, Answered::well(true, None));
+            tally.count(taken * 3, Answered::well(false, None));
             tally.count(taken * 2, Answered::refused(503, "OVERLOADED".to_owned()));
         }
         let report = tally.report(2, Duration::from_secs(1));
-        let (well, refused) = (report.latency_us.unwrap(), report.refused_latency_us.unwrap());
-        assert_eq!((well.p50, refused.p50), (700, 1_400));
+        let [commands, reads, refused] =
+            [report.command_latency_us, report.read_latency_us, report.refused_latency_us]
+                .map(Option::unwrap);
+        assert_eq!((commands.p50, reads.p50, refused.p50), (700, 2_100, 1_400));
         // To a thousandth.
-        assert!((2_997_000..=3_003_000).contains(&well.max), "{}", well.max);
+        assert!((2_997_000..=3_003_000).contains(&commands.max), "{}", commands.max);
         assert!((5_994_000..=6_006_000).contains(&refused.max), "{}", refused.max);
     }
 }
