@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use daybook_ledger::Subscription;
+use daybook_ledger::{Cut, ReadError, Subscription};
 use daybook_schema::{EventKind, Head, Seq};
+use tokio::time::Instant;
 
 use crate::error::{ApiError, Code};
 use crate::open_streams::{Ended, Place};
@@ -18,6 +19,10 @@ use crate::service_token::ServiceToken;
 
 /// A connection on which nothing moves is given up by whoever stands between.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Who has come to the newest event is told of those of so long together. Else each batch would be
+/// a wake and a write for each reader, on the cores that the writer needs.
+const TOLD_TOGETHER_FOR: Duration = Duration::from_millis(20);
 
 /// Where a reader goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +39,19 @@ pub(crate) struct Feed {
     subscription: Subscription,
     kinds: Vec<EventKind>,
     place: Place,
+    /// Nothing is looked for before.
+    rests_until: Instant,
     is_begun: bool,
     is_over: bool,
+}
+
+/// The next events, looked for when the time has come.
+async fn after_rest(
+    until: Instant,
+    subscription: &mut Subscription,
+) -> Result<Option<Cut>, ReadError> {
+    tokio::time::sleep_until(until).await;
+    subscription.next().await
 }
 
 impl Feed {
@@ -70,8 +86,9 @@ impl Feed {
         if service.find_token(&token.hash).await?.is_none() {
             return Err(ApiError::new(Code::Unauthorized));
         }
-        let service = service.clone();
-        Ok(Self { service, subscription, kinds, place, is_begun: false, is_over: false })
+        let (service, rests_until) = (service.clone(), Instant::now());
+        let (is_begun, is_over) = (false, false);
+        Ok(Self { service, subscription, kinds, place, rests_until, is_begun, is_over })
     }
 
     fn end(&mut self, why: Ended) -> Bytes {
@@ -94,7 +111,7 @@ impl Feed {
             }
             let told = tokio::select! {
                 () = self.place.wait_for_end() => continue,
-                told = self.subscription.next() => told,
+                told = after_rest(self.rests_until, &mut self.subscription) => told,
                 () = tokio::time::sleep(ALIVE_EVERY) => return Some(Bytes::from_static(b": alive\n\n")),
             };
             let cut = match told {
@@ -106,6 +123,9 @@ impl Feed {
                     return None;
                 }
             };
+            if cut.head().seq >= self.service.ledger.head().seq {
+                self.rests_until = Instant::now() + TOLD_TOGETHER_FOR;
+            }
             let told = self.service.told_cuts.of_kinds(&cut, &self.kinds);
             if !told.is_empty() {
                 return Some(told);
