@@ -52,12 +52,16 @@ def follow(base, token, kinds=None, last=None):
             # Too many requests, or a service that starts or stops, pass by themselves.
             if error.code != 429 and error.code < 500:
                 raise Refused(error.read().decode()) from error
-        except OSError:
-            pass
+            print(f"connecting again: {error}", file=sys.stderr)
+        except OSError as error:
+            # A wrong address looks like a service that is away.
+            print(f"connecting again: {error}", file=sys.stderr)
         time.sleep(COMES_AGAIN_SECONDS)
 
 
 def main():
+    if len(sys.argv) < 3 or "DAYBOOK_TOKEN" not in os.environ:
+        raise SystemExit(__doc__)
     base, position, *kinds = sys.argv[1:]
     last = None
     if os.path.exists(position):

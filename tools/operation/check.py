@@ -50,28 +50,43 @@ def play(base):
         assert answer.status == 201
 
 
-def check_unit(daybook, directory):
-    """The unit for systemd starts what there is, with options that there are."""
-    unit = pathlib.Path("docs/deployment/daybook.service").read_text()
-    installed = "/usr/local/bin/daybook"
-    start = re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1].split()
-    if start[0] != installed:
-        raise SystemExit(f"the unit starts {start[0]}")
-    here = str(pathlib.Path(daybook).resolve())
-    subprocess.run([here, *start[1:], "--check-config"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    file = pathlib.Path(directory) / "daybook.service"
-    # Whoever tests has not installed the command.
-    file.write_text(unit.replace(installed, here))
-    told = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
-    if told.returncode != 0 or "daybook.service" in told.stderr:
+def check_units(daybook, directory):
+    """The units for systemd start what there is, with options that there are."""
+    installed, here = "/usr/local/bin/daybook", str(pathlib.Path(daybook).resolve())
+    configuration = pathlib.Path(directory) / "daybook.toml"
+    configuration.write_text('public-url = "https://farm.example"\n')
+    files = []
+    for name in ("daybook.service", "daybook-backup.service", "daybook-backup.timer"):
+        unit = pathlib.Path("docs/deployment", name).read_text()
+        files.append(pathlib.Path(directory) / name)
+        # Whoever tests has not installed the command.
+        files[-1].write_text(unit.replace(installed, here))
+        start = re.search(r"^ExecStart=(.+)$", unit.replace("\\\n", ""), re.MULTILINE)
+        if start is None:
+            continue
+        command, task, *options = start[1].split()
+        if command != installed:
+            raise SystemExit(f"{name} starts {command}")
+        options = [str(configuration) if it.endswith("daybook.toml") else it for it in options]
+        # `serve` looks at its options and ends; of others the names are looked for.
+        if task == "serve":
+            asked = [here, task, *options, "--check-config"]
+            subprocess.run(asked, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        else:
+            told = subprocess.run([here, task, "--help"], check=True, capture_output=True, text=True).stdout
+            unknown = [it for it in options if it.startswith("--") and it not in told]
+            if unknown:
+                raise SystemExit(f"{name} has {unknown}, which there are not")
+    told = subprocess.run(["systemd-analyze", "verify", *map(str, files)], capture_output=True, text=True)
+    if told.returncode != 0 or "daybook" in told.stderr:
         raise SystemExit(f"systemd-analyze: {told.stderr}")
-    print("the unit: systemd-analyze finds no fault")
+    print("the units: systemd-analyze finds no fault")
 
 
 def main():
     daybook = sys.argv[1]
     with tempfile.TemporaryDirectory() as directory:
-        check_unit(daybook, directory)
+        check_units(daybook, directory)
         port, metrics, prometheus = free_port(), free_port(), free_port()
         serving = subprocess.Popen([daybook, "serve", "--data", f"{directory}/data", "--listen", f"127.0.0.1:{port}",
                                     "--metrics-listen", f"127.0.0.1:{metrics}"], stdout=subprocess.DEVNULL,

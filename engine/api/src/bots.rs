@@ -46,6 +46,7 @@ impl Service {
             avatar_url: None,
             role: Role::Player,
             password_hash: NO_PASSWORD.to_owned(),
+            by_token: None,
         };
         self.register(&new).await?;
         let caller = Caller {

@@ -349,6 +349,7 @@ impl Service {
             avatar_url: None,
             role,
             password_hash: self.passwords.hash(turn, &password).await?,
+            by_token: None,
         };
         self.register(&new).await?;
         Ok(new.id)

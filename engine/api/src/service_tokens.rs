@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use daybook_schema::{Role, SessionNumber, UserId};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::accounts::now_seconds;
+use crate::accounts::service_tokens::plays_for_nobody;
 use crate::accounts::sessions::Session;
-use crate::accounts::users::{Named, User, normalized_email};
+use crate::accounts::users::{Named, normalized_email};
 use crate::error::{ApiError, Code};
 use crate::open_session::OpenSession;
 use crate::scopes::Scope;
@@ -21,6 +24,16 @@ const KEPT_MAX: usize = 100_000;
 /// A token does not expire: what is at hand is looked up again long before.
 const AT_HAND_SECONDS: i64 = 365 * 86_400;
 const NAME_BYTES_MAX: usize = 64;
+
+/// A user for whom a token plays already. What else is in an account is its owner's.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RegisteredUser {
+    /// The id.
+    #[schema(value_type = String)]
+    pub(crate) id: UserId,
+    /// The address.
+    pub(crate) email: String,
+}
 
 impl Service {
     /// The token at hand, if it was looked up since anything changed.
@@ -88,13 +101,14 @@ impl Service {
         &self,
         token: &str,
         email: &str,
-    ) -> Result<Option<User>, ApiError> {
+    ) -> Result<Option<RegisteredUser>, ApiError> {
         let email = normalized_email(email);
         let Some(account) = self.accounts.find(Named::Email(&email)).await? else {
             return Ok(None);
         };
         let role = self.accounts.bound_user(token, account.user.id).await?;
-        Ok(role.filter(|role| *role != Role::Admin).map(|_| account.user))
+        let is_reached = role.is_some_and(|role| role != Role::Admin);
+        Ok(is_reached.then_some(RegisteredUser { id: account.user.id, email }))
     }
 
     /// Whether a session goes on: what may have ended while something was read.
@@ -126,6 +140,9 @@ impl Service {
         }
         if scopes.is_empty() {
             return refused("a token needs a scope: play, read-events or analytics");
+        }
+        if !users.is_empty() && !scopes.contains(&Scope::Play) {
+            return Err(plays_for_nobody());
         }
         let token = Token::random()?;
         self.accounts.add_service_token(name, &token.hash(), (scopes, users), by).await?;

@@ -7,9 +7,19 @@
 /** An event as `daybook tail` prints it. */
 export interface LedgerEvent {
   seq: number;
-  recorded_at: string;
+  /** When it was recorded, in microseconds since 1970. */
+  recordedMicros: number;
+  /** The id of the user, season or ledger that it is about. */
   stream: string;
+  /** The event of the same stream before it; 0 if there is none. */
+  streamPrev: number;
   kind: string;
+  /** The version of the payload's form. */
+  version: number;
+  commandId: string;
+  /** Its place among the events of its command, and how many they are. */
+  place: number;
+  size: number;
   /** The event's fields, as JSON. */
   payload: string;
   hash: string;
@@ -39,6 +49,8 @@ export interface FeedOptions {
   kinds?: string[];
   /** Ends it. */
   signal?: AbortSignal;
+  /** Told why it connects again: a wrong address looks like a service that is away. */
+  onError?: (reason: unknown) => void;
 }
 
 /** A connection on which nothing comes for so long is dead: the service says something every 15 s. */
@@ -46,7 +58,7 @@ const SILENT_MS = 45_000;
 const COMES_AGAIN_MS = 3_000;
 
 /** Follows the events; it comes again by itself where the connection breaks. */
-export async function* follow({ base, token, after, kinds, signal }: FeedOptions): AsyncGenerator<Told> {
+export async function* follow({ base, token, after, kinds, signal, onError }: FeedOptions): AsyncGenerator<Told> {
   let last = after;
   while (!signal?.aborted) {
     const silent = new AbortController();
@@ -62,7 +74,9 @@ export async function* follow({ base, token, after, kinds, signal }: FeedOptions
       if (!response.ok || response.body === null) {
         const { error, message } = await response.json();
         // Too many requests, or a service that starts or stops, pass by themselves.
-        if (response.status !== 429 && response.status < 500) throw new FeedRefused(response.status, error, message);
+        const refused = new FeedRefused(response.status, error, message);
+        if (response.status !== 429 && response.status < 500) throw refused;
+        onError?.(refused);
       } else {
         let text = "";
         for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
@@ -81,6 +95,7 @@ export async function* follow({ base, token, after, kinds, signal }: FeedOptions
       }
     } catch (error) {
       if (error instanceof FeedRefused) throw error;
+      if (!signal?.aborted) onError?.(error);
     } finally {
       clearTimeout(timer);
     }

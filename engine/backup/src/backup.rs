@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use daybook_ledger::{KnownHead, Reader, Standing, copy_ledger, create_directories};
+use daybook_ledger::{KnownHead, Reader, Restored, Standing, copy_ledger, create_directories};
 use daybook_projections::{look, result_code, sqlx};
 use daybook_schema::{Head, Seq, UserId};
 
@@ -47,6 +47,10 @@ pub async fn backup(
 ) -> Result<(PathBuf, Manifest), BackupError> {
     let Asked { data_dir, to, .. } = asked;
     let reader = Reader::open(data_dir)?;
+    // The mark is in no backup: what it holds for would be forgotten.
+    if Restored::path(data_dir).exists() {
+        return Err(BackupError::NotStarted { path: data_dir.clone() });
+    }
     create_directories(to).map_err(io(to))?;
     let _lock = take_lock(to)?;
     remove_partial(to)?;
@@ -155,15 +159,23 @@ async fn hold_to_people(
     }
 }
 
-/// Whom accounts know of: nobody where there are none.
+/// Whom accounts know of.
 async fn known_in(accounts: &Path) -> Result<HashSet<UserId>, BackupError> {
+    let all = "SELECT id FROM users UNION SELECT user_id FROM given_up_users \
+               UNION SELECT user_id FROM erasures";
+    users_in(accounts, all).await
+}
+
+/// Some users of accounts: nobody where there are none.
+pub(crate) async fn users_in(
+    accounts: &Path,
+    sql: &'static str,
+) -> Result<HashSet<UserId>, BackupError> {
     if !accounts.exists() {
         return Ok(HashSet::new());
     }
     let known = async {
         let mut looked = look(accounts).await?;
-        let sql = "SELECT id FROM users UNION SELECT user_id FROM given_up_users \
-                   UNION SELECT user_id FROM erasures";
         sqlx::query_scalar::<_, String>(sql).fetch_all(&mut looked.connection).await
     };
     let failed = |source| BackupError::Sqlite { path: accounts.to_owned(), source };

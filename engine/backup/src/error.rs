@@ -71,6 +71,16 @@ pub enum BackupError {
         /// How many users they lack.
         users: usize,
     },
+    /// It was restored, and not started since.
+    #[error(
+        "`{}` was restored and has not been started since: start it once, then make a backup; the one that it was \
+         restored from is the same until then",
+        path.display()
+    )]
+    NotStarted {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process makes a backup there.
     #[error("another process makes a backup in `{}`; wait for it, or name another directory", path.display())]
     InUse {

@@ -56,6 +56,7 @@ impl Arguments {
             Command::Pause(pause) => of_common(&pause.common),
             Command::Resume(resume) => of_common(&resume.common),
             Command::Backup(backup) => config_file::of(None, &backup.data.data),
+            Command::Verify(verify) => config_file::of(None, &verify.data.data),
             Command::Restore(restore) => config_file::of(None, &restore.data.data),
             _ => None,
         };

@@ -88,13 +88,16 @@ async fn make(arguments: &BackupArguments) -> Result<()> {
     .await?;
     bar.finish_and_clear();
     let kept = match arguments.keep {
-        Some(keep) => keep_newest(&arguments.to, &path, keep as usize).unwrap_or_else(|error| {
-            let error = anyhow::Error::from(error);
-            note(&format!(
-                "daybook: the backup is made, but older ones are not cleared: {error:#}"
-            ));
-            Kept::default()
-        }),
+        Some(keep) => {
+            let kept = keep_newest(&arguments.to, &path, keep as usize).await;
+            kept.unwrap_or_else(|error| {
+                let error = anyhow::Error::from(error);
+                note(&format!(
+                    "daybook: the backup is made, but older ones are not cleared: {error:#}"
+                ));
+                Kept::default()
+            })
+        }
         None => Kept::default(),
     };
     for left in &kept.left {

@@ -7,7 +7,7 @@
 mod bot;
 mod tally;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +56,7 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<Outcome> {
     }
     Ok(match lost {
         Some(lost) if lost > 0 => Outcome::DoesNotHold,
+        _ if report.answered == 0 => Outcome::DoesNotHold,
         _ => Outcome::Holds,
     })
 }
@@ -66,8 +67,10 @@ fn bots_of(file: &Path) -> Result<VecDeque<Bot>> {
     })?;
     let mut bots = VecDeque::new();
     for line in std::io::BufReader::new(opened).lines() {
-        let session: BotSession = serde_json::from_str(&line?)
-            .with_context(|| format!("`{}` holds no sessions of bots", file.display()))?;
+        let line = line.map_err(anyhow::Error::from);
+        let session = line.and_then(|line| Ok(serde_json::from_str::<BotSession>(&line)?));
+        let session =
+            session.with_context(|| format!("`{}` holds no sessions of bots", file.display()))?;
         bots.push_back(Bot::new(&session));
     }
     if bots.is_empty() {
@@ -80,8 +83,10 @@ fn bots_of(file: &Path) -> Result<VecDeque<Bot>> {
 fn lost_heads(directory: &Path, heads: &[Head]) -> Result<usize> {
     let reader = Reader::open(directory)?;
     let mut lost = 0;
-    for head in heads {
-        if reader.standing(*head, None)? != Standing::Held {
+    // One that was answered to several, once.
+    let heads: BTreeMap<_, _> = heads.iter().map(|it| ((it.seq, it.to_string()), it)).collect();
+    for head in heads.values() {
+        if reader.standing(**head, None)? != Standing::Held {
             note(&format!("the ledger lacks the head {head}, which was answered"));
             lost += 1;
         }

@@ -394,6 +394,57 @@ async fn a_clock_that_was_ahead_removes_no_newer_backup() {
     assert!(path_of(&third).join("backup.json").exists());
 }
 
+/// Backups of several ledgers may lie in one directory: each is kept by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_of_another_ledger_are_not_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, first) = played(directory.path()).await;
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let (other, _, _) = played(&elsewhere).await;
+    let keep = |data: &Path| made(&["backup", text(&backups), "--data", text(data), "--keep", "2"]);
+    keep(&other);
+    keep(&other);
+    let third = keep(&data);
+    assert_eq!((&third["removed"], &third["left"]), (&json!([]), &json!([])));
+    assert_eq!(keep(&data)["removed"], json!([first["path"]]));
+}
+
+/// The last copy of an account is not removed for a backup that lacks it; an erased one is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_that_have_accounts_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, backups, first) = played(directory.path()).await;
+    let accounts = data.join("accounts.db");
+    let older = directory.path().join("older.db");
+    std::fs::copy(&accounts, &older).unwrap();
+    let serving = Serving::start(&data, &UNLIMITED);
+    Client::new(&serving.base).register("carol@farm.example").await.expect(201);
+    assert_eq!(serving.stop().0.code(), Some(0));
+    let with_carol = made(&["backup", text(&backups), "--data", text(&data)]);
+    // An older copy is put in the place of the accounts.
+    std::fs::copy(&older, &accounts).unwrap();
+    for log in ["accounts.db-wal", "accounts.db-shm"] {
+        drop(std::fs::remove_file(data.join(log)));
+    }
+    let keep = ["backup", text(&backups), "--data", text(&data), "--keep", "1"];
+    let without = made(&[&keep[..], &["--without-accounts"]].concat());
+    assert_eq!(without["removed"], json!([first["path"]]));
+    assert_eq!(without["left"], json!([with_carol["path"]]));
+    // Whoever was erased is missed by nobody.
+    made(&["restore", text(&path_of(&with_carol)), "--data", text(&directory.path().join("back"))]);
+    let back = directory.path().join("back");
+    keys_without_head(&data, &back.join("keys"));
+    let unstarted = refused(&["backup", text(&backups), "--data", text(&back)]);
+    assert!(unstarted.contains("has not been started since"), "{unstarted}");
+    Serving::start(&back, &UNLIMITED).stop();
+    let erase = ["user", "erase", "carol@farm.example", "--data", text(&back)];
+    assert_eq!(run(&erase).status.code(), Some(0));
+    let keep = ["backup", text(&backups), "--data", text(&back), "--keep", "1"];
+    let removed = made(&keep)["removed"].clone();
+    assert_eq!(removed, json!([with_carol["path"], without["path"]]));
+}
+
 /// What can be made again stands in the way of no backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_models_that_cannot_be_read_are_left_out() {

@@ -367,3 +367,27 @@ async fn ten_thousand_idle_connections_hold_nobody_up() {
     assert!(tokio::time::timeout(std::time::Duration::from_millis(50), read).await.is_err());
     assert_eq!(serving.stop().0.code(), Some(0));
 }
+
+/// A start that is refused leaves every file to the version before.
+#[test]
+fn a_start_that_needs_a_migration_changes_no_other_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    Serving::start(data, &UNLIMITED).stop();
+    let down = |database: &str, to: &str| {
+        let to = ["--to", to, "--database", database, "--data", data.to_str().unwrap()];
+        stdout(&run(&[&["migrate", "down"], &to[..]].concat()));
+    };
+    down("game", "7");
+    down("accounts", "2");
+    expect_refusal(&serve(data, &[]), "lacks migration 0008");
+    let status = run(&["migrate", "status", "--json", "--data", data.to_str().unwrap()]);
+    let status = json(&status);
+    let applied: Vec<bool> = status["databases"][1]["migrations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|migration| migration["applied"].as_bool().unwrap())
+        .collect();
+    assert_eq!(applied, [true, true, false]);
+}

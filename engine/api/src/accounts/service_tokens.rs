@@ -76,17 +76,10 @@ impl Accounts {
     /// [`Code::NotFound`] where there is no such token, or it is revoked.
     pub(crate) async fn bind_token(&self, name: &str, users: &[UserId]) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
-        let is_there: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM service_tokens WHERE name = ?1 AND revoked_at IS NULL)",
-        )
-        .bind(name)
-        .fetch_one(&mut *writing)
-        .await
-        .map_err(failed)?;
-        if !is_there {
-            return Err(unknown(name));
+        let scopes = bind_if_there(&mut writing, name, users).await?;
+        if !scopes.contains(&Scope::Play) {
+            return Err(plays_for_nobody());
         }
-        bind(&mut writing, name, users).await?;
         writing.commit().await
     }
 
@@ -189,6 +182,30 @@ impl Accounts {
 
 fn unknown(name: &str) -> ApiError {
     ApiError::new(Code::NotFound).saying(format!("there is no token `{name}` that is not revoked"))
+}
+
+/// A token without the scope for it cannot play for users.
+pub(crate) fn plays_for_nobody() -> ApiError {
+    ApiError::new(Code::ValidationError)
+        .saying("a token plays for users with the scope play alone".to_owned())
+}
+
+/// Binds users to a token that is there, and tells its scopes.
+pub(crate) async fn bind_if_there(
+    writing: &mut Writing,
+    name: &str,
+    users: &[UserId],
+) -> Result<Vec<Scope>, ApiError> {
+    let scopes: Option<String> = sqlx::query_scalar(
+        "SELECT scopes FROM service_tokens WHERE name = ?1 AND revoked_at IS NULL",
+    )
+    .bind(name)
+    .fetch_optional(&mut **writing)
+    .await
+    .map_err(failed)?;
+    let scopes = scopes.ok_or_else(|| unknown(name))?;
+    bind(writing, name, users).await?;
+    scopes_of(&scopes)
 }
 
 async fn bind(writing: &mut Writing, name: &str, users: &[UserId]) -> Result<(), ApiError> {

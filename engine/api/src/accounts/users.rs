@@ -7,6 +7,7 @@ use daybook_schema::{Role, SessionEndReason, UserId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::service_tokens::bind_if_there;
 use super::sessions::{Which, end_sessions};
 use super::{Accounts, Writing, failed, now_seconds, parsed};
 use crate::error::{ApiError, Code};
@@ -80,6 +81,8 @@ pub(crate) struct NewUser {
     pub(crate) avatar_url: Option<String>,
     pub(crate) role: Role,
     pub(crate) password_hash: String,
+    /// The service token that registers the user, and may play for it from then on.
+    pub(crate) by_token: Option<String>,
 }
 
 type Row = (
@@ -177,7 +180,7 @@ impl Accounts {
     /// Puts a user down whom the ledger does not know yet.
     ///
     /// # Errors
-    /// [`Code::EmailTaken`].
+    /// [`Code::EmailTaken`]; [`Code::NotFound`] where the token that registers is revoked.
     pub(crate) async fn add_pending(&self, new: &NewUser) -> Result<(), ApiError> {
         let mut writing = self.begin().await?;
         let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM users WHERE email = ?1")
@@ -208,6 +211,10 @@ impl Accounts {
             .execute(&mut *writing)
             .await
             .map_err(failed)?;
+        // At once: an account that is half made is the token's too.
+        if let Some(token) = &new.by_token {
+            bind_if_there(&mut writing, token, &[new.id]).await?;
+        }
         writing.commit().await
     }
 

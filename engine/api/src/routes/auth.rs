@@ -17,6 +17,7 @@ use crate::guards::{LoggedInAs, PerhapsLoggedIn, PerhapsToken};
 use crate::logins::LoggedIn;
 use crate::passwords::Password;
 use crate::service::{Service, in_full};
+use crate::service_tokens::RegisteredUser;
 use crate::tokens::{TokenHash, device_cookie, no_session_cookie, session_cookie};
 use crate::validation::{Nothing, RequestBody, Valid, fault, is_unseen, reported};
 
@@ -151,6 +152,13 @@ impl RequestBody for Reset {
     }
 }
 
+/// A user for whom a token plays already.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RegisteredAnswer {
+    /// The user.
+    user: RegisteredUser,
+}
+
 /// A user who is logged in.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UserAnswer {
@@ -178,7 +186,7 @@ impl LoggedIn {
     security(()),
     request_body = Registration,
     responses(
-        (status = 200, description = "With a token: it may play for the user of this address already", body = UserAnswer),
+        (status = 200, description = "With a token: it may play for the user of this address already", body = RegisteredAnswer),
         (status = 201, description = "The account is made; `Set-Cookie` has the session", body = UserAnswer),
         (status = 409, description = "EMAIL_TAKEN", body = ErrorBody),
     ))]
@@ -194,7 +202,7 @@ pub(crate) async fn register(
         if let Some(token) = &token
             && let Some(user) = service.user_of_token(&token.name, &registration.email).await?
         {
-            return Ok(Json(UserAnswer { user }).into_response());
+            return Ok(Json(RegisteredAnswer { user }).into_response());
         }
         // A flood is turned away here, before it costs a write.
         let turn = match token {
@@ -215,6 +223,7 @@ pub(crate) async fn register(
             avatar_url: registration.avatar_url,
             role: Role::Player,
             password_hash,
+            by_token: token.as_ref().map(|token| token.name.clone()),
         };
         match service.register(&new).await {
             Err(error) if error.status() == 503 => {
@@ -226,12 +235,7 @@ pub(crate) async fn register(
             other => other?,
         }
         let account = service.accounts.find(Named::Id(new.id)).await?.ok_or(Code::Internal)?;
-        if let Some(token) = token {
-            if let Err(error) = service.bind_token(&token.name, &[new.id]).await {
-                // It was revoked meanwhile: an account for which nobody plays is none.
-                service.erase(new.id).await?;
-                return Err(error);
-            }
+        if token.is_some() {
             let answer = UserAnswer { user: account.user };
             return Ok((StatusCode::CREATED, Json(answer)).into_response());
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use daybook_ledger::Reader;
+use daybook_schema::Seq;
 use serde_json::Value;
 
 use crate::house::House;
@@ -84,4 +86,19 @@ async fn the_page_loads_nothing_from_elsewhere() {
     let reset = client.get("/reset").await.expect(200);
     assert!(reset.body.as_str().unwrap().contains("/reset.js"));
     client.get("/reset.js").await.expect(200);
+}
+
+/// An event has the fields that the client for TypeScript says.
+#[tokio::test]
+async fn the_clients_events_have_the_fields_that_come() {
+    let house = House::new().await;
+    let reader = Reader::open(house.directory()).unwrap();
+    let event = serde_json::to_value(reader.event(Seq::MIN).unwrap()).unwrap();
+    let come: BTreeSet<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
+    let client = include_str!("../../typescript/feed.ts");
+    let (_, interface) = client.split_once("export interface LedgerEvent {").unwrap();
+    let (interface, _) = interface.split_once("\n}").unwrap();
+    let fields = interface.lines().filter(|line| line.ends_with(';'));
+    let said: BTreeSet<&str> = fields.map(|line| line.split_once(':').unwrap().0.trim()).collect();
+    assert_eq!(come, said);
 }

@@ -152,6 +152,9 @@ async fn a_token_registers_users_and_plays_for_them() {
     // Whoever lost the answer asks again; what only others may play for is taken.
     let again = json!({ "email": "Ada@farm.example", "password": PASSWORD, "displayName": "ada" });
     let found = shop.ask("POST", "/api/auth/register", None, Some(again)).await.expect(200);
+    // Of the account it is told no more than what the token plays with.
+    let of_user: Vec<&String> = found.body["user"].as_object().unwrap().keys().collect();
+    assert_eq!(of_user, ["email", "id"]);
     assert_eq!(found.body["user"]["email"], "ada@farm.example");
     Player::register(&house, "max").await;
     let taken = json!({ "email": "max@farm.example", "password": PASSWORD, "displayName": "max" });
@@ -172,6 +175,9 @@ async fn a_token_registers_users_and_plays_for_them() {
     let mut reports = Backend::new(&house, reports);
     reports.get("/api/analytics/dau", None).await.expect(200);
     reports.get("/api/seasons", Some(&state.id)).await.expect_error(403, "FORBIDDEN");
+    // Whoever may not play is bound to nobody.
+    let bind = Task::BindToken { name: "reports".to_owned(), users: vec![state.id.clone()] };
+    assert_eq!(house.service().operate(bind).await.map(|_| ()).unwrap_err().status(), 400);
     // Names and scopes are looked at; a name is used once.
     for (name, scopes) in
         [("shop", vec![Scope::Play]), ("a b", vec![Scope::Play]), ("empty", vec![])]

@@ -1,6 +1,6 @@
 //! The file of `serve`'s configuration: TOML, whose keys are the names of the options. What it says
 //! takes the place of the defaults, so that variables and flags come before it. `user`, `pause`,
-//! `resume`, `backup` and `restore` take from it what they have too.
+//! `resume`, `backup`, `restore` and `verify` take from it what they have too.
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ pub(super) fn with_file(command: Command, path: &Path) -> Result<Command, Error>
         }
         command
     };
-    let command = ["serve", "pause", "resume", "backup", "restore"]
+    let command = ["serve", "pause", "resume", "backup", "restore", "verify"]
         .into_iter()
         .fold(command, |command, name| command.mut_subcommand(name, with_defaults));
     Ok(command.mut_subcommand("user", |user| user.mut_subcommands(with_defaults)))
@@ -102,6 +102,10 @@ pub(super) fn shown(command: &Command, matches: &ArgMatches, file: Option<&Path>
         let from = match matches.value_source(id) {
             Some(ValueSource::CommandLine) => "flag",
             Some(ValueSource::EnvVariable) => "variable",
+            // A flag that nobody set.
+            Some(_) if matches!(argument.get_action(), ArgAction::SetTrue) && value == "false" => {
+                "default"
+            }
             Some(_) if !default().eq(values.iter().map(String::as_str)) && file.is_some() => "file",
             _ => "default",
         };

@@ -178,7 +178,7 @@ struct Refused {
 pub(super) struct Report {
     rate: u32,
     seconds: f64,
-    answered: u64,
+    pub(super) answered: u64,
     refused: Vec<Refused>,
     without_a_bot: u64,
     command_latency_us: Option<Latency>,

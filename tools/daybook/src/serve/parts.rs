@@ -12,7 +12,8 @@ use daybook_ledger::{
 };
 use daybook_monitor::Monitor;
 use daybook_projections::{
-    DatabaseSettings, GameDatabase, SetAside, has_orphaned_log, known_ledgers,
+    DatabaseSettings, GameDatabase, MigrationError, Migrations, SetAside, has_orphaned_log,
+    known_ledgers,
 };
 use daybook_schema::Command;
 use daybook_simulator::{Keyring, State};
@@ -122,6 +123,7 @@ impl Opening {
             monitor,
         } = self;
         let data = arguments.data.data.clone();
+        require_migrated(&game_db).await?;
         let ledger = tokio::task::spawn_blocking(move || Ledger::open(options)).await??;
         let in_force = ledger.query(|state| state.current_key())?.await?;
         if let Some(key_id) = in_force.filter(|key_id| !season_keys.contains(key_id)) {
@@ -258,6 +260,19 @@ fn options_of_known(
         Some(about) => options.accept_clock(about),
         None => options,
     })
+}
+
+/// A start that is refused for this must not have migrated the other files: the version before could
+/// not go on with them.
+async fn require_migrated(game_db: &Path) -> Result<()> {
+    if !std::fs::metadata(game_db).is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    match Migrations::game().require_current(game_db).await {
+        Err(error @ MigrationError::Pending { .. }) => Err(error.into()),
+        // What else is wrong with it is looked at when it is opened.
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn open_game_database(
