@@ -16,6 +16,7 @@ use crate::error::{ApiError, Code};
 use crate::open_streams::{Ended, Place};
 use crate::service::Service;
 use crate::service_token::ServiceToken;
+use crate::told_cuts::passed;
 
 /// A connection on which nothing moves is given up by whoever stands between.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -23,6 +24,9 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Who has come to the newest event is told of those of so long together. Else each batch would be
 /// a wake and a write for each reader, on the cores that the writer needs.
 const TOLD_TOGETHER_FOR: Duration = Duration::from_millis(20);
+
+/// Who asks for some kinds is told so often how far the others have come.
+const PASSED_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a reader goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(crate) struct Feed {
     place: Place,
     /// Nothing is looked for before.
     rests_until: Instant,
+    /// The newest event that was passed, of no kind that is asked for, and when that is told.
+    passed: Option<(Head, Instant)>,
     is_begun: bool,
     is_over: bool,
 }
@@ -88,7 +94,8 @@ impl Feed {
         }
         let (service, rests_until) = (service.clone(), Instant::now());
         let (is_begun, is_over) = (false, false);
-        Ok(Self { service, subscription, kinds, place, rests_until, is_begun, is_over })
+        let passed = None;
+        Ok(Self { service, subscription, kinds, place, rests_until, passed, is_begun, is_over })
     }
 
     fn end(&mut self, why: Ended) -> Bytes {
@@ -109,10 +116,17 @@ impl Feed {
             if let Some(why) = self.place.ended() {
                 return Some(self.end(why));
             }
+            let now = Instant::now();
+            let silent_until = self.passed.map_or(now + ALIVE_EVERY, |(_, at)| at);
             let told = tokio::select! {
                 () = self.place.wait_for_end() => continue,
                 told = after_rest(self.rests_until, &mut self.subscription) => told,
-                () = tokio::time::sleep(ALIVE_EVERY) => return Some(Bytes::from_static(b": alive\n\n")),
+                () = tokio::time::sleep_until(silent_until) => {
+                    return Some(match self.passed.take() {
+                        Some((head, _)) => passed(head).into(),
+                        None => Bytes::from_static(b": alive\n\n"),
+                    });
+                }
             };
             let cut = match told {
                 Ok(Some(cut)) => cut,
@@ -126,9 +140,15 @@ impl Feed {
             if cut.head().seq >= self.service.ledger.head().seq {
                 self.rests_until = Instant::now() + TOLD_TOGETHER_FOR;
             }
-            let told = self.service.told_cuts.of_kinds(&cut, &self.kinds);
-            if !told.is_empty() {
-                return Some(told);
+            match self.service.told_cuts.of_kinds(&cut, &self.kinds) {
+                Some(told) => {
+                    self.passed = None;
+                    return Some(told);
+                }
+                None => {
+                    let told_at = self.passed.map_or(now + PASSED_TOLD_EVERY, |(_, at)| at);
+                    self.passed = Some((cut.head(), told_at));
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,9 @@ use crate::service::{Service, in_full};
 
 /// A task may name a million users.
 const TASK_BYTES_MAX: usize = 64 << 20;
+/// Tasks that are under way when it stops have so long for their answers. One that was sent by
+/// halves holds nothing up.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// What it is called in the data directory.
 const SOCKET: &str = "operator.sock";
 /// Where tasks are sent to.
@@ -83,11 +87,19 @@ impl OperatorSocket {
     pub async fn run(self, service: Service, mut stop: watch::Receiver<bool>) {
         let router = Router::new().route(TASK_PATH, post(operate));
         let router = router.layer(DefaultBodyLimit::max(TASK_BYTES_MAX)).with_state(service);
+        let mut stop_accepting = stop.clone();
         let served = axum::serve(self.listener, router).with_graceful_shutdown(async move {
-            drop(stop.wait_for(|is_stopped| *is_stopped).await);
+            drop(stop_accepting.wait_for(|is_stopped| *is_stopped).await);
         });
-        if let Err(error) = served.await {
-            tracing::warn!(%error, "the operator's socket is closed");
+        let is_late = async {
+            drop(stop.wait_for(|is_stopped| *is_stopped).await);
+            tokio::time::sleep(ANSWERED_WITHIN).await;
+        };
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                tracing::warn!(%error, "the operator's socket is closed");
+            },
+            () = is_late => tracing::warn!("a task of the operator's was not answered in time"),
         }
         drop(std::fs::remove_file(&self.path));
     }

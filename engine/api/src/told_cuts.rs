@@ -49,7 +49,7 @@ impl Told {
 }
 
 /// What was passed is passed, also where none of it is asked for.
-fn passed(newest: Head) -> String {
+pub(crate) fn passed(newest: Head) -> String {
     format!("id: {newest}\n\n")
 }
 
@@ -61,14 +61,15 @@ type OfCut = ((Head, Head), Arc<Told>);
 pub(crate) struct ToldCuts(Mutex<VecDeque<OfCut>>);
 
 impl ToldCuts {
-    /// A cut as it is told to who asks for some kinds of events; for all where none is named.
-    pub(crate) fn of_kinds(&self, cut: &Cut, kinds: &[EventKind]) -> Bytes {
+    /// A cut as it is told to who asks for some kinds of events; for all where none is named. None
+    /// where there is nothing of them.
+    pub(crate) fn of_kinds(&self, cut: &Cut, kinds: &[EventKind]) -> Option<Bytes> {
         // Whoever asks for rare ones has the others put in no words.
         let is_asked_for = |stored: &StoredEvent| kinds.contains(&stored.event.kind());
         if !kinds.is_empty() && !cut.iter().any(is_asked_for) {
-            return passed(cut.head()).into();
+            return None;
         }
-        self.of(cut).of_kinds(kinds, cut.head())
+        Some(self.of(cut).of_kinds(kinds, cut.head()))
     }
 
     fn of(&self, cut: &Cut) -> Arc<Told> {

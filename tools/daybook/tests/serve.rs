@@ -391,3 +391,16 @@ fn a_start_that_needs_a_migration_changes_no_other_file() {
         .collect();
     assert_eq!(applied, [true, true, false]);
 }
+
+/// Half a task at the operator's socket holds up no stop, and no socket is left behind.
+#[test]
+fn half_a_task_holds_up_no_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let serving = Serving::start(directory.path(), &UNLIMITED);
+    let socket = directory.path().join("operator.sock");
+    let mut half = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let head = "POST /task HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    half.write_all(format!("{head}content-length: 100\r\n\r\n{{").as_bytes()).unwrap();
+    assert_eq!(serving.stop().0.code(), Some(0));
+    assert!(!socket.exists());
+}
