@@ -1,6 +1,6 @@
 //! The thread that owns the game's state: it decides a batch at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daybook_monitor::Metric;
 use daybook_schema::limits;
+use foldhash::fast::RandomState;
 
 use crate::batch::Batch;
 use crate::decider::{Decided, Decider};
@@ -126,18 +127,26 @@ pub(crate) fn spawn(
 }
 
 /// Refuses the commands that are too late, while nothing is decided: their answers wait for no commit,
-/// and do not come all at once when it is over.
+/// and do not come all at once when it is over. One that was sent before and still waits is not
+/// refused under its id: that sending may be applied.
 fn refuse_late(decider: &mut Decider, waiting: &AtomicUsize, queue: &mut Queue) {
     queue.looked_at.extend(queue.requests.try_iter());
+    let mut sent_before = HashSet::with_hasher(RandomState::default());
     for _ in 0..queue.looked_at.len() {
-        match queue.looked_at.pop_front() {
-            Some(Request::Command { submission, reply }) if decider.is_too_late(&submission) => {
-                waiting.fetch_sub(1, Ordering::Relaxed);
-                contain_and_log(move || drop(reply.send(Err(SubmitError::TooLate))));
-            }
-            Some(other) => queue.looked_at.push_back(other),
-            None => {}
+        let Some(request) = queue.looked_at.pop_front() else { return };
+        let Request::Command { submission, reply } = request else {
+            queue.looked_at.push_back(request);
+            continue;
+        };
+        let id = submission.id.map(|id| (submission.command.user_id(), id));
+        let may_be_applied = id.is_some_and(|id| sent_before.contains(&id));
+        if may_be_applied || !decider.is_too_late(&submission) {
+            sent_before.extend(id);
+            queue.looked_at.push_back(Request::Command { submission, reply });
+            continue;
         }
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        contain_and_log(move || drop(reply.send(Err(SubmitError::TooLate))));
     }
 }
 

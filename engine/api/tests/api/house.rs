@@ -118,34 +118,18 @@ impl House {
 
     /// One where no bet comes too soon.
     pub async fn playing() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_owned();
-        let options = stepping_options();
-        let settings = settings();
-        Self::started(Self {
-            path,
-            _own: Some(directory),
-            settings,
-            options,
-            nats: None,
-            running: None,
-        })
-        .await
+        Self::of_its_own(settings(), stepping_options()).await
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::of_its_own(settings, usual_options()).await
+    }
+
+    /// In a directory that goes with it.
+    async fn of_its_own(settings: Settings, options: MakeOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_owned();
-        let options = usual_options();
-        Self::started(Self {
-            path,
-            _own: Some(directory),
-            settings,
-            options,
-            nats: None,
-            running: None,
-        })
-        .await
+        let (path, own) = (directory.path().to_owned(), Some(directory));
+        Self::started(Self { path, _own: own, settings, options, nats: None, running: None }).await
     }
 
     /// In a directory that is there, made or not.

@@ -20,11 +20,16 @@ fn child_on_a_slow_disk() {
     }
     let past = Instant::now();
     let [late, repeat] = [new_submission(), slow].map(|it| it.before(past));
+    // One that waits in time, and is sent once more under its id.
+    let waits = new_submission();
+    let (waiting, sent_again) = (ledger.submit(waits.clone()), ledger.submit(waits.before(past)));
     let (late, repeat) = (ledger.submit(late).unwrap(), ledger.submit(repeat).unwrap());
     assert_eq!(late.wait().unwrap_err(), SubmitError::TooLate);
     assert!(under_way.try_wait().is_none(), "the sync is not over yet");
     let (first, again) = (under_way.wait().unwrap(), repeat.wait().unwrap());
     assert_eq!((first.head, true), (again.head, again.repeated), "late or not");
+    let (first, again) = (waiting.unwrap().wait().unwrap(), sent_again.unwrap().wait().unwrap());
+    assert_eq!((first.head, true), (again.head, again.repeated), "nobody is told that it was not");
     ledger.close().wait().unwrap();
     println!("\nFINISHED");
 }
