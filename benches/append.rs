@@ -4,6 +4,8 @@
 //! `cargo bench -p daybook-benches --bench append [-- SEASONS [DIR]]`. DIR should lie on the disk
 //! that is to be measured; by default it is the target directory's.
 
+#[path = "common/cpu.rs"]
+mod cpu;
 #[path = "common/player.rs"]
 mod player;
 
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cpu::CpuTimes;
 use daybook_ledger::{
     Accepted, Ledger, NewLedger, Options, Pending, Submission, Time, Verdict, VerifyOptions,
     ledger_path, verify,
@@ -99,6 +102,7 @@ fn append(dir: &Path, seasons: usize, measured: Duration) -> Result<(f64, f64)> 
     let before = ledger.head().seq;
 
     let mut window = Window::new(&ledger)?;
+    let cpu = CpuTimes::now()?;
     let started = Instant::now();
     'rounds: for _ in 0..2 * usize::from(limits::DAYS_PER_SEASON) {
         for index in 0..seasons {
@@ -112,6 +116,9 @@ fn append(dir: &Path, seasons: usize, measured: Duration) -> Result<(f64, f64)> 
     }
     window.settle_all(&mut players)?;
     let seconds = started.elapsed().as_secs_f64();
+    let each = CpuTimes::now()?.each_since(&cpu, window.events);
+    let shown: Vec<String> = each.iter().map(|(name, us)| format!("{name} {us:.2}")).collect();
+    println!("CPU us an event: {} all {:.2}", shown.join(", "), each.values().sum::<f64>());
     let rate = window.events as f64 / seconds;
     let latency = &window.latency_us;
     println!(

@@ -115,7 +115,6 @@ impl EventHeader {
     /// hash(n), from hash(n−1) and the row's columns, the payload as stored.
     #[must_use]
     pub fn hash(&self, previous: &EventHash, payload: &[u8]) -> EventHash {
-        let mut hasher = digest::EVENT.hasher();
         let mut fixed = [0_u8; 76];
         let stream_prev = self.stream_prev.map_or(0, Seq::get);
         let columns: [&[u8]; 7] = [
@@ -134,9 +133,7 @@ impl EventHeader {
             rest = after;
         }
         let (command, length) = self.command.to_bytes();
-        hasher.update(&fixed);
-        hasher.update(command.get(..length).unwrap_or(&command));
-        hasher.update(payload);
-        EventHash::new(*hasher.finalize().as_bytes())
+        let command = command.get(..length).unwrap_or(&command);
+        EventHash::new(digest::EVENT.derive(&[&fixed, command, payload]))
     }
 }

@@ -1,19 +1,31 @@
 //! BLAKE3 in derive-key mode: every use has a context string of its own, listed in FORMAT.md.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
+use std::thread::LocalKey;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
+/// A hasher of the thread's own that is used again and again. Its 2 KB are not made anew for each of
+/// the small inputs, which takes as long as hashing them.
+type ReusedHasher = RefCell<Option<Box<blake3::Hasher>>>;
 
 /// One use of BLAKE3, named by its context string.
 #[derive(Debug)]
 pub struct Context {
     string: &'static str,
     key: OnceLock<ContextKey>,
+    reused: &'static LocalKey<ReusedHasher>,
 }
 
 macro_rules! contexts {
     ($($(#[$meta:meta])* $name:ident = $string:literal;)+) => {
-        $($(#[$meta])* pub static $name: Context = Context::new($string);)+
+        $($(#[$meta])* pub static $name: Context = {
+            thread_local! {
+                static REUSED: ReusedHasher = const { RefCell::new(None) };
+            }
+            Context { string: $string, key: OnceLock::new(), reused: &REUSED }
+        };)+
 
         /// Every context there is, in the order of FORMAT.md.
         pub static ALL: &[&Context] = &[$(&$name,)+];
@@ -56,10 +68,6 @@ contexts! {
 }
 
 impl Context {
-    const fn new(string: &'static str) -> Self {
-        Self { string, key: OnceLock::new() }
-    }
-
     /// The context string.
     #[must_use]
     pub const fn string(&self) -> &'static str {
@@ -76,11 +84,22 @@ impl Context {
     /// The 32 bytes derived from the parts, one after another.
     #[must_use]
     pub fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut hasher = self.hasher();
-        for part in parts {
-            hasher.update(part);
-        }
-        *hasher.finalize().as_bytes()
+        let derive = |hasher: &mut blake3::Hasher| {
+            for part in parts {
+                hasher.update(part);
+            }
+            *hasher.finalize().as_bytes()
+        };
+        let reused = self.reused.try_with(|reused| {
+            let mut reused = reused.try_borrow_mut().ok()?;
+            let hasher = reused.get_or_insert_with(|| Box::new(self.hasher()));
+            let derived = derive(hasher);
+            // Takes what was hashed out of memory, too.
+            hasher.reset();
+            Some(derived)
+        });
+        // A thread that ends has none any more.
+        reused.ok().flatten().unwrap_or_else(|| derive(&mut self.hasher()))
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Batch {
     /// The ledger and its epoch after it.
     pub(crate) identity: LedgerIdentity,
     /// The head before it.
-    previous: Head,
+    pub(crate) previous: Head,
 }
 
 impl Batch {

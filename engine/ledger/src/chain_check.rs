@@ -9,7 +9,7 @@ use crate::stream_heads::StreamHeads;
 use crate::verdict::{Finding, Verdict};
 
 /// Checks rows one after another, from the first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChainCheck {
     head: Head,
     recorded_at: UnixMicros,
@@ -159,6 +159,15 @@ impl ChainCheck {
         self.last_part = Some(header.command);
         self.heads.record(header.seq, header.stream, &stored.event);
     }
+}
+
+/// A row's event, decoded.
+pub(crate) fn decoded(row: RowView<'_>) -> Result<StoredEvent, Finding> {
+    let RowView { header, payload, hash } = row;
+    let event = Event::decode(header.kind, header.version, payload).map_err(|error| {
+        Finding::at(Verdict::Unreadable, header.seq.get().cast_signed(), error.to_string())
+    })?;
+    Ok(StoredEvent { header, event, hash })
 }
 
 /// Holds a row to the hash of the row before it: what a reader that starts in the middle can check.

@@ -71,7 +71,7 @@ pub(crate) fn first_above(floor: Option<UnixMicros>, latest: UnixMicros) -> Unix
 ///
 /// INVARIANT: an applied id is remembered, or its time is not above the floor of its scope, or not
 /// above the common one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CommandIds {
     applied: ScopedIds<Applied>,
     /// Those that the rules refused: while the process lives they stay refused.
@@ -119,6 +119,11 @@ impl CommandIds {
     /// The floor for all scopes, if there is one.
     pub(crate) const fn common_floor(&self) -> Option<UnixMicros> {
         self.common_floor
+    }
+
+    /// How many applied ids are remembered.
+    pub(crate) const fn applied_count(&self) -> usize {
+        self.applied.len()
     }
 
     /// Each scope's greatest time in any applied id that is no longer remembered.

@@ -265,11 +265,6 @@ impl CommittedEvents {
         Found::Asked(answer)
     }
 
-    /// The newest events from a seq on, as far as they are in the ring.
-    pub(crate) fn cut_at(&self, next: Seq) -> Option<Cut> {
-        self.ring().cut_at(next)
-    }
-
     /// Waits until there may be something from a seq on; false when the time is over.
     pub(crate) fn wait_for(&self, next: Seq, deadline: Option<Instant>) -> bool {
         let mut ring = self.ring();

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::{CommandHash, CommandId, Event, Head, Seq, UnixMicros, limits};
-use daybook_simulator::{Context, NewEvent, Rulesets, SeasonKeys, State, decide, evolve, streams};
+use daybook_simulator::{Context, NewEvent, Rulesets, State, decide, evolve, streams};
 
 use crate::batch::Batch;
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
+use crate::day_keys::DayKeys;
 use crate::event_row::NewRow;
 use crate::free_disk::FreeDisk;
 use crate::options::{Options, Time};
@@ -28,7 +29,7 @@ pub(crate) struct Decider {
     heads: StreamHeads,
     head: Head,
     ids: CommandIds,
-    keys: Box<dyn SeasonKeys + Send>,
+    keys: DayKeys,
     rulesets: Rulesets,
     clock: CommandClock,
     newest_recorded_at: UnixMicros,
@@ -66,7 +67,7 @@ impl Decider {
             heads,
             head,
             ids,
-            keys,
+            keys: DayKeys::new(keys),
             rulesets,
             clock,
             newest_recorded_at,
@@ -163,7 +164,7 @@ impl Decider {
             client_command_id: submission.id,
             expected_day: submission.expected_day,
             idle_expiry_from: self.started_at.plus_micros(limits::EXPIRY_GRACE_MICROS),
-            ..Context::new(now, self.keys.as_ref())
+            ..Context::new(now, &self.keys)
         };
         let decided = decide(&self.rulesets, &self.state, command, &context);
         let scope = command.user_id();
@@ -177,6 +178,11 @@ impl Decider {
                 let size = checked_size(&events)?;
                 self.encode(&events, &mut batch.payloads)?;
                 self.record(&events, size, CommandMark { id, hash }, now, batch);
+                if let Some(user_id) = scope
+                    && events.iter().any(|new| streams::ends_stream(&new.event))
+                {
+                    self.keys.forget(&user_id);
+                }
                 self.ids.remember_applied(scope, id, Applied { hash, first, size }, now);
                 let (head, recorded_at) = (self.head, now);
                 Ok(Accepted { first_seq: first, head, recorded_at, events, repeated: false })

@@ -79,10 +79,6 @@ impl Ledger {
         Arc::clone(&self.engine.status)
     }
 
-    pub(crate) fn events(&self) -> Arc<CommittedEvents> {
-        Arc::clone(&self.engine.events)
-    }
-
     /// The directory where everything of it lives.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

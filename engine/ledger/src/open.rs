@@ -9,13 +9,14 @@ use daybook_schema::limits;
 use crate::accept_loss::Restore;
 use crate::committed_events::CommittedEvents;
 use crate::decider::Decider;
+use crate::handed_rows::{self, HandOver};
 use crate::ledger::{Ledger, Started};
 use crate::ledger_file::{LedgerFile, Recovered};
 use crate::newest_head;
 use crate::open_error::OpenError;
 use crate::options::Options;
 use crate::recovery::Recovery;
-use crate::snapshot_thread::{self, SnapshotProgress};
+use crate::snapshot_thread::{self, Beginning};
 use crate::state_thread::{self, StateThread, Writing};
 use crate::status::Status;
 use crate::writer_thread::{self, HeldLedger};
@@ -33,16 +34,17 @@ impl Ledger {
             file.recover(&mut options)?;
         let (genesis, newest_head) = (file.genesis, options.newest_head.take());
         let has_older_epochs_left = recovery.fold.state.has_older_epochs_left();
-        let progress = SnapshotProgress::of(&recovery, newest_snapshot_seq);
+        let beginning = Beginning { recovery: recovery.clone(), newest_snapshot_seq };
+        let (hand_over, handed) = handed_rows::channel();
 
-        let ledger = Self::start_engine(file, recovery, options)?;
+        let ledger = Self::start_engine(file, recovery, options, hand_over)?;
         if !missing.is_empty() || restored.is_some() || has_older_epochs_left {
             let newest_head = newest_head.as_ref();
             Restore { ledger: &ledger, genesis: &genesis, newest_head }.run(&missing, restored)?;
         }
         outlived_snapshots.iter().try_for_each(std::fs::remove_file)?;
         // Both begin after the loss was accepted: until then what they would replace tells of it.
-        ledger.run_beside(snapshot_thread::spawn(&ledger, progress)?);
+        ledger.run_beside(snapshot_thread::spawn(&ledger, beginning, handed)?);
         if let Some(newest_head) = newest_head {
             ledger.run_beside(newest_head::spawn(newest_head, ledger.status())?);
         }
@@ -54,6 +56,7 @@ impl Ledger {
         file: LedgerFile,
         recovery: Recovery,
         options: Options,
+        hand_over: HandOver,
     ) -> Result<Self, OpenError> {
         let LedgerFile { held, path, genesis, lock } = file;
         let data_dir = options.data_dir.clone();
@@ -73,6 +76,7 @@ impl Ledger {
             held,
             Arc::clone(&status),
             Arc::clone(&events),
+            hand_over,
             commit,
             to_commit,
             ended,

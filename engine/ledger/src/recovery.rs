@@ -8,13 +8,16 @@ use daybook_simulator::State;
 use daybook_simulator::streams::user_of_command;
 use rusqlite::Connection;
 
+use crate::chain_check;
 use crate::command_ids::{Applied, CommandIds};
+use crate::event_row::RowView;
 use crate::replay::{Fold, ReplayError, unreadable_page};
 use crate::verdict::{Finding, Verdict};
 
 use crate::scan::{ScannedRow, scan_after};
 
 /// A ledger after some of its rows: what snapshots hold and what the engine begins with.
+#[derive(Clone)]
 pub(crate) struct Recovery {
     pub(crate) fold: Fold,
     pub(crate) ids: CommandIds,
@@ -32,11 +35,14 @@ impl Recovery {
         fold.apply(seen, &mut |state, stored| remember(ids, state, stored))
     }
 
-    /// Applies an event that was handed over as committed, after the one that was applied last.
-    pub(crate) fn apply_committed(&mut self, stored: &StoredEvent) {
-        remember(&mut self.ids, &self.fold.state, stored);
-        self.fold.check.advance(stored);
-        self.fold.evolve(stored);
+    /// Applies the next row, which the writer handed over as it committed it: there is nothing to
+    /// check.
+    pub(crate) fn apply_committed(&mut self, row: RowView<'_>) -> Result<(), Finding> {
+        let stored = chain_check::decoded(row)?;
+        remember(&mut self.ids, &self.fold.state, &stored);
+        self.fold.check.advance(&stored);
+        self.fold.evolve(&stored);
+        Ok(())
     }
 
     /// Applies every row that is left, and makes sure that none is left out.

@@ -54,6 +54,7 @@ impl Replayed {
 }
 
 /// State and chain as they are after the rows so far.
+#[derive(Clone)]
 pub(crate) struct Fold {
     pub(crate) check: ChainCheck,
     pub(crate) state: State,

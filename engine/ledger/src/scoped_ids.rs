@@ -24,7 +24,7 @@ type Slot = u32;
 /// What is remembered of ids, bounded by scope and in all. Past the bound of a scope it forgets its
 /// oldest id; past the common bound the scope with most ids does. What a scope forgets raises its
 /// own floor alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ScopedIds<V> {
     bounds: Bounds,
     slots: HashMap<Scope, Slot, RandomState>,
@@ -37,7 +37,7 @@ pub(crate) struct ScopedIds<V> {
 }
 
 /// The scopes by the number of their ids.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ByCount {
     /// The scopes that have so many.
     equals: Vec<Vec<Slot>>,
@@ -48,7 +48,7 @@ struct ByCount {
 }
 
 /// The ids of one scope.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OfScope<V> {
     scope: Scope,
     /// Those that came in the order of their times, as nearly all do.
@@ -141,7 +141,6 @@ impl<V> ScopedIds<V> {
     }
 
     /// How many are remembered.
-    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.count
     }
@@ -201,15 +200,18 @@ impl<V> ScopedIds<V> {
 
     /// All that is remembered, in the order of scopes and ids.
     pub(crate) fn all(&self) -> Vec<(Scope, CommandId, &V)> {
-        let mut all: Vec<_> = self
-            .scopes
-            .iter()
-            .flat_map(|of| {
-                let in_order = of.in_order.iter().map(|(id, value)| (of.scope, *id, value));
-                in_order.chain(of.late.iter().map(|(id, value)| (of.scope, *id, value)))
-            })
-            .collect();
-        all.sort_unstable_by_key(|(scope, id, _)| (*scope, *id));
+        let mut scopes: Vec<&OfScope<V>> = self.scopes.iter().collect();
+        scopes.sort_unstable_by_key(|of| of.scope);
+        let mut all = Vec::with_capacity(self.count);
+        for of in scopes {
+            let first = all.len();
+            all.extend(of.in_order.iter().map(|(id, value)| (of.scope, *id, value)));
+            if !of.late.is_empty() {
+                all.extend(of.late.iter().map(|(id, value)| (of.scope, *id, value)));
+                let of_scope = all.get_mut(first..).unwrap_or_default();
+                of_scope.sort_unstable_by_key(|(_, id, _)| *id);
+            }
+        }
         all
     }
 

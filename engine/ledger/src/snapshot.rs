@@ -30,6 +30,9 @@ const SNAPSHOT_VERSION_MIN: u16 = 1;
 const NO_FLOOR: i64 = i64::MIN;
 const ENDING: &str = ".snapshot";
 const CHECKSUM_BYTES: usize = 32;
+/// What a remembered id takes, and what the newest event of a stream does.
+const APPLIED_ID_BYTES: usize = 16 + 17 + 16 + 8 + 1;
+const STREAM_HEAD_BYTES: usize = 16 + 8;
 
 /// The snapshots' directory of a data directory.
 #[must_use]
@@ -372,7 +375,10 @@ fn encode(recovery: &Recovery) -> Vec<u8> {
     let genesis = state.genesis();
     let mut state_bytes = Vec::new();
     state.encode(&mut state_bytes);
-    let mut bytes = Vec::with_capacity(state_bytes.len() + 1_024);
+    let ids_bytes = ids.applied_count() * APPLIED_ID_BYTES;
+    let heads = check.stream_heads().ordered();
+    let heads_bytes = heads.len() * STREAM_HEAD_BYTES;
+    let mut bytes = Vec::with_capacity(state_bytes.len() + ids_bytes + heads_bytes + 4_096);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&SNAPSHOT_VERSION.to_le_bytes());
     bytes.extend_from_slice(genesis.ledger_id.as_bytes());
@@ -380,12 +386,12 @@ fn encode(recovery: &Recovery) -> Vec<u8> {
     bytes.extend_from_slice(&check.head().seq.to_le_bytes());
     bytes.extend_from_slice(check.head().hash.as_bytes());
     bytes.extend_from_slice(&check.newest_recorded_at().get().to_le_bytes());
-    bytes.extend_from_slice(state.hash().as_bytes());
+    // As `State::hash`, of the bytes that are there anyway.
+    bytes.extend_from_slice(&digest::STATE.derive(&[&state_bytes]));
     let common_floor = ids.common_floor().map_or(NO_FLOOR, UnixMicros::get);
     bytes.extend_from_slice(&common_floor.to_le_bytes());
     bytes.extend_from_slice(&(state_bytes.len() as u64).to_le_bytes());
     bytes.append(&mut state_bytes);
-    let heads = check.stream_heads().ordered();
     bytes.extend_from_slice(&(heads.len() as u64).to_le_bytes());
     for (stream, seq) in heads {
         bytes.extend_from_slice(stream.as_bytes());

@@ -5,13 +5,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use daybook_schema::{Head, Seq, limits};
-use daybook_simulator::State;
+use daybook_schema::{Head, limits};
 
-use crate::committed_events::CommittedEvents;
 use crate::database::{self, DatabaseError, LedgerConnection};
+use crate::handed_rows::{CommittedRows, Handed};
 use crate::ledger::Ledger;
 use crate::recovery::{self, Recovery};
 use crate::replay::{ReplayError, unreadable_page};
@@ -19,175 +18,136 @@ use crate::scan::scan;
 use crate::snapshot;
 use crate::status::Status;
 
-/// How long the thread gathers events while they come.
+/// How long the thread gathers rows while they come.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// How far the snapshots of a ledger have come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SnapshotProgress {
+/// What the thread begins with.
+pub(crate) struct Beginning {
+    /// The ledger as the start recovered it.
+    pub(crate) recovery: Recovery,
     /// The seq of the newest snapshot, 0 if there is none.
-    newest_seq: u64,
-    /// After so many more events the next is due.
-    due_events: u64,
-    /// Nothing is looked at before an event beyond this: at first the newest of the start, then the
-    /// newest that was seen, and after a failure what makes the next snapshot due.
-    seen_seq: u64,
-}
-
-impl SnapshotProgress {
-    /// At a start.
-    pub(crate) fn of(recovery: &Recovery, newest_seq: u64) -> Self {
-        let due_events = due_events(&recovery.fold.state);
-        Self { newest_seq, due_events, seen_seq: recovery.fold.check.head().seq }
-    }
+    pub(crate) newest_snapshot_seq: u64,
 }
 
 /// Makes the snapshots of an engine.
 struct SnapshotMaker {
     data_dir: PathBuf,
     status: Arc<Status>,
-    events: Arc<CommittedEvents>,
-    progress: SnapshotProgress,
-    /// Whether the writer shares its events with this thread: not while it is far behind, for then
-    /// it reads the file, and the writer would build what nobody takes.
-    follows_ring: bool,
+    /// The ledger as far as it was followed; none after a failure, until the next snapshot is due.
+    build: Option<Build>,
+    /// The seq of the newest snapshot, or of the newest failure.
+    newest_seq: u64,
+    /// After so many more events the next is due.
+    due_events: u64,
 }
 
-/// After how many events a snapshot is due: where the state is large they come less often, so that
-/// writing them never costs more than reading what they save.
-fn due_events(state: &State) -> u64 {
+/// After how many events a snapshot is due: where there is much to write they come less often, so
+/// that writing them never costs more than reading what they save.
+fn due_events(recovery: &Recovery) -> u64 {
+    let state = &recovery.fold.state;
     let entries = (state.users.len() + state.seasons.len()) as u64;
-    limits::SNAPSHOT_EVENTS.max(entries.saturating_mul(limits::SNAPSHOT_EVENTS_PER_ENTRY))
+    let ids = recovery.ids.applied_count() as u64;
+    let events = entries.saturating_mul(limits::SNAPSHOT_EVENTS_PER_ENTRY)
+        + ids / limits::SNAPSHOT_IDS_PER_EVENT;
+    events.max(limits::SNAPSHOT_EVENTS)
 }
 
-/// Starts the thread; it ends when the ledger failed, or is closed and its last snapshot made.
+/// Starts the thread; it ends when the writer has, and its last snapshot is made.
 pub(crate) fn spawn(
     ledger: &Ledger,
-    progress: SnapshotProgress,
+    beginning: Beginning,
+    handed: Handed,
 ) -> std::io::Result<JoinHandle<()>> {
+    let Beginning { recovery, newest_snapshot_seq } = beginning;
     let mut maker = SnapshotMaker {
         data_dir: ledger.data_dir().to_owned(),
         status: ledger.status(),
-        events: ledger.events(),
-        progress,
-        follows_ring: false,
+        due_events: due_events(&recovery),
+        build: Some(Build::of(ledger.data_dir(), recovery, newest_snapshot_seq)),
+        newest_seq: newest_snapshot_seq,
     };
-    std::thread::Builder::new().name("daybook-snapshot".to_owned()).spawn(move || {
-        maker.follow();
-        maker.follow_ring(false);
-    })
+    std::thread::Builder::new()
+        .name("daybook-snapshot".to_owned())
+        .spawn(move || maker.follow(&handed))
 }
 
 impl SnapshotMaker {
     /// Follows what is committed, and makes a snapshot whenever one is due, and at the end.
-    fn follow(&mut self) {
-        let mut build = None;
-        loop {
-            // Looked at before the head: what was committed before the end is in the last snapshot.
-            let is_over = self.status.is_over();
-            let newest = self.status.head().seq;
-            if self.status.failure().is_some() || is_over && newest == self.progress.newest_seq {
-                return;
+    fn follow(&mut self, handed: &Handed) {
+        while let Some(first) = handed.next() {
+            let mut next = Some(first);
+            while let Some(rows) = next {
+                if self.status.failure().is_some() {
+                    return;
+                }
+                // A failure is no reason to stop play: the start reads more of the ledger instead.
+                let newest = rows.rows.last().map_or(rows.previous.seq, |row| row.header.seq.get());
+                if let Err(error) = self.take(&rows) {
+                    self.give_up(&error, newest);
+                }
+                next = handed.next_by_now();
             }
-            if newest <= self.progress.seen_seq && !is_over {
-                self.status.wait_beyond(self.progress.seen_seq);
-                continue;
-            }
-            self.progress.seen_seq = newest;
-            // A failure is no reason to stop play: the start reads more of the ledger instead.
-            if let Err(error) = self.go_to(newest, is_over, &mut build) {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, "no snapshot was made; the next tries again");
-                (self.progress.newest_seq, build) = (newest, None);
-                // It costs a reading of all since the snapshot before: not again until one is due.
-                self.progress.seen_seq = newest.saturating_add(self.progress.due_events - 1);
-            }
-            if is_over {
-                return;
-            }
-            // Events come in many small batches: a few wakes a second are enough for them.
+            // Rows come in many small batches: a few wakes a second are enough for them.
             self.status.wait_until_over(GATHER);
         }
+        if self.status.failure().is_some() {
+            return;
+        }
+        let newest = self.status.head().seq;
+        if newest != self.newest_seq
+            && let Err(error) = self.finish(newest)
+        {
+            self.give_up(&error, newest);
+        }
     }
 
-    /// Applies what is committed up to a seq, and makes a snapshot if one is due then.
-    fn go_to(
-        &mut self,
-        newest: u64,
-        is_over: bool,
-        build: &mut Option<Build>,
-    ) -> Result<(), ReplayError> {
-        let build = match build {
-            Some(build) => build,
-            None => build.insert(Build::open(&self.data_dir)?),
+    /// Says that no snapshot was made. The next is tried when it is due, for it costs a reading of all
+    /// since the snapshot before.
+    fn give_up(&mut self, error: &ReplayError, newest: u64) {
+        let error: &(dyn std::error::Error + 'static) = error;
+        tracing::warn!(error, "no snapshot was made; the next tries again");
+        (self.newest_seq, self.build) = (newest, None);
+    }
+
+    /// Applies rows that were handed over, those before them that were not, and makes a snapshot if
+    /// one is due then.
+    fn take(&mut self, rows: &CommittedRows) -> Result<(), ReplayError> {
+        let is_due = |seq: u64| seq.saturating_sub(self.newest_seq) >= self.due_events;
+        let Some(build) = &mut self.build else {
+            if is_due(rows.previous.seq) {
+                self.build = Some(Build::open(&self.data_dir)?);
+                return self.take(rows);
+            }
+            return Ok(());
         };
-        while build.head().seq < newest && self.status.failure().is_none() {
-            self.step(newest, build)?;
-            if self.is_due(build.head().seq) {
-                self.write(build)?;
+        build.go_to(rows.previous.seq, &self.status)?;
+        for row in rows.views() {
+            if row.header.seq.get() > build.head().seq {
+                build.recovery.apply_committed(row)?;
             }
         }
-        if is_over { self.write(build) } else { Ok(()) }
+        if is_due(build.head().seq) { self.write() } else { Ok(()) }
     }
 
-    /// Whether a snapshot is due at a seq. While the thread is behind they come less often, for
-    /// each costs a writing of the whole state, and a newer one is about to follow.
-    fn is_due(&self, seq: u64) -> bool {
-        let due_events = self.progress.due_events;
-        let is_behind = self.status.head().seq.saturating_sub(seq) >= due_events;
-        let steps = if is_behind { limits::SNAPSHOT_STEPS } else { 1 };
-        seq.saturating_sub(self.progress.newest_seq) >= due_events.saturating_mul(steps)
+    /// Goes to the end of what was committed, and makes the last snapshot.
+    fn finish(&mut self, newest: u64) -> Result<(), ReplayError> {
+        let build = match &mut self.build {
+            Some(build) => build,
+            None => self.build.insert(Build::open(&self.data_dir)?),
+        };
+        build.go_to(newest, &self.status)?;
+        self.write()
     }
 
-    /// Applies the next events: as the writer shared them, or from the file. Then it rests, for
-    /// what it does takes time from the writer's cores.
-    fn step(&mut self, newest: u64, build: &mut Build) -> Result<(), ReplayError> {
-        let started = Instant::now();
-        let head = build.head();
-        let is_near =
-            self.status.head().seq.saturating_sub(head.seq) <= limits::SNAPSHOT_NEAR_EVENTS;
-        match self.events.cut_at(Seq::clamped(head.seq + 1)) {
-            Some(cut) if cut.previous() == head => {
-                cut.iter().for_each(|stored| build.recovery.apply_committed(stored));
-            }
-            _ => {
-                self.follow_ring(is_near);
-                build.apply_until(newest.min(head.seq + limits::ROWS_PER_READ as u64))?;
-            }
-        }
-        let behind = self.status.head().seq.saturating_sub(build.head().seq);
-        self.status.wait_until_over(started.elapsed() * rest_parts(behind));
-        Ok(())
-    }
-
-    fn follow_ring(&mut self, follows: bool) {
-        match (self.follows_ring, follows) {
-            (false, true) => self.events.add_follower(),
-            (true, false) => self.events.remove_follower(),
-            _ => return,
-        }
-        self.follows_ring = follows;
-    }
-
-    fn write(&mut self, build: &mut Build) -> Result<(), ReplayError> {
+    fn write(&mut self) -> Result<(), ReplayError> {
+        let Some(build) = &mut self.build else { return Ok(()) };
         build.finish_command()?;
         build.write()?;
         let head = build.head();
-        tracing::debug!(%head, from = self.progress.newest_seq, "a snapshot was made");
-        self.progress.newest_seq = head.seq;
-        self.progress.due_events = due_events(&build.recovery.fold.state);
+        tracing::debug!(%head, from = self.newest_seq, "a snapshot was made");
+        self.newest_seq = head.seq;
+        self.due_events = due_events(&build.recovery);
         Ok(())
-    }
-}
-
-/// How many parts of its time the thread rests for each that it reads the file: the further the
-/// ledger has gone ahead, the fewer, so that what a start has left to read stays bounded whatever
-/// comes.
-const fn rest_parts(behind: u64) -> u32 {
-    match behind / limits::SNAPSHOT_BEHIND_EVENTS {
-        0 => limits::SNAPSHOT_REST_PARTS,
-        1 => 1,
-        _ => 0,
     }
 }
 
@@ -198,9 +158,9 @@ const fn rest_parts(behind: u64) -> u32 {
 /// [`ReplayError`] when the ledger cannot be read or is damaged, or the snapshot cannot be written.
 pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
     let mut build = Build::open(data_dir)?;
-    let target = database::newest_head(&build.connection)?;
-    while build.head().seq < target.seq {
-        build.apply_until(target.seq.min(build.head().seq + limits::ROWS_PER_READ as u64))?;
+    let newest = database::newest_head(build.connection()?)?;
+    while build.head().seq < newest.seq {
+        build.apply_next(newest.seq)?;
     }
     build.finish_command()?;
     build.write()?;
@@ -210,7 +170,8 @@ pub fn make_snapshot(data_dir: &Path) -> Result<Head, ReplayError> {
 /// A snapshot that is being made.
 struct Build {
     data_dir: PathBuf,
-    connection: LedgerConnection,
+    /// Opened when rows are to be read.
+    connection: Option<LedgerConnection>,
     recovery: Recovery,
     /// The seq of the snapshot that it goes on from.
     before: Option<u64>,
@@ -225,7 +186,21 @@ impl Build {
         let found = snapshot::newest_confirmed(&connection, data_dir, &genesis)?.snapshot;
         let before = found.as_ref().map(|found| found.fold.check.head().seq);
         let recovery = found.unwrap_or(fresh);
-        Ok(Self { data_dir: data_dir.to_owned(), connection, recovery, before })
+        Ok(Self { data_dir: data_dir.to_owned(), connection: Some(connection), recovery, before })
+    }
+
+    /// Goes on from what a start recovered.
+    fn of(data_dir: &Path, recovery: Recovery, newest_snapshot_seq: u64) -> Self {
+        let before = Some(newest_snapshot_seq).filter(|seq| *seq > 0);
+        Self { data_dir: data_dir.to_owned(), connection: None, recovery, before }
+    }
+
+    fn connection(&mut self) -> Result<&LedgerConnection, DatabaseError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => database::open_reader(&database::ledger_path(&self.data_dir))?,
+        };
+        Ok(self.connection.insert(connection))
     }
 
     const fn head(&self) -> Head {
@@ -235,15 +210,26 @@ impl Build {
     /// Applies the rest of a command that was begun: a snapshot stands for whole ones.
     fn finish_command(&mut self) -> Result<(), ReplayError> {
         while self.recovery.fold.check.finish().is_err() {
-            self.apply_until(self.head().seq + 1)?;
+            self.apply_next(self.head().seq + 1)?;
         }
         Ok(())
     }
 
-    /// Applies the events of one short read.
-    fn apply_until(&mut self, until: u64) -> Result<(), ReplayError> {
-        let Self { connection, recovery, .. } = self;
-        let from = recovery.fold.check.head().seq + 1;
+    /// Reads and applies what lies before a seq, unless the ledger fails meanwhile.
+    fn go_to(&mut self, seq: u64, status: &Status) -> Result<(), ReplayError> {
+        while self.head().seq < seq && status.failure().is_none() {
+            self.apply_next(seq)?;
+        }
+        Ok(())
+    }
+
+    /// Applies the events of one short read, up to a seq at most.
+    fn apply_next(&mut self, until: u64) -> Result<(), ReplayError> {
+        let head = self.head();
+        let until = until.min(head.seq + limits::ROWS_PER_READ as u64);
+        self.connection()?;
+        let Self { connection: Some(connection), recovery, .. } = self else { return Ok(()) };
+        let from = head.seq + 1;
         let broken =
             scan(connection, from.cast_signed(), until.cast_signed(), |seen| {
                 match recovery.apply(seen) {

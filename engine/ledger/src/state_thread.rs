@@ -37,6 +37,8 @@ pub(crate) struct Writing {
     last_sync: Duration,
 }
 
+/// A writer that waits is given what was decided after so many requests, and their multiples.
+const HANDED_OVER_AFTER: usize = 64;
 /// How often commands that wait for a slow sync are held to their deadlines.
 const DEADLINES_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
 
@@ -62,9 +64,21 @@ impl Writing {
                 false => self.ended.try_recv().ok(),
             };
             let Some(sync) = ended else { return };
-            self.under_way = self.under_way.saturating_sub(1);
-            self.last_sync = sync.unwrap_or(self.last_sync);
+            self.note(sync);
         }
+    }
+
+    fn note(&mut self, sync: Option<Duration>) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.last_sync = sync.unwrap_or(self.last_sync);
+    }
+
+    /// Whether the writer waits for a batch.
+    fn is_idle(&mut self) -> bool {
+        while let Ok(sync) = self.ended.try_recv() {
+            self.note(sync);
+        }
+        self.under_way == 0
     }
 }
 
@@ -107,6 +121,7 @@ pub(crate) fn spawn(
             is_closed = thread.take(first, &mut batch);
             while !is_closed
                 && !batch.is_full()
+                && !thread.is_writer_kept_waiting(&batch)
                 && let Some(next) = queue.next_by_now()
             {
                 is_closed = thread.take(next, &mut batch);
@@ -151,6 +166,12 @@ fn refuse_late(decider: &mut Decider, waiting: &AtomicUsize, queue: &mut Queue) 
 }
 
 impl StateThread {
+    /// Whether the writer has nothing to do while this batch grows. Both work at the same time then, on
+    /// what is decided and on what comes, however many wait for their answers.
+    fn is_writer_kept_waiting(&mut self, batch: &Batch) -> bool {
+        batch.answers.len().is_multiple_of(HANDED_OVER_AFTER) && self.writing.is_idle()
+    }
+
     /// Takes a request; true when it is the end.
     fn take(&mut self, request: Request, batch: &mut Batch) -> bool {
         let decider = &mut self.decider;

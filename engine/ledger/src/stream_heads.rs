@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 ///
 /// A stream is forgotten when it ends: no event may follow, and a stream can only begin with the
 /// event that its kind begins with.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StreamHeads {
     heads: HashMap<StreamId, Seq, RandomState>,
     season_counts: HashMap<UserId, u32, RandomState>,

@@ -18,6 +18,7 @@ use crate::committed_events::CommittedEvents;
 use crate::database::{self, LedgerConnection};
 use crate::event_row::{COLUMNS, RowView, insert, insert_sql};
 use crate::foreign_panics::contain_and_log;
+use crate::handed_rows::{CommittedRows, HandOver};
 use crate::held_file::HeldFile;
 use crate::status::{Failure, LogState, Status};
 use crate::submission::{Accepted, Answer, FirstUse, SubmitError};
@@ -40,6 +41,7 @@ struct Writer {
     files: Vec<FileInPlace>,
     status: Arc<Status>,
     events: Arc<CommittedEvents>,
+    hand_over: HandOver,
     checkpoints: SyncSender<()>,
     /// Pages in the write-ahead log when the next attempt to start it anew is due.
     restart_at_pages: u64,
@@ -83,6 +85,7 @@ pub(crate) fn spawn(
     HeldLedger { held, path }: HeldLedger,
     status: Arc<Status>,
     events: Arc<CommittedEvents>,
+    hand_over: HandOver,
     [commit, sync]: [Metric; 2],
     batches: Receiver<Batch>,
     ended: Sender<Option<Duration>>,
@@ -100,6 +103,7 @@ pub(crate) fn spawn(
         files,
         status,
         events,
+        hand_over,
         checkpoints,
         restart_at_pages: RESTART_PAGES,
         warn_at_bytes: limits::WAL_BYTES_RESTART,
@@ -114,7 +118,8 @@ pub(crate) fn spawn(
             let _ = ended.send(sync);
         }
         let is_sound = writer.status.failure().is_none() && writer.files_are_in_their_place();
-        let Writer { held: HeldConnection { connection, file }, checkpoints, .. } = writer;
+        let Writer { held: HeldConnection { connection, file }, checkpoints, hand_over, .. } =
+            writer;
         drop(checkpoints);
         if checkpointer.join().is_err() {
             tracing::warn!("the checkpoint thread stopped on a broken invariant");
@@ -129,7 +134,8 @@ pub(crate) fn spawn(
         if let Err(error) = folded {
             tracing::warn!(%error, "the write-ahead log was left; the next start folds it in");
         }
-        drop(file);
+        // The ledger is whole in its file: the last snapshot may be made.
+        drop((file, hand_over));
         // What was decided but not committed is answered `unavailable` as its replies are dropped.
         drop(batches);
     })
@@ -159,6 +165,9 @@ impl Writer {
             contain_and_log(|| self.answer(answer));
         }
         if !batch.rows.is_empty() {
+            let rows = std::mem::take(&mut batch.rows);
+            let payloads = std::mem::take(&mut batch.payloads);
+            self.hand_over.hand(CommittedRows { previous: batch.previous, rows, payloads });
             self.keep_log_small();
         }
         Some(sync)

@@ -70,16 +70,10 @@ pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
 /// Where there are many users and seasons in play it is made when so many events for each of these
 /// have come, if that is more.
 pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
-/// A snapshot's thread that is behind writes one after so many times the events that one is due
-/// after.
-pub const SNAPSHOT_STEPS: u64 = 4;
-/// While play goes on, the snapshot's thread works one part of its time and rests so many.
-pub const SNAPSHOT_REST_PARTS: u32 = 3;
-/// From so many events behind on it rests one part, and from twice as many on it does not rest.
-pub const SNAPSHOT_BEHIND_EVENTS: u64 = 12 * SNAPSHOT_EVENTS;
-/// So near to the newest event the snapshot's thread follows the ring: near enough to reach it
-/// before the ring has gone on.
-pub const SNAPSHOT_NEAR_EVENTS: u64 = EVENTS_IN_RING_MAX as u64 / 8;
+/// The same for ids of commands that are remembered: an event for each so many.
+pub const SNAPSHOT_IDS_PER_EVENT: u64 = 2;
+/// Committed rows that wait for the snapshot's thread, at most; what is more it reads from the file.
+pub const ROWS_HANDED_MAX: usize = 1 << 18;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
 pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
 /// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log
