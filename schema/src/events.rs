@@ -49,11 +49,21 @@ macro_rules! first_version {
     ($variant:ident) => {
         impl Versioned for $variant {}
     };
+    ($variant:ident boxed) => {
+        impl Versioned for $variant {}
+    };
     ($variant:ident lifted) => {};
 }
 
+/// What an event holds of its payload. One that is much larger than the others, and rare, is boxed:
+/// every event would else take as much.
+macro_rules! held {
+    ($variant:ident boxed) => { Box<$variant> };
+    ($variant:ident $($lifted:ident)?) => { $variant };
+}
+
 macro_rules! events {
-    ($($number:literal $name:literal $variant:ident in $stream:ident $($lifted:ident)?,)+) => {
+    ($($number:literal $name:literal $variant:ident in $stream:ident $($how:ident)?,)+) => {
         named_enum! {
             /// The kinds of events, with their stable numbers.
             pub enum EventKind {
@@ -82,7 +92,7 @@ macro_rules! events {
             }
         }
 
-        $(first_version!($variant $($lifted)?);)+
+        $(first_version!($variant $($how)?);)+
 
         /// A fact: what happened, as it is stored.
         ///
@@ -92,7 +102,7 @@ macro_rules! events {
         pub enum Event {
             $(
                 #[doc = concat!("See [`", stringify!($variant), "`].")]
-                $variant($variant),
+                $variant(held!($variant $($how)?)),
             )+
         }
 
@@ -129,7 +139,7 @@ macro_rules! events {
             ) -> Result<Self, PayloadProblem> {
                 match kind {
                     $(EventKind::$variant => {
-                        $variant::decode_version(version, bytes).map(Self::$variant)
+                        $variant::decode_version(version, bytes).map(Self::from)
                     })+
                 }
             }
@@ -138,7 +148,7 @@ macro_rules! events {
         $(
             impl From<$variant> for Event {
                 fn from(payload: $variant) -> Self {
-                    Self::$variant(payload)
+                    Self::$variant(payload.into())
                 }
             }
         )+
@@ -158,7 +168,7 @@ events! {
     22 "simulin_retired" SimulinRetired in User,
     23 "simulin_xp_gained" SimulinXpGained in User,
     24 "simulin_level_reached" SimulinLevelReached in User,
-    30 "season_started" SeasonStarted in Season,
+    30 "season_started" SeasonStarted in Season boxed,
     31 "season_completed" SeasonCompleted in Season,
     32 "season_abandoned" SeasonAbandoned in Season,
     33 "season_expired" SeasonExpired in Season,

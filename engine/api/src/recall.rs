@@ -176,7 +176,7 @@ impl Fold<'_> {
         if let Event::SeasonStarted(started) = &stored.event {
             self.balance = started.coins.get();
             self.revealed = Some(started.day_key_zero);
-            self.started = Some(started.clone());
+            self.started = Some(SeasonStarted::clone(started));
         }
         if let Event::StipendGranted(granted) = &stored.event {
             self.stipend = granted.amount.get();

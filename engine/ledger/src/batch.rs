@@ -20,13 +20,31 @@ pub(crate) struct Batch {
     pub(crate) previous: Head,
 }
 
+/// How much a batch held.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Room {
+    rows: usize,
+    payload_bytes: usize,
+    answers: usize,
+}
+
 impl Batch {
-    /// An empty one after a head.
-    pub(crate) const fn new(head: Head, identity: LedgerIdentity) -> Self {
+    /// How much it holds.
+    pub(crate) const fn room(&self) -> Room {
+        Room {
+            rows: self.rows.len(),
+            payload_bytes: self.payloads.len(),
+            answers: self.answers.len(),
+        }
+    }
+
+    /// An empty one after a head, with room for as much as one before it held: growing row by row
+    /// copies them again and again.
+    pub(crate) fn new(head: Head, identity: LedgerIdentity, room: Room) -> Self {
         Self {
-            rows: Vec::new(),
-            payloads: Vec::new(),
-            answers: Vec::new(),
+            rows: Vec::with_capacity(room.rows),
+            payloads: Vec::with_capacity(room.payload_bytes),
+            answers: Vec::with_capacity(room.answers),
             head,
             identity,
             previous: head,

@@ -6,7 +6,7 @@ use daybook_schema::chain::{CommandMark, CommandPart, EventHeader};
 use daybook_schema::{CommandHash, CommandId, Event, Head, Seq, UnixMicros, limits};
 use daybook_simulator::{Context, NewEvent, Rulesets, State, decide, evolve, streams};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Room};
 use crate::clock::LedgerClock;
 use crate::command_ids::{Applied, CommandIds, Lookup, first_above};
 use crate::day_keys::DayKeys;
@@ -254,8 +254,8 @@ impl Decider {
     }
 
     /// An empty batch after all that was decided.
-    pub(crate) fn begin_batch(&self) -> Batch {
-        Batch::new(self.head, self.state.identity())
+    pub(crate) fn begin_batch(&self, room: Room) -> Batch {
+        Batch::new(self.head, self.state.identity(), room)
     }
 
     /// Asks a question of the state as decided.

@@ -11,7 +11,7 @@ use daybook_monitor::Metric;
 use daybook_schema::limits;
 use foldhash::fast::RandomState;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Room};
 use crate::decider::{Decided, Decider};
 use crate::foreign_panics::contain_and_log;
 use crate::status::Status;
@@ -110,14 +110,14 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
         let _guard = thread.status.guard();
         let mut queue = Queue { requests, looked_at: VecDeque::new() };
-        let mut is_closed = false;
+        let (mut is_closed, mut room) = (false, Room::default());
         while !is_closed {
             let (decider, waiting) = (&mut thread.decider, &thread.waiting);
             thread.writing.wait_where_slow(|| refuse_late(decider, waiting, &mut queue));
             let Some(first) = queue.next() else { break };
             thread.decider.disk.look();
             let deciding = thread.decide.start();
-            let mut batch = thread.decider.begin_batch();
+            let mut batch = thread.decider.begin_batch(room);
             is_closed = thread.take(first, &mut batch);
             while !is_closed
                 && !batch.is_full()
@@ -127,6 +127,7 @@ pub(crate) fn spawn(
                 is_closed = thread.take(next, &mut batch);
             }
             drop(deciding);
+            room = batch.room();
             thread.waiting.fetch_sub(batch.answers.len(), Ordering::Relaxed);
             if batches.send(batch).is_err() {
                 break;

@@ -70,8 +70,6 @@ pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
 /// Where there are many users and seasons in play it is made when so many events for each of these
 /// have come, if that is more.
 pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
-/// The same for ids of commands that are remembered: an event for each so many.
-pub const SNAPSHOT_IDS_PER_EVENT: u64 = 2;
 /// Committed rows that wait for the snapshot's thread, at most; what is more it reads from the file.
 pub const ROWS_HANDED_MAX: usize = 1 << 18;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
