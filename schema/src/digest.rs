@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::thread::LocalKey;
 
+pub use blake3::Hasher;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
 /// A hasher of the thread's own that is used again and again. Its 2 KB are not made anew for each of
 /// the small inputs, which takes as long as hashing them.
-type ReusedHasher = RefCell<Option<Box<blake3::Hasher>>>;
+type ReusedHasher = RefCell<Option<Box<Hasher>>>;
 
 /// One use of BLAKE3, named by its context string.
 #[derive(Debug)]
@@ -76,15 +77,15 @@ impl Context {
 
     /// A hasher that has seen nothing yet.
     #[must_use]
-    pub fn hasher(&self) -> blake3::Hasher {
+    pub fn hasher(&self) -> Hasher {
         let key = self.key.get_or_init(|| hash_derive_key_context(self.string));
-        blake3::Hasher::new_from_context_key(key)
+        Hasher::new_from_context_key(key)
     }
 
     /// The 32 bytes derived from the parts, one after another.
     #[must_use]
     pub fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let derive = |hasher: &mut blake3::Hasher| {
+        let derive = |hasher: &mut Hasher| {
             for part in parts {
                 hasher.update(part);
             }

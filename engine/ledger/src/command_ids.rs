@@ -131,9 +131,12 @@ impl CommandIds {
         self.applied.floors()
     }
 
-    /// The applied ids that are remembered, in the order of scopes and ids.
-    pub(crate) fn applied(&self) -> Vec<(Scope, CommandId, &Applied)> {
-        self.applied.all()
+    /// Visits the applied ids that are remembered, in the order of scopes and ids.
+    pub(crate) fn try_for_each_applied<E>(
+        &self,
+        visit: impl FnMut(Scope, CommandId, &Applied) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.applied.try_for_each(visit)
     }
 
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.

@@ -198,21 +198,24 @@ impl<V> ScopedIds<V> {
         floors
     }
 
-    /// All that is remembered, in the order of scopes and ids.
-    pub(crate) fn all(&self) -> Vec<(Scope, CommandId, &V)> {
+    /// Visits all that is remembered, in the order of scopes and ids.
+    pub(crate) fn try_for_each<E>(
+        &self,
+        mut visit: impl FnMut(Scope, CommandId, &V) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut scopes: Vec<&OfScope<V>> = self.scopes.iter().collect();
         scopes.sort_unstable_by_key(|of| of.scope);
-        let mut all = Vec::with_capacity(self.count);
         for of in scopes {
-            let first = all.len();
-            all.extend(of.in_order.iter().map(|(id, value)| (of.scope, *id, value)));
-            if !of.late.is_empty() {
-                all.extend(of.late.iter().map(|(id, value)| (of.scope, *id, value)));
-                let of_scope = all.get_mut(first..).unwrap_or_default();
-                of_scope.sort_unstable_by_key(|(_, id, _)| *id);
+            let mut late = of.late.iter().peekable();
+            for (id, value) in &of.in_order {
+                while let Some((late_id, value)) = late.next_if(|(late_id, _)| *late_id < id) {
+                    visit(of.scope, *late_id, value)?;
+                }
+                visit(of.scope, *id, value)?;
             }
+            late.try_for_each(|(id, value)| visit(of.scope, *id, value))?;
         }
-        all
+        Ok(())
     }
 
     fn of(&self, scope: Scope) -> Option<&OfScope<V>> {
@@ -398,9 +401,15 @@ mod tests {
                 let expected: Vec<_> = plain
                     .ids
                     .iter()
-                    .flat_map(|(scope, own)| own.iter().map(|(id, value)| (*scope, *id, value)))
+                    .flat_map(|(scope, own)| own.iter().map(|(id, value)| (*scope, *id, *value)))
                     .collect();
-                prop_assert_eq!(ids.all(), expected);
+                let mut all = Vec::new();
+                let seen = ids.try_for_each(|scope, id, value| {
+                    all.push((scope, id, *value));
+                    Ok::<_, std::convert::Infallible>(())
+                });
+                prop_assert_eq!(seen, Ok(()));
+                prop_assert_eq!(all, expected);
                 prop_assert_eq!(ids.floors(), plain.floors.clone().into_iter().collect::<Vec<_>>());
                 prop_assert_eq!(ids.len(), plain.count());
             }

@@ -1,7 +1,8 @@
 //! Snapshots: a ledger's state at a seq, in a file of its own, so that a start reads only what came
 //! after. The format is FORMAT.md's. One whose head the ledger does not have is never used.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use daybook_schema::{
@@ -30,9 +31,8 @@ const SNAPSHOT_VERSION_MIN: u16 = 1;
 const NO_FLOOR: i64 = i64::MIN;
 const ENDING: &str = ".snapshot";
 const CHECKSUM_BYTES: usize = 32;
-/// What a remembered id takes, and what the newest event of a stream does.
-const APPLIED_ID_BYTES: usize = 16 + 17 + 16 + 8 + 1;
-const STREAM_HEAD_BYTES: usize = 16 + 8;
+/// What is hashed and written at once, in bytes.
+const PIECE_BYTES: usize = 1 << 18;
 
 /// The snapshots' directory of a data directory.
 #[must_use]
@@ -210,7 +210,7 @@ pub(crate) fn write(
     crate::files::create_directories(&directory)?;
     let seq = recovery.fold.check.head().seq;
     let file = UnfinishedFile::begin(&path_of(data_dir, seq))?;
-    std::fs::write(file.path(), encode(recovery))?;
+    encode(recovery, HashedFile::create(file.path())?)?;
     file.finish()?;
     remove_others(&directory, &[Some(seq), before]);
     Ok(())
@@ -369,57 +369,84 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The bytes of a snapshot.
-fn encode(recovery: &Recovery) -> Vec<u8> {
+/// A file that is written and hashed in pieces: a snapshot may be large, and what it is made of is in
+/// memory already.
+struct HashedFile {
+    file: File,
+    hasher: digest::Hasher,
+    piece: Vec<u8>,
+}
+
+impl HashedFile {
+    fn create(path: &Path) -> std::io::Result<Self> {
+        let file = File::create(path)?;
+        Ok(Self { file, hasher: digest::SNAPSHOT.hasher(), piece: Vec::new() })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn put_scope(&mut self, scope: Scope) -> std::io::Result<()> {
+        self.put(&[u8::from(scope.is_some())])?;
+        self.put(scope.unwrap_or(UserId::from_bytes([0; 16])).as_bytes())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.hasher.update(&self.piece);
+        self.file.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+
+    /// Ends the file with the checksum over all before it.
+    fn seal(mut self) -> std::io::Result<()> {
+        self.flush()?;
+        self.file.write_all(self.hasher.finalize().as_bytes())
+    }
+}
+
+/// Writes the bytes of a snapshot.
+fn encode(recovery: &Recovery, mut into: HashedFile) -> std::io::Result<()> {
     let Recovery { fold: Fold { check, state }, ids } = recovery;
     let genesis = state.genesis();
     let mut state_bytes = Vec::new();
     state.encode(&mut state_bytes);
-    let ids_bytes = ids.applied_count() * APPLIED_ID_BYTES;
-    let heads = check.stream_heads().ordered();
-    let heads_bytes = heads.len() * STREAM_HEAD_BYTES;
-    let mut bytes = Vec::with_capacity(state_bytes.len() + ids_bytes + heads_bytes + 4_096);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&SNAPSHOT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(genesis.ledger_id.as_bytes());
-    bytes.extend_from_slice(genesis.hash().as_bytes());
-    bytes.extend_from_slice(&check.head().seq.to_le_bytes());
-    bytes.extend_from_slice(check.head().hash.as_bytes());
-    bytes.extend_from_slice(&check.newest_recorded_at().get().to_le_bytes());
+    into.put(MAGIC)?;
+    into.put(&SNAPSHOT_VERSION.to_le_bytes())?;
+    into.put(genesis.ledger_id.as_bytes())?;
+    into.put(genesis.hash().as_bytes())?;
+    into.put(&check.head().seq.to_le_bytes())?;
+    into.put(check.head().hash.as_bytes())?;
+    into.put(&check.newest_recorded_at().get().to_le_bytes())?;
     // As `State::hash`, of the bytes that are there anyway.
-    bytes.extend_from_slice(&digest::STATE.derive(&[&state_bytes]));
+    into.put(&digest::STATE.derive(&[&state_bytes]))?;
     let common_floor = ids.common_floor().map_or(NO_FLOOR, UnixMicros::get);
-    bytes.extend_from_slice(&common_floor.to_le_bytes());
-    bytes.extend_from_slice(&(state_bytes.len() as u64).to_le_bytes());
-    bytes.append(&mut state_bytes);
-    bytes.extend_from_slice(&(heads.len() as u64).to_le_bytes());
+    into.put(&common_floor.to_le_bytes())?;
+    into.put(&(state_bytes.len() as u64).to_le_bytes())?;
+    state_bytes.chunks(PIECE_BYTES).try_for_each(|piece| into.put(piece))?;
+    let heads = check.stream_heads().ordered();
+    into.put(&(heads.len() as u64).to_le_bytes())?;
     for (stream, seq) in heads {
-        bytes.extend_from_slice(stream.as_bytes());
-        bytes.extend_from_slice(&seq.get().to_le_bytes());
+        into.put(stream.as_bytes())?;
+        into.put(&seq.get().to_le_bytes())?;
     }
-    let applied = ids.applied();
-    bytes.extend_from_slice(&(applied.len() as u64).to_le_bytes());
-    for (scope, id, Applied { hash, first, size }) in applied {
-        bytes.extend_from_slice(id.as_bytes());
-        encode_scope(scope, &mut bytes);
-        bytes.extend_from_slice(hash.as_bytes());
-        bytes.extend_from_slice(&first.get().to_le_bytes());
-        bytes.push(*size);
-    }
+    into.put(&(ids.applied_count() as u64).to_le_bytes())?;
+    ids.try_for_each_applied(|scope, id, Applied { hash, first, size }| {
+        into.put(id.as_bytes())?;
+        into.put_scope(scope)?;
+        into.put(hash.as_bytes())?;
+        into.put(&first.get().to_le_bytes())?;
+        into.put(&[*size])
+    })?;
     let floors = ids.floors();
-    bytes.extend_from_slice(&(floors.len() as u64).to_le_bytes());
+    into.put(&(floors.len() as u64).to_le_bytes())?;
     for (scope, floor) in floors {
-        encode_scope(scope, &mut bytes);
-        bytes.extend_from_slice(&floor.get().to_le_bytes());
+        into.put_scope(scope)?;
+        into.put(&floor.get().to_le_bytes())?;
     }
-    let checksum = digest::SNAPSHOT.derive(&[&bytes]);
-    bytes.extend_from_slice(&checksum);
-    bytes
-}
-
-fn encode_scope(scope: Scope, into: &mut Vec<u8>) {
-    into.push(u8::from(scope.is_some()));
-    into.extend_from_slice(scope.unwrap_or(UserId::from_bytes([0; 16])).as_bytes());
+    into.seal()
 }
 
 /// Decodes a snapshot of a ledger, and holds it to the checksum and the state's hash in it.

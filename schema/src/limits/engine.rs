@@ -71,7 +71,7 @@ pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
 /// have come, if that is more.
 pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
 /// Committed rows that wait for the snapshot's thread, at most; what is more it reads from the file.
-pub const ROWS_HANDED_MAX: usize = 1 << 18;
+pub const ROWS_HANDED_MAX: usize = 1 << 19;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
 pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
 /// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log
