@@ -110,6 +110,13 @@ pub(crate) struct LedgerConnection {
     _copy: Option<TempDir>,
 }
 
+impl LedgerConnection {
+    /// Whether a copy is read, because the file itself cannot be.
+    pub(crate) const fn is_copy(&self) -> bool {
+        self._copy.is_some()
+    }
+}
+
 impl std::ops::Deref for LedgerConnection {
     type Target = Connection;
 

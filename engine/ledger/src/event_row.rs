@@ -111,6 +111,7 @@ impl<'row> ColumnReader<'row, '_> {
 }
 
 /// A row to be written: its payload lies in the batch's buffer.
+#[derive(Clone)]
 pub(crate) struct NewRow {
     pub(crate) header: EventHeader,
     pub(crate) payload: std::ops::Range<usize>,

@@ -113,7 +113,7 @@ impl LedgerFile {
             Some(recovery) => recovery,
             None => Recovery::from_genesis(connection)?,
         };
-        recovery.go_to_end(connection)?;
+        recovery.go_to_end(connection, &self.path)?;
         if newest_snapshot_seq == 0 {
             recovery.ids.forget_before_start(recovery.fold.check.newest_recorded_at());
         }

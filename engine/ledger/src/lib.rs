@@ -75,6 +75,7 @@ mod newest_head;
 mod open;
 mod open_error;
 mod options;
+mod read_ahead;
 mod reader;
 mod recovery;
 mod replay;

@@ -1,7 +1,7 @@
 //! What a start needs of a ledger, rebuilt from its events: state, chain, and the ids of the
 //! commands that were answered lately.
 
-use std::ops::ControlFlow;
+use std::path::Path;
 
 use daybook_schema::StoredEvent;
 use daybook_simulator::State;
@@ -10,7 +10,9 @@ use rusqlite::Connection;
 
 use crate::chain_check;
 use crate::command_ids::{Applied, CommandIds};
+use crate::database::LedgerConnection;
 use crate::event_row::RowView;
+use crate::read_ahead::{flow, read_ahead};
 use crate::replay::{Fold, ReplayError, unreadable_page};
 use crate::verdict::{Finding, Verdict};
 
@@ -46,12 +48,21 @@ impl Recovery {
     }
 
     /// Applies every row that is left, and makes sure that none is left out.
-    pub(crate) fn go_to_end(&mut self, connection: &Connection) -> Result<(), ReplayError> {
-        let base = self.fold.check.head().seq.cast_signed();
-        let broken = scan_after(connection, base, |seen| match self.apply(seen) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(finding) => ControlFlow::Break(finding),
+    pub(crate) fn go_to_end(
+        &mut self,
+        connection: &LedgerConnection,
+        path: &Path,
+    ) -> Result<(), ReplayError> {
+        let base = self.fold.check.head();
+        let broken = read_ahead(connection, path, base, None, |stored| {
+            let Self { fold, ids } = self;
+            flow(fold.apply_read_ahead(&stored, &mut |state, stored| remember(ids, state, stored)))
         });
+        if let Some(finding) = broken {
+            return Err(finding.into());
+        }
+        let (base, read) = (base.seq.cast_signed(), self.fold.check.head().seq.cast_signed());
+        let broken = scan_after(connection, base, read, |seen| flow(self.apply(seen)));
         match broken {
             Ok(None) => Ok(self.fold.check.finish()?),
             Ok(Some(finding)) => Err(finding.into()),

@@ -1,6 +1,5 @@
 //! Rebuilding the state from the rows, every link checked: recovery, replay and audit alike.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use daybook_schema::{EventHash, Head, StoredEvent, UnixMicros};
@@ -8,8 +7,9 @@ use daybook_simulator::{State, evolve};
 use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
-use crate::database::{self, DatabaseError};
+use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::event_row::{RowView, UnreadableRow};
+use crate::read_ahead::{flow, read_ahead};
 use crate::scan::{ScanError, ScannedRow, scan, scan_after};
 use crate::stream_heads::StreamHeads;
 use crate::verdict::{Finding, Verdict};
@@ -78,6 +78,18 @@ impl Fold {
         Ok(())
     }
 
+    /// The same for a row that was read ahead.
+    pub(crate) fn apply_read_ahead(
+        &mut self,
+        stored: &StoredEvent,
+        visit: &mut impl FnMut(&State, &StoredEvent),
+    ) -> Result<(), Finding> {
+        self.check.next_read_ahead(stored)?;
+        visit(&self.state, stored);
+        self.evolve(stored);
+        Ok(())
+    }
+
     /// Applies a row that was checked.
     pub(crate) fn evolve(&mut self, stored: &StoredEvent) {
         evolve(&mut self.state, &stored.header, stored.hash, &stored.event);
@@ -95,19 +107,26 @@ pub(crate) fn unreadable_page(error: &ScanError, head: Head) -> Finding {
 }
 
 /// Replays every row, or those up to `until`; each is handed to `visit` with the state before it.
-pub(crate) fn fold_rows(
-    connection: &Connection,
+fn fold_rows(
+    connection: &LedgerConnection,
+    path: &Path,
     until: Option<i64>,
     mut visit: impl FnMut(&State, &StoredEvent),
 ) -> Result<Fold, ReplayError> {
     let mut fold = Fold::start(connection)?;
-    let step = |seen: ScannedRow<'_>| match fold.apply(seen, &mut visit) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(finding) => ControlFlow::Break(finding),
-    };
+    let ahead_until = until.map(|until| u64::try_from(until).unwrap_or(0));
+    let broken = read_ahead(connection, path, fold.check.head(), ahead_until, |stored| {
+        flow(fold.apply_read_ahead(&stored, &mut visit))
+    });
+    if let Some(finding) = broken {
+        return Err(finding.into());
+    }
+    let read = fold.check.head().seq.cast_signed();
+    let step = |seen: ScannedRow<'_>| flow(fold.apply(seen, &mut visit));
     let broken = match until {
-        None => scan_after(connection, 0, step),
-        Some(until) => scan(connection, i64::MIN, until, step),
+        None => scan_after(connection, 0, read, step),
+        Some(until) if read == 0 => scan(connection, i64::MIN, until, step),
+        Some(until) => scan(connection, read + 1, until, step),
     };
     match broken {
         Ok(None) => {}
@@ -131,9 +150,10 @@ pub fn replay(
     until: Option<u64>,
     visit: impl FnMut(&State, &StoredEvent),
 ) -> Result<Replayed, ReplayError> {
-    let connection = database::open_reader(&database::ledger_path(data_dir))?;
+    let path = database::ledger_path(data_dir);
+    let connection = database::open_reader(&path)?;
     let until = until.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX));
-    let fold = fold_rows(&connection, until, visit)?;
+    let fold = fold_rows(&connection, &path, until, visit)?;
     Ok(Replayed {
         head: fold.check.head(),
         recorded_at: fold.check.newest_recorded_at(),

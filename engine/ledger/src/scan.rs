@@ -28,17 +28,18 @@ pub(crate) fn scan<B>(
 
 /// Visits every row after `base`, and makes sure of it: a damaged page can end SQLite's walk early,
 /// and a seq that was changed in place lies where no bound would look for it. With a base of 0
-/// these are all rows, whatever their seq.
+/// these are all rows, whatever their seq. Those up to `read` were visited already.
 ///
 /// # Errors
 /// As [`scan`]; also when rows are left that no walk comes to.
 pub(crate) fn scan_after<B>(
     connection: &Connection,
     base: i64,
+    read: i64,
     mut visit: impl FnMut(ScannedRow<'_>) -> ControlFlow<B>,
 ) -> Result<Option<B>, ScanError> {
     let lowest = if base == 0 { i64::MIN } else { base + 1 };
-    let mut reached = None;
+    let mut reached = Some(read).filter(|read| *read > base);
     loop {
         let from = reached.map_or(lowest, |last| last + 1);
         match walk(connection, from, i64::MAX, &mut visit)? {

@@ -260,3 +260,99 @@ impl Build {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use daybook_schema::{Command, KeyId, UserId};
+    use daybook_simulator::{Keyring, SeasonKey};
+
+    use super::*;
+    use crate::event_row::NewRow;
+    use crate::handed_rows;
+    use crate::options::{NewLedger, Options};
+    use crate::replay::replay;
+    use crate::submission::Submission;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    /// The rows from a seq on, as the writer hands them over.
+    fn committed_from(data_dir: &Path, first: u64) -> CommittedRows {
+        let connection = database::open_reader(&database::ledger_path(data_dir)).unwrap();
+        let hash = database::hash_at(&connection, first - 1).unwrap().unwrap();
+        let previous = Head { seq: first - 1, hash };
+        let mut committed = CommittedRows { previous, rows: Vec::new(), payloads: Vec::new() };
+        let broken = scan(&connection, first.cast_signed(), i64::MAX, |seen| {
+            let row = seen.unwrap();
+            let start = committed.payloads.len();
+            committed.payloads.extend_from_slice(row.payload);
+            let payload = start..committed.payloads.len();
+            committed.rows.push(NewRow { header: row.header, payload, hash: row.hash });
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(matches!(broken, Ok(None)));
+        committed
+    }
+
+    /// Guards: what was not handed over is read from the file, and what was seen is not applied twice.
+    #[test]
+    fn rows_that_were_left_out_are_read_and_none_is_applied_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let key_id: KeyId = SeasonKey::new(KEY).key_id();
+        let options = Options::new(directory.path(), Keyring::new([SeasonKey::new(KEY)]));
+        let ledger = Ledger::open(options.create(NewLedger::random())).unwrap();
+        let rotate = Command::RotateKey { key_id, compromised: false };
+        ledger.submit(Submission::new(rotate)).unwrap().wait().unwrap();
+        for number in 1..=20 {
+            let user_id = UserId::from_bytes([number; 16]);
+            ledger
+                .submit(Submission::new(Command::RegisterUser { user_id }))
+                .unwrap()
+                .wait()
+                .unwrap();
+        }
+        ledger.close().wait().unwrap();
+        let connection = database::open_reader(&database::ledger_path(directory.path())).unwrap();
+        let recovery = Recovery::from_genesis(&connection).unwrap();
+        let mut maker = SnapshotMaker {
+            data_dir: directory.path().to_owned(),
+            status: ledger.status(),
+            build: Some(Build::of(directory.path(), recovery, 0)),
+            newest_seq: 0,
+            due_events: u64::MAX,
+        };
+        for first in [2, 30, 12, 40] {
+            let committed = committed_from(directory.path(), first);
+            maker.take(&committed).unwrap();
+            let build = maker.build.as_ref().unwrap();
+            let replayed = replay(directory.path(), None, |_, _| {}).unwrap();
+            assert_eq!(build.head(), replayed.head);
+            assert_eq!(build.recovery.fold.state.hash(), replayed.state_hash(), "from {first}");
+        }
+    }
+
+    /// Guards: rows that nobody takes do not fill memory.
+    #[test]
+    fn no_more_rows_wait_than_may() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new(directory.path(), Keyring::new([SeasonKey::new(KEY)]));
+        let ledger = Ledger::open(options.create(NewLedger::random())).unwrap();
+        let rotate =
+            Command::RotateKey { key_id: SeasonKey::new(KEY).key_id(), compromised: false };
+        ledger.submit(Submission::new(rotate)).unwrap().wait().unwrap();
+        ledger.close().wait().unwrap();
+        let one = committed_from(directory.path(), 1);
+        let many = |count: usize| CommittedRows {
+            previous: one.previous,
+            rows: std::iter::repeat_n(&one.rows[0], count).cloned().collect(),
+            payloads: one.payloads.clone(),
+        };
+        let (hand_over, handed) = handed_rows::channel();
+        hand_over.hand(many(limits::ROWS_HANDED_MAX - 1));
+        hand_over.hand(many(2));
+        hand_over.hand(many(1));
+        drop(hand_over);
+        let taken: Vec<usize> =
+            std::iter::from_fn(|| handed.next()).map(|it| it.rows.len()).collect();
+        assert_eq!(taken, [limits::ROWS_HANDED_MAX - 1, 1]);
+    }
+}

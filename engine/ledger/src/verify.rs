@@ -1,6 +1,5 @@
 //! Proving a ledger: its chain, its links, its guards, and every outcome by the rules.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,9 @@ use daybook_simulator::{AuditKeys, Context, NewEvent, Rulesets, decide, reconstr
 use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
-use crate::database::{self, DatabaseError};
+use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::lost_heads::{self, KnownHead, Standing};
+use crate::read_ahead::{flow, read_ahead};
 use crate::reader::ReadError;
 use crate::replay::{Fold, ReplayError, unreadable_page};
 use crate::verdict::{Finding, Verdict};
@@ -162,7 +162,7 @@ fn unreadable(error: &dyn std::error::Error) -> Finding {
 
 fn examine(
     data_dir: &Path,
-    connection: &Connection,
+    connection: &LedgerConnection,
     options: &VerifyOptions,
     report: &mut Report,
     progress: &mut dyn FnMut(u64, u64),
@@ -182,7 +182,8 @@ fn examine(
     let known = report.genesis.as_ref().map(|genesis| snapshot::known_heads(data_dir, genesis));
     let mut witnesses = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     witnesses.extend_from_slice(&options.witnesses);
-    check_rows(connection, check, &mut *report, progress)?;
+    let path = database::ledger_path(data_dir);
+    check_rows(&path, connection, check, &mut *report, progress)?;
     report.held_to = options.heads.clone();
     for witness in witnesses {
         match lost_heads::standing(connection, witness.head, witness.epoch) {
@@ -207,7 +208,8 @@ fn examine(
 }
 
 fn check_rows(
-    connection: &Connection,
+    path: &Path,
+    connection: &LedgerConnection,
     mut check: RowCheck,
     report: &mut Report,
     progress: &mut dyn FnMut(u64, u64),
@@ -218,22 +220,26 @@ fn check_rows(
         .query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
         .unwrap_or(0);
     let total = u64::try_from(total).unwrap_or(0);
-    let outcome = scan_after(connection, 0, |seen| {
-        let stored = match check.chain_mut().next(seen) {
-            Ok(stored) => stored,
-            Err(finding) => return ControlFlow::Break(finding),
-        };
+    let mut audit = |check: &mut RowCheck, report: &mut Report, stored: StoredEvent| {
         note_unrevealed(report, &stored);
         report.events += 1;
         report.head = Head { seq: stored.header.seq.get(), hash: stored.hash };
         if report.events.is_multiple_of(PROGRESS_EVENTS) {
             progress(report.events, total);
         }
-        match check.audit(stored) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(finding) => ControlFlow::Break(finding),
-        }
+        check.audit(stored)
+    };
+    let broken = read_ahead(connection, path, report.head, None, |stored| {
+        let held = check.chain_mut().next_read_ahead(&stored);
+        flow(held.and_then(|()| audit(&mut check, report, stored)))
     });
+    let outcome = match broken {
+        Some(finding) => Ok(Some(finding)),
+        None => scan_after(connection, 0, report.head.seq.cast_signed(), |seen| {
+            let held = check.chain_mut().next(seen);
+            flow(held.and_then(|stored| audit(&mut check, report, stored)))
+        }),
+    };
     progress(report.events, total);
     match outcome {
         Ok(None) => check.chain().finish()?,

@@ -72,6 +72,8 @@ pub const SNAPSHOT_EVENTS: u64 = 1 << 17;
 pub const SNAPSHOT_EVENTS_PER_ENTRY: u64 = 4;
 /// Committed rows that wait for the snapshot's thread, at most; what is more it reads from the file.
 pub const ROWS_HANDED_MAX: usize = 1 << 19;
+/// Threads that read ahead where a whole ledger is gone through, at most; no more than there are cores.
+pub const READ_AHEAD_THREADS_MAX: usize = 4;
 /// The newest head is written into the keys directory at most so often, in milliseconds.
 pub const NEWEST_HEAD_INTERVAL_MS: u64 = 1_000;
 /// Free bytes on the ledger's disk below which it is read-only: what folding the write-ahead log

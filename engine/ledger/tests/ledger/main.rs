@@ -20,6 +20,7 @@ mod keeper;
 mod keys;
 mod loss;
 mod opening;
+mod read_ahead;
 mod reading;
 mod restoring;
 #[path = "../../../simulator/tests/simulator/royal.rs"]

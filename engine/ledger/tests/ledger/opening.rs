@@ -204,7 +204,13 @@ fn foreign_code_that_panics_ends_nothing() {
     let thrown = fixture.ledger().query(|_| throw(EndsInPanic("the panic's own end")));
     assert!(matches!(thrown.unwrap().wait(), Err(SubmitError::Panicked { .. })));
     // An answer that nobody waits for any more, ended by the writer.
-    drop(fixture.ledger().query(|_| EndsInPanic("an answer")).unwrap());
+    let (gone, waits) = std::sync::mpsc::channel::<()>();
+    let unheard = fixture.ledger().query(move |_| {
+        let _ = waits.recv();
+        EndsInPanic("an answer")
+    });
+    drop(unheard.unwrap());
+    gone.send(()).unwrap();
     // Whoever is woken by an answer.
     let waker = std::task::Waker::from(std::sync::Arc::new(WakesInPanic));
     let mut context = std::task::Context::from_waker(&waker);
