@@ -17,6 +17,7 @@ pub struct Player {
     day: DayNumber,
     balance: u64,
     bets_placed: bool,
+    is_over: bool,
 }
 
 impl Player {
@@ -28,6 +29,7 @@ impl Player {
             day: DayNumber::MIN,
             balance: 0,
             bets_placed: false,
+            is_over: false,
         }
     }
 
@@ -44,9 +46,12 @@ impl Player {
         }
     }
 
-    /// Bets and advances in turn.
+    /// Bets and advances in turn, and begins another season when one is over.
     pub fn command(&self) -> Command {
         let (user_id, season_id) = (self.user_id, self.season_id);
+        if self.is_over {
+            return self.start();
+        }
         if self.bets_placed {
             return Command::AdvanceDay { user_id, season_id, expected_day: self.day };
         }
@@ -70,6 +75,7 @@ impl Player {
                 Event::SeasonStarted(event) => {
                     self.season_id = new.stream.as_season();
                     self.balance = event.coins.get();
+                    self.is_over = false;
                 }
                 Event::BetPlaced(event) => {
                     self.balance -= event.amount.get();
@@ -82,6 +88,7 @@ impl Player {
                     self.day = event.day_number;
                     self.bets_placed = false;
                 }
+                Event::SeasonCompleted(_) => self.is_over = true,
                 _ => {}
             }
         }
