@@ -10,7 +10,8 @@ pub(crate) struct LogPages {
 
 /// Runs a checkpoint; tells whether readers kept it from its end, and what the log holds then.
 pub(crate) fn run(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, LogPages)> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+    let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
+    statement.query_row([], |row| {
         let [busy, written, checkpointed]: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         let pages = |count: i64| u64::try_from(count).unwrap_or(0);
         let log = LogPages { written: pages(written), checkpointed: pages(checkpointed) };

@@ -33,6 +33,8 @@ const ENDING: &str = ".snapshot";
 const CHECKSUM_BYTES: usize = 32;
 /// What is hashed and written at once, in bytes.
 const PIECE_BYTES: usize = 1 << 18;
+/// Pieces that are synced together: a commit that comes meanwhile waits for these alone.
+const PIECES_PER_SYNC: usize = 8;
 
 /// The snapshots' directory of a data directory.
 #[must_use]
@@ -375,12 +377,15 @@ struct HashedFile {
     file: File,
     hasher: digest::Hasher,
     piece: Vec<u8>,
+    /// Pieces since what was written was synced.
+    pieces_not_synced: usize,
 }
 
 impl HashedFile {
     fn create(path: &Path) -> std::io::Result<Self> {
         let file = File::create(path)?;
-        Ok(Self { file, hasher: digest::SNAPSHOT.hasher(), piece: Vec::new() })
+        let hasher = digest::SNAPSHOT.hasher();
+        Ok(Self { file, hasher, piece: Vec::new(), pieces_not_synced: 0 })
     }
 
     fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -397,7 +402,12 @@ impl HashedFile {
         self.hasher.update(&self.piece);
         self.file.write_all(&self.piece)?;
         self.piece.clear();
-        Ok(())
+        self.pieces_not_synced += 1;
+        if self.pieces_not_synced < PIECES_PER_SYNC {
+            return Ok(());
+        }
+        self.pieces_not_synced = 0;
+        self.file.sync_data()
     }
 
     /// Ends the file with the checksum over all before it.

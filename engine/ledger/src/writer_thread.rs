@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -47,6 +48,10 @@ struct Writer {
     restart_at_pages: u64,
     /// The log's size, in bytes, from which on it is warned of again.
     warn_at_bytes: u64,
+    /// Whether a checkpoint beside the work is under way, which one here would wait for.
+    is_checkpointing: Arc<AtomicBool>,
+    /// Commits, and their rows, since the log was looked at.
+    not_looked_at: (usize, usize),
     /// How long a batch takes: its rows and its commit.
     commit: Metric,
     /// How long the commit alone takes, which is the write to the log and its sync.
@@ -78,6 +83,11 @@ impl FileInPlace {
 const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
 /// What a page takes in the log, with its header.
 const LOG_PAGE_BYTES: u64 = limits::LEDGER_PAGE_BYTES as u64 + 24;
+/// So many pages or fewer the writer folds in itself when it starts the log anew.
+const RESTART_LEFT_PAGES: u64 = 128;
+/// The log's size is looked at after so many commits, or so many rows.
+const LOG_LOOKED_AT_AFTER_COMMITS: usize = 64;
+const LOG_LOOKED_AT_AFTER_ROWS: usize = 2_048;
 const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE_BYTES as u64;
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
@@ -91,12 +101,14 @@ pub(crate) fn spawn(
     ended: Sender<Option<Duration>>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
+    let is_checkpointing = Arc::new(AtomicBool::new(false));
     let files = [path.clone(), database::log_path(&path)];
     let files = files.into_iter().map(FileInPlace::of).collect::<std::io::Result<Vec<_>>>()?;
     let checkpointer =
         std::thread::Builder::new().name("daybook-checkpoint".to_owned()).spawn({
             let (files, status) = (files.clone(), Arc::clone(&status));
-            move || checkpoint_beside(&path, &files, &status, &wanted)
+            let is_checkpointing = Arc::clone(&is_checkpointing);
+            move || checkpoint_beside(&path, &files, &status, &is_checkpointing, &wanted)
         })?;
     let mut writer = Writer {
         held,
@@ -107,6 +119,8 @@ pub(crate) fn spawn(
         checkpoints,
         restart_at_pages: RESTART_PAGES,
         warn_at_bytes: limits::WAL_BYTES_RESTART,
+        is_checkpointing,
+        not_looked_at: (0, 0),
         commit,
         sync,
     };
@@ -166,9 +180,10 @@ impl Writer {
         }
         if !batch.rows.is_empty() {
             let rows = std::mem::take(&mut batch.rows);
+            let count = rows.len();
             let payloads = std::mem::take(&mut batch.payloads);
             self.hand_over.hand(CommittedRows { previous: batch.previous, rows, payloads });
-            self.keep_log_small();
+            self.keep_log_small(count);
         }
         Some(sync)
     }
@@ -295,16 +310,32 @@ impl Writer {
 
     /// Asks for a checkpoint beside the work, or, when the log has grown past its limit, waits for
     /// one that starts it anew.
-    fn keep_log_small(&mut self) {
+    fn keep_log_small(&mut self, rows: usize) {
+        // Small commits are looked at together: each look takes as long as some rows.
+        self.not_looked_at = (self.not_looked_at.0 + 1, self.not_looked_at.1 + rows);
+        let (commits, rows) = self.not_looked_at;
+        if commits < LOG_LOOKED_AT_AFTER_COMMITS && rows < LOG_LOOKED_AT_AFTER_ROWS {
+            return;
+        }
+        self.not_looked_at = (0, 0);
         let Ok(pages) = checkpoint::pages(&self.held.connection) else { return };
         let bytes = pages.written * LOG_PAGE_BYTES;
-        self.status.set_log(LogState { bytes, is_held: self.restart_at_pages > RESTART_PAGES });
+        let is_held = self.restart_at_pages > RESTART_PAGES;
+        self.status.set_log(LogState { bytes, is_held });
+        let left = pages.written - pages.checkpointed.min(pages.written);
         if pages.written < self.restart_at_pages {
-            if pages.written - pages.checkpointed.min(pages.written) >= CHECKPOINT_PAGES {
+            // Before the log is started anew, all but a little of it is folded in beside the work: what
+            // is left the writer folds in itself, and commits wait for that.
+            let is_near = !is_held && pages.written >= RESTART_PAGES / 4 * 3;
+            let most = if is_near { RESTART_LEFT_PAGES } else { CHECKPOINT_PAGES };
+            if left >= most {
                 // A full channel means that one is under way.
                 let _ = self.checkpoints.try_send(());
+                return;
             }
-            return;
+            if !is_near || self.is_checkpointing.load(Ordering::Acquire) {
+                return;
+            }
         }
         let restarted = self
             .held
@@ -361,7 +392,13 @@ fn decoded(row: &Row<'_>) -> rusqlite::Result<Result<(Head, UnixMicros, NewEvent
 }
 
 /// Passive checkpoints, one for each wish, on a connection of their own.
-fn checkpoint_beside(path: &Path, files: &[FileInPlace], status: &Status, wanted: &Receiver<()>) {
+fn checkpoint_beside(
+    path: &Path,
+    files: &[FileInPlace],
+    status: &Status,
+    is_checkpointing: &AtomicBool,
+    wanted: &Receiver<()>,
+) {
     let connection = match database::open_writer(path) {
         Ok(connection) => connection,
         Err(error) => {
@@ -374,8 +411,10 @@ fn checkpoint_beside(path: &Path, files: &[FileInPlace], status: &Status, wanted
         if status.failure().is_some() || !files.iter().all(FileInPlace::is_in_its_place) {
             continue;
         }
+        is_checkpointing.store(true, Ordering::Release);
         if let Err(error) = checkpoint::run(&connection, "PASSIVE") {
             tracing::warn!(%error, "a checkpoint failed; the next one tries again");
         }
+        is_checkpointing.store(false, Ordering::Release);
     }
 }
