@@ -7,12 +7,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use daybook_ledger::Reader;
 use daybook_projections::all_projections;
-use daybook_schema::{Epoch, Event, LedgerIdentity, Seq, StoredEvent};
+use daybook_schema::{Epoch, Event, LedgerIdentity, Seq, StoredEvent, limits};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 /// Events applied in one transaction, as ours are.
-const PER_TRANSACTION: usize = 8_192;
+const PER_TRANSACTION: usize = limits::EVENTS_PER_APPLY_MAX;
 
 /// The rows of a table, as they were written first.
 struct Table {
