@@ -87,6 +87,9 @@ struct Arguments {
     bench: bool,
 }
 
+/// Measures a section and takes its figures.
+type Run = fn(&Path, Scale, &mut Report) -> Result<()>;
+
 /// How much is done.
 #[derive(Clone, Copy)]
 pub struct Scale {
@@ -151,7 +154,7 @@ fn main() -> Result<()> {
     let mut report = Report::new(machine::describe(&parent)?);
     let is_wanted =
         |section| arguments.sections.is_empty() || arguments.sections.contains(&section);
-    let sections: [(Section, fn(&Path, Scale, &mut Report) -> Result<()>); 5] = [
+    let sections: [(Section, Run); 5] = [
         (Section::Append, append::run),
         (Section::Audit, audit::run),
         (Section::Models, models::run),

@@ -12,6 +12,9 @@ use crate::figures::{Figure, Floor, Report, Values};
 use crate::load::Load;
 use crate::{Scale, ceilings, child};
 
+/// Events that are exported at most.
+const EXPORTED_MAX: u64 = 1_000_000;
+
 pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
     let seasons = scale.seasons.min(20_000);
     let dir = tempfile::tempdir_in(parent)?;
@@ -101,7 +104,7 @@ fn reading(dir: &Path, report: &mut Report) -> Result<()> {
 
 fn exports(dir: &Path, report: &mut Report) -> Result<()> {
     let reader = Reader::open(dir)?;
-    let events = reader.head()?.seq;
+    let events = reader.head()?.seq.min(EXPORTED_MAX);
     for (name, format) in
         [("Parquet", Format::Parquet), ("CSV", Format::Csv), ("JSONL", Format::Jsonl)]
     {
@@ -109,7 +112,7 @@ fn exports(dir: &Path, report: &mut Report) -> Result<()> {
         let directory = place.path().join("export");
         let selection = Selection {
             from: Seq::MIN,
-            until: None,
+            until: Some(Seq::clamped(events)),
             from_time: None,
             until_time: None,
             kinds: Vec::new(),

@@ -177,7 +177,8 @@ async fn catch_up(
     let least = growing.iter().map(|beside| beside.position).min_by_key(|at| at.head.seq);
     let Some(mut position) = least else { return Ok(()) };
     // Fewer at first, so that there is soon something to apply.
-    let first = Fetched::up_to(limits::EVENTS_PER_APPLY_MAX, feed, position.head, wait).await?;
+    let few = limits::EVENTS_PER_REBUILD_APPLY_MAX / 8;
+    let first = Fetched::up_to(few, feed, position.head, wait).await?;
     let mut events = applier::projected(&position, first.blocks);
     while let Some(last) = events.last() {
         position.head = last.stored.head();

@@ -5,9 +5,11 @@
 //! change; a new shape is a new version (see [`crate::codec::Versioned`]).
 
 mod restored;
+mod stream_kind;
 mod troubles;
 
 pub use restored::{LedgerRestored, LostHeads};
+pub use stream_kind::StreamKind;
 pub use troubles::{Trouble, Troubles};
 
 use serde::{Deserialize, Serialize};
@@ -20,29 +22,6 @@ use crate::{
     SimulinPath, Species, SuspicionCode, Threshold, TraitLevel, Trigger, UserId, Weather,
     WeekNumber,
 };
-
-/// Whose stream an event of a kind belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StreamKind {
-    /// The ledger's own.
-    Ledger,
-    /// A user's.
-    User,
-    /// A season's.
-    Season,
-}
-
-impl StreamKind {
-    /// Its name in FORMAT.md.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ledger => "ledger",
-            Self::User => "user",
-            Self::Season => "season",
-        }
-    }
-}
 
 /// What was only ever written in one version needs no more than the trait's own.
 macro_rules! first_version {

@@ -53,7 +53,7 @@ impl SeasonKeys for DayKeys {
             return known;
         }
         let week_end = day.max(1).next_multiple_of(limits::DAYS_PER_WEEK);
-        let Some(key) = self.source.day_key(season, week_end) else {
+        let Some(key) = self.source.kept_key(season, week_end) else {
             return self.source.day_key(season, day);
         };
         let week = WeekEnd {

@@ -19,7 +19,7 @@ use crate::recovery::Recovery;
 use crate::snapshot_thread::{self, Beginning};
 use crate::state_thread::{self, StateThread, Writing};
 use crate::status::Status;
-use crate::writer_thread::{self, HeldLedger};
+use crate::writer_thread::{self, Committed, HeldLedger};
 
 impl Ledger {
     /// Opens a ledger for writing: takes its lock, holds it to every head that is known of it,
@@ -75,8 +75,7 @@ impl Ledger {
         let writer = writer_thread::spawn(
             held,
             Arc::clone(&status),
-            Arc::clone(&events),
-            hand_over,
+            Committed { events: Arc::clone(&events), hand_over },
             commit,
             to_commit,
             ended,

@@ -37,6 +37,14 @@ pub(crate) struct HeldLedger {
     pub(crate) path: PathBuf,
 }
 
+/// Where what was committed goes.
+pub(crate) struct Committed {
+    /// To those who follow.
+    pub(crate) events: Arc<CommittedEvents>,
+    /// To the thread that makes snapshots.
+    pub(crate) hand_over: HandOver,
+}
+
 struct Writer {
     held: HeldConnection,
     files: Vec<FileInPlace>,
@@ -94,8 +102,7 @@ const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE
 pub(crate) fn spawn(
     HeldLedger { held, path }: HeldLedger,
     status: Arc<Status>,
-    events: Arc<CommittedEvents>,
-    hand_over: HandOver,
+    Committed { events, hand_over }: Committed,
     [commit, sync]: [Metric; 2],
     batches: Receiver<Batch>,
     ended: Sender<Option<Duration>>,

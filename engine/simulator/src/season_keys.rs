@@ -28,6 +28,13 @@ pub trait SeasonKeys {
     /// For one season, the key of day d − 1 MUST be [`previous_key`] of the key of day d.
     fn day_key(&self, season: &SeasonKeyRequest, day: u8) -> Option<DayKey>;
 
+    /// The same where the engine may keep it, and make the keys of earlier days from it; `None`
+    /// where it shall ask for each.
+    fn kept_key(&self, season: &SeasonKeyRequest, day: u8) -> Option<DayKey> {
+        let _ = (season, day);
+        None
+    }
+
     /// The commitment to the season's keys, or `None` where it is not to be had.
     fn commitment(&self, season: &SeasonKeyRequest) -> Option<Commitment> {
         self.day_key(season, 0).map(|key| commitment_of(&key))
@@ -131,5 +138,9 @@ impl SeasonKeys for Keyring {
         let steps = limits::DAYS_PER_SEASON.checked_sub(day)?;
         let secret = self.keys.get(&season.key_id)?.season_secret(season);
         Some((0..steps).fold(secret, |key, _| previous_key(&key)))
+    }
+
+    fn kept_key(&self, season: &SeasonKeyRequest, day: u8) -> Option<DayKey> {
+        self.day_key(season, day)
     }
 }

@@ -70,6 +70,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "daybook-projections",
             "daybook-api",
             "daybook-bots",
+            "daybook-export",
         ],
     ),
     ("daybook-fuzz", &["daybook-schema", "daybook-simulator", "daybook-ledger"]),
