@@ -23,7 +23,10 @@ pub fn write(report: &Report, benches: &Path) -> Result<()> {
     std::fs::create_dir_all(&plots)?;
     let mut page = String::from("# Daybook's speed, beside its ceilings\n\n");
     writeln!(page, "Made by `cargo bench -- --write`; every figure is of that one run.\n")?;
-    writeln!(page, "{}.\n", report.machine)?;
+    for part in report.machine.split("; ") {
+        writeln!(page, "- {part}")?;
+    }
+    writeln!(page)?;
     writeln!(
         page,
         "- A figure of several rounds is their median, with the least and the most of them.\n\
