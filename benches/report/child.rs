@@ -79,9 +79,11 @@ fn open(dir: &Path) -> Result<()> {
 fn play_until_killed(dir: &Path) -> Result<()> {
     let mut input = String::new();
     std::io::stdin().read_line(&mut input)?;
-    let mut load = Load::begin(dir, input.trim().parse()?)?;
+    let seasons: usize = input.trim().parse()?;
+    let mut load = Load::begin(dir, seasons)?;
     loop {
-        load.keep_waiting(4_096, Duration::from_millis(500), u64::MAX)?;
+        // A third of a season each: a user starts few seasons a day.
+        load.keep_waiting(4_096, Duration::from_millis(500), seasons as u64 * 100)?;
         println!("{}", load.ledger.head().seq);
         std::io::stdout().flush()?;
     }

@@ -149,15 +149,17 @@ impl Load {
             if early > Duration::from_micros(200) {
                 std::thread::sleep(early);
             }
-            while let Ok((index, accepted)) = to_learn.try_recv() {
-                self.players.get_mut(index).context("a player")?.learn(&accepted);
-                *is_waiting.get_mut(index).context("a player")? = false;
-            }
-            let (mut index, mut command) = self.next_command()?;
-            while is_waiting.get(index).copied().unwrap_or(false) {
-                (index, command) = self.next_command()?;
-            }
-            *is_waiting.get_mut(index).context("a player")? = true;
+            // A player whose command is under way has no other.
+            let (index, command) = loop {
+                while let Ok((index, accepted)) = to_learn.try_recv() {
+                    self.players.get_mut(index).context("a player")?.learn(&accepted);
+                    *is_waiting.get_mut(index).context("a player")? = false;
+                }
+                let (index, command) = self.next_command()?;
+                if !std::mem::replace(is_waiting.get_mut(index).context("a player")?, true) {
+                    break (index, command);
+                }
+            };
             send.send((index, due, self.ledger.submit(Submission::new(command))?))?;
         }
         drop(send);
