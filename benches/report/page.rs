@@ -20,6 +20,8 @@ const WIDTH: i32 = 900;
 /// Writes `report.md` and, beside it, a plot of each section that has something to stand beside.
 pub fn write(report: &Report, benches: &Path) -> Result<()> {
     let plots = benches.join("plots");
+    // Those of an earlier report may have had other sections.
+    drop(std::fs::remove_dir_all(&plots));
     std::fs::create_dir_all(&plots)?;
     let mut page = String::from("# Daybook's speed, beside its ceilings\n\n");
     writeln!(page, "Made by `cargo bench -- --write`; every figure is of that one run.\n")?;
