@@ -24,7 +24,10 @@ pub fn write(report: &Report, benches: &Path) -> Result<()> {
     drop(std::fs::remove_dir_all(&plots));
     std::fs::create_dir_all(&plots)?;
     let mut page = String::from("# Daybook's speed, beside its ceilings\n\n");
-    writeln!(page, "Made by `cargo bench -- --write`; every figure is of that one run.\n")?;
+    writeln!(
+        page,
+        "Made by `cargo bench -- --servers --write`; every figure is of that one run.\n"
+    )?;
     for part in report.machine.split("; ") {
         writeln!(page, "- {part}")?;
     }

@@ -14,7 +14,7 @@ use daybook_simulator::NewEvent;
 use rusqlite::{ErrorCode, Row};
 
 use crate::batch::Batch;
-use crate::checkpoint;
+use crate::checkpoint::{self, Rhythm, Wish};
 use crate::committed_events::CommittedEvents;
 use crate::database::{self, LedgerConnection};
 use crate::event_row::{COLUMNS, RowView, insert, insert_sql};
@@ -52,8 +52,8 @@ struct Writer {
     events: Arc<CommittedEvents>,
     hand_over: HandOver,
     checkpoints: SyncSender<()>,
-    /// Pages in the write-ahead log when the next attempt to start it anew is due.
-    restart_at_pages: u64,
+    /// When the write-ahead log is folded in.
+    rhythm: Rhythm,
     /// The log's size, in bytes, from which on it is warned of again.
     warn_at_bytes: u64,
     /// Whether a checkpoint beside the work is under way, which one here would wait for.
@@ -88,15 +88,11 @@ impl FileInPlace {
     }
 }
 
-const RESTART_PAGES: u64 = limits::WAL_BYTES_RESTART / limits::LEDGER_PAGE_BYTES as u64;
 /// What a page takes in the log, with its header.
 const LOG_PAGE_BYTES: u64 = limits::LEDGER_PAGE_BYTES as u64 + 24;
-/// So many pages or fewer the writer folds in itself when it starts the log anew.
-const RESTART_LEFT_PAGES: u64 = 128;
 /// The log's size is looked at after so many commits, or so many rows.
 const LOG_LOOKED_AT_AFTER_COMMITS: usize = 64;
 const LOG_LOOKED_AT_AFTER_ROWS: usize = 2_048;
-const CHECKPOINT_PAGES: u64 = limits::WAL_BYTES_CHECKPOINT / limits::LEDGER_PAGE_BYTES as u64;
 
 /// Starts the writer and, beside it, the thread of the passive checkpoints.
 pub(crate) fn spawn(
@@ -124,7 +120,7 @@ pub(crate) fn spawn(
         events,
         hand_over,
         checkpoints,
-        restart_at_pages: RESTART_PAGES,
+        rhythm: Rhythm::new(),
         warn_at_bytes: limits::WAL_BYTES_RESTART,
         is_checkpointing,
         not_looked_at: (0, 0),
@@ -327,22 +323,15 @@ impl Writer {
         self.not_looked_at = (0, 0);
         let Ok(pages) = checkpoint::pages(&self.held.connection) else { return };
         let bytes = pages.written * LOG_PAGE_BYTES;
-        let is_held = self.restart_at_pages > RESTART_PAGES;
-        self.status.set_log(LogState { bytes, is_held });
-        let left = pages.written - pages.checkpointed.min(pages.written);
-        if pages.written < self.restart_at_pages {
-            // Before the log is started anew, all but a little of it is folded in beside the work: what
-            // is left the writer folds in itself, and commits wait for that.
-            let is_near = !is_held && pages.written >= RESTART_PAGES / 4 * 3;
-            let most = if is_near { RESTART_LEFT_PAGES } else { CHECKPOINT_PAGES };
-            if left >= most {
+        self.status.set_log(LogState { bytes, is_held: self.rhythm.is_held() });
+        match self.rhythm.wish(&pages, self.is_checkpointing.load(Ordering::Acquire)) {
+            Wish::Nothing => return,
+            Wish::Beside => {
                 // A full channel means that one is under way.
                 let _ = self.checkpoints.try_send(());
                 return;
             }
-            if !is_near || self.is_checkpointing.load(Ordering::Acquire) {
-                return;
-            }
+            Wish::Anew => {}
         }
         let restarted = self
             .held
@@ -356,13 +345,13 @@ impl Writer {
         );
         let (is_held, _) =
             restarted.unwrap_or((true, checkpoint::LogPages { written: 0, checkpointed: 0 }));
-        self.status.set_log(LogState { bytes: if is_held { bytes } else { 0 }, is_held });
         if !is_held {
-            (self.restart_at_pages, self.warn_at_bytes) =
-                (RESTART_PAGES, limits::WAL_BYTES_RESTART);
+            self.status.set_log(LogState { bytes: 0, is_held });
+            (self.rhythm, self.warn_at_bytes) = (Rhythm::new(), limits::WAL_BYTES_RESTART);
             return;
         }
-        self.restart_at_pages = pages.written + CHECKPOINT_PAGES;
+        self.rhythm.was_held(pages.written);
+        self.status.set_log(LogState { bytes, is_held: self.rhythm.is_held() });
         if bytes >= self.warn_at_bytes {
             self.warn_at_bytes = bytes * 2;
             tracing::warn!(
