@@ -50,6 +50,9 @@ impl Default for DatabaseSettings {
     }
 }
 
+/// SQLite's page cache of a connection that writes, in KiB: the newest page of each season in play
+/// in each index fits in, up to some ten thousand seasons.
+const WRITER_CACHE_KIB: u32 = 128 * 1024;
 /// A file that another process makes is looked at so often, in all for a second.
 const LOOKS: usize = 20;
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(50);
@@ -111,6 +114,9 @@ pub struct GameDatabase {
     /// One writer at a time within the process: SQLite lets one in, and would let the others try in
     /// turn.
     pub(crate) writing: Arc<Mutex<()>>,
+    /// Held while the log is folded in: the pages that it held when that ended last, where readers
+    /// kept some of them from it.
+    pub(crate) folding: Arc<Mutex<i64>>,
     /// How far the projections have come.
     pub(crate) applied: Arc<AppliedSeqs>,
 }
@@ -159,9 +165,9 @@ impl GameDatabase {
         };
         let file = Arc::new(file);
         drop(lock);
-        let (writing, applied) = (Arc::default(), Arc::default());
+        let (writing, folding, applied) = (Arc::default(), Arc::default(), Arc::default());
         let (path, migrations) = (path.to_owned(), Arc::new(migrations));
-        Ok(Self { path, settings, migrations, file, set_aside, writing, applied })
+        Ok(Self { path, settings, migrations, file, set_aside, writing, folding, applied })
     }
 
     /// Closes the file: where no connection of the process is left its log is folded in before this
@@ -170,6 +176,7 @@ impl GameDatabase {
     /// # Errors
     /// What SQLite says.
     pub async fn close(self) -> Result<(), sqlx::Error> {
+        let _folded = self.folding.lock().await;
         self.file.close().await
     }
 
@@ -231,7 +238,12 @@ impl GameDatabase {
     /// whole transactions with their position, comes again from the ledger.
     pub(crate) async fn connect_writer(&self) -> Result<WriterConnection, FileError> {
         self.file.check()?;
-        let connection = self.options().synchronous(SqliteSynchronous::Normal).connect().await;
+        let options = self.options().synchronous(SqliteSynchronous::Normal);
+        // What a statement needs to undo itself alone stays in memory; the log is folded in beside
+        // the work, by `folded_log`.
+        let options = options.pragma("temp_store", "MEMORY").pragma("wal_autocheckpoint", "0");
+        let options = options.pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
+        let connection = options.connect().await;
         // Another file may have come between: then this one is not ours either.
         let connection = Some(connection?);
         let writer = WriterConnection { connection, file: Arc::clone(&self.file) };

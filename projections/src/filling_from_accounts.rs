@@ -12,6 +12,7 @@ use crate::accounts::{
     put, text,
 };
 use crate::database::{FileError, GameDatabase};
+use crate::folded_log;
 use crate::game_file::{self, FileLost, Wait};
 use crate::read_models::users;
 use crate::sqlite::{look, real};
@@ -113,6 +114,7 @@ impl Filler {
                 changes.is_more
             }
         };
+        folded_log::keep_short(&self.database, &mut live).await?;
         live.close().await?;
         Ok(is_more)
     }

@@ -18,10 +18,13 @@ pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 /// Rows of one statement at most, a power of two.
 const ROWS_PER_STATEMENT: usize = 256;
 
-/// A statement that writes rows: `INSERT INTO … VALUES`, a row of placeholders again and again, and
-/// what follows.
+/// A statement that writes rows: into which columns, a row of placeholders again and again, and what
+/// follows.
+///
+/// It is an `INSERT OR FAIL`: what a statement wrote before it fails is not undone, as the whole
+/// transaction is. So SQLite need not keep each page as it was before the statement.
 pub(crate) struct Insert {
-    pub(crate) head: &'static str,
+    pub(crate) into: &'static str,
     pub(crate) row: &'static str,
     pub(crate) tail: &'static str,
 }
@@ -90,7 +93,9 @@ fn prepare<R: BindRow>(
     let mut values = Values::default();
     rows.iter().try_for_each(|row| row.bind(&mut values))?;
     let mut sql = String::with_capacity(512 + rows.len() * (statement.row.len() + 2));
-    sql.push_str(statement.head);
+    sql.push_str("INSERT OR FAIL INTO ");
+    sql.push_str(statement.into);
+    sql.push_str(" VALUES");
     for index in 0..rows.len() {
         sql.push_str(if index == 0 { " " } else { ", " });
         sql.push_str(statement.row);

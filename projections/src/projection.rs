@@ -103,7 +103,8 @@ pub trait Projection: Send + Sync {
         &[]
     }
 
-    /// Applies consecutive events, inside the worker's transaction.
+    /// Applies consecutive events, inside the worker's transaction. SQLite does not check foreign
+    /// keys meanwhile, and nothing cascades; a rebuild checks the projection's tables at its end.
     ///
     /// # Errors
     /// [`ApplyError`]; the transaction is then rolled back. An event that cannot be applied stops

@@ -177,7 +177,7 @@ async fn catch_up(
     let least = growing.iter().map(|beside| beside.position).min_by_key(|at| at.head.seq);
     let Some(mut position) = least else { return Ok(()) };
     // Fewer at first, so that there is soon something to apply.
-    let few = limits::EVENTS_PER_REBUILD_APPLY_MAX / 8;
+    let few = limits::EVENTS_PER_APPLY_MAX / 8;
     let first = Fetched::up_to(few, feed, position.head, wait).await?;
     let mut events = applier::projected(&position, first.blocks);
     while let Some(last) = events.last() {
@@ -194,7 +194,7 @@ async fn catch_up(
 
 /// What there is after a position, as much as one transaction of a rebuild takes.
 async fn fetch(feed: &mut dyn Feed, after: &Position) -> Result<Vec<ProjectedEvent>, FeedError> {
-    let events_max = limits::EVENTS_PER_REBUILD_APPLY_MAX;
+    let events_max = limits::EVENTS_PER_APPLY_MAX;
     let fetched = Fetched::up_to(events_max, feed, after.head, Duration::ZERO).await?;
     Ok(applier::projected(after, fetched.blocks))
 }

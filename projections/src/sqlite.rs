@@ -124,7 +124,7 @@ pub fn connect_options(path: &Path) -> SqliteConnectOptions {
         .statement_cache_capacity(256)
         // A larger log is folded in less often, and each page of it once.
         .pragma("wal_autocheckpoint", "8192")
-        .pragma("journal_size_limit", "67108864")
+        .pragma("journal_size_limit", "134217728")
         // What is deleted is overwritten: a person's data does not stay in free pages.
         .pragma("secure_delete", "ON")
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
-use daybook_schema::Head;
+use daybook_schema::{Head, limits};
 use sqlx::Connection;
 use tokio::sync::watch;
 
 use crate::applier::{self, Applied, Fetched};
 use crate::database::{FileError, GameDatabase, WriterConnection};
 use crate::feed::{Feed, FeedError, is_outlived};
+use crate::folded_log;
 use crate::game_file::FileLost;
 use crate::position::Position;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, is_passing};
@@ -190,6 +191,7 @@ impl Worker {
 
     /// Closes its connection: dropped, it would be closed in the background.
     pub(crate) async fn close(&mut self) {
+        let _folded = self.database.folding.lock().await;
         if let Some((connection, _)) = self.open.take()
             && let Err(error) = connection.close().await
         {
@@ -292,7 +294,9 @@ impl Worker {
     async fn fetch(&mut self, after: Head, timeout: Duration) -> Result<Fetched, FeedError> {
         let Self { projection, feed, database, .. } = self;
         if !feed.is_immediate() {
-            return Fetched::next(feed.as_mut(), after, timeout).await;
+            // Few, so that there is soon something to apply: more are fetched meanwhile.
+            let few = limits::EVENTS_PER_APPLY_MAX / 8;
+            return Fetched::up_to(few, feed.as_mut(), after, timeout).await;
         }
         let mut fetched = Fetched::next_ready(feed.as_mut(), after, timeout).await?;
         let gathered_until = tokio::time::Instant::now() + GATHER;
@@ -317,6 +321,10 @@ impl Worker {
         let (name, version) = (self.projection.name(), self.projection.version());
         loop {
             let mut connection = self.database.connect_writer().await?;
+            // To look up a parent of every row would cost a quarter of the work. What rows refer to
+            // is there: a projection's own rows by its order of writing, `users` by a look of its
+            // own. A rebuild checks whole tables, and so does `daybook migrate verify`.
+            sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *connection).await?;
             rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
             let schema = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection);
             self.schema = Some(schema.await?);
@@ -376,6 +384,7 @@ impl Applying<'_> {
                     position = after;
                     done += part.len();
                     self.tell(&position, part.len()).await?;
+                    folded_log::keep_short(self.database, self.connection).await?;
                 }
                 Ok(Applied::Moved) => return Ok((None, Step::Applied(done))),
                 Ok(Applied::AnotherLedger(holds)) => {

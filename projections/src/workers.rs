@@ -19,6 +19,7 @@ use crate::game_file::FileLost;
 use crate::local_ledger::LocalLedger;
 use crate::position::Position;
 use crate::projection::Projection;
+use crate::shared_tail::SharedTail;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// Workers that are told to stop get so long for it.
@@ -45,6 +46,17 @@ impl FeedSource {
     /// A ledger that is at hand: that of a data directory, or an engine of this process.
     pub fn ledger(ledger: impl Into<LocalLedger>) -> Self {
         Self::Ledger(ledger.into())
+    }
+
+    /// Feeds for projections that one process follows, one each.
+    pub(crate) fn feeds(&self, projections: &[Arc<dyn Projection>]) -> Vec<Box<dyn Feed>> {
+        match self {
+            Self::Ledger(LocalLedger::File(data_dir)) => {
+                let tails = SharedTail::several(data_dir, projections.len());
+                tails.into_iter().map(|tail| Box::new(tail) as Box<dyn Feed>).collect()
+            }
+            _ => projections.iter().map(|projection| self.feed(projection.name())).collect(),
+        }
     }
 
     /// A feed; its name is what a server knows it by, such as the projection's.
@@ -81,8 +93,7 @@ impl Workers {
     ) -> Self {
         let stop = watch::Sender::new(false);
         let mut running = JoinSet::new();
-        for projection in projections {
-            let feed = source.feed(projection.name());
+        for (projection, feed) in projections.iter().zip(source.feeds(projections)) {
             let worker = Worker::new(Arc::clone(projection), feed, database);
             running.spawn(worker.run(stop.subscribe()));
         }
@@ -126,8 +137,8 @@ impl Workers {
         source: &FeedSource,
     ) -> Result<Vec<Position>, WorkerError> {
         let mut running = JoinSet::new();
-        for (index, projection) in projections.iter().enumerate() {
-            let feed = source.feed(projection.name());
+        let feeds = source.feeds(projections);
+        for (index, (projection, feed)) in projections.iter().zip(feeds).enumerate() {
             let mut worker = Worker::new(Arc::clone(projection), feed, database);
             running.spawn(async move {
                 let (caught_up, position) = (worker.catch_up().await, worker.position());

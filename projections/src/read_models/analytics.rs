@@ -316,8 +316,8 @@ impl Batch {
 }
 
 const STORE_USERS: Insert = Insert {
-    head: "INSERT INTO user_activity (user_id, registered_day, first_day, last_day, steps, \
-        play_started_at, played_at) VALUES",
+    into: "user_activity (user_id, registered_day, first_day, last_day, steps, \
+        play_started_at, played_at)",
     row: "(?, ?, ?, ?, ?, ?, ?)",
     tail: "ON CONFLICT (user_id) DO UPDATE SET registered_day = excluded.registered_day, \
         first_day = excluded.first_day, last_day = excluded.last_day, steps = excluded.steps, \
@@ -338,7 +338,7 @@ impl BindRow for (UserId, UserActivity) {
 }
 
 const STORE_SEASONS: Insert = Insert {
-    head: "INSERT INTO season_activity (season_id, state) VALUES",
+    into: "season_activity (season_id, state)",
     row: "(?, ?)",
     tail: "ON CONFLICT (season_id) DO UPDATE SET state = excluded.state",
 };

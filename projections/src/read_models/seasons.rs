@@ -66,6 +66,12 @@ impl Projection for Seasons {
             for event in events {
                 batch.fold(event)?;
             }
+            let started = events.iter().filter_map(|event| match &event.stored.event {
+                Event::SeasonStarted(started) => Some((event, started.user_id)),
+                _ => None,
+            });
+            users::add(database, &batch.users).await?;
+            users::require(database, started).await?;
             batch.store(database).await
         })
     }
@@ -164,7 +170,6 @@ impl Batch {
                 StreamRow(*id, season.last_seq, progress)
             })
             .collect();
-        users::add(database, &self.users).await?;
         insert(database, &SeasonRow::STORE, seasons).await?;
         insert(database, &StreamRow::STORE, streams).await?;
         self.keys.store(database).await?;
@@ -178,7 +183,7 @@ struct StreamRow<'a>(SeasonId, Seq, Option<&'a Progress>);
 
 impl StreamRow<'_> {
     const STORE: Insert = Insert {
-        head: "INSERT INTO season_streams (season_id, last_seq, progress) VALUES",
+        into: "season_streams (season_id, last_seq, progress)",
         row: "(?, ?, ?)",
         tail: "ON CONFLICT (season_id) DO UPDATE SET last_seq = excluded.last_seq, \
             progress = excluded.progress",

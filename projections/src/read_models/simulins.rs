@@ -93,6 +93,11 @@ impl Projection for Simulins {
                 fold(&mut rows, &names, event)?;
             }
             users::add(database, &new_users).await?;
+            let adopted = events.iter().filter_map(|event| match &event.stored.event {
+                Event::SimulinAdopted(_) => Some((event, event.stored.header.stream.as_user())),
+                _ => None,
+            });
+            users::require(database, adopted).await?;
             // Ids grow in time: in their order the rows lie side by side.
             let mut rows: Vec<SimulinRow> = rows.into_values().collect();
             rows.sort_unstable_by_key(|row| row.id);

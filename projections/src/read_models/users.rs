@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use crate::insert::write;
-use crate::projection::ApplyError;
+use crate::projection::{ApplyError, ProjectedEvent};
 
 /// What a placeholder is called: nothing of a person's.
 const DISPLAY_NAME: &str = "player";
@@ -32,6 +32,32 @@ pub(super) async fn add(
         ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at \
         WHERE users.created_at <> excluded.created_at";
     write(database, statement, users).await
+}
+
+/// That the users are there whom events bring rows of. SQLite would look that up for every row, as
+/// a foreign key; the workers' connections leave it to this.
+pub(super) async fn require<'e>(
+    database: &mut SqliteConnection,
+    referring: impl Iterator<Item = (&'e ProjectedEvent, UserId)>,
+) -> Result<(), ApplyError> {
+    let referring: Vec<(&ProjectedEvent, UserId)> = referring.collect();
+    if referring.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<UserId> = referring.iter().map(|(_, user)| *user).collect();
+    let statement = "SELECT value FROM json_each(?1) WHERE value NOT IN (SELECT id FROM users)";
+    let ids = serde_json::to_string(&ids)?;
+    let missing: Option<String> =
+        sqlx::query_scalar(statement).bind(ids).fetch_optional(database).await?;
+    let missing =
+        missing.and_then(|missing| referring.iter().find(|(_, user)| user.to_string() == missing));
+    match missing {
+        Some((event, user)) => Err(ApplyError::event(
+            event,
+            format!("user {user} is not in `users`: his row was removed"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Puts placeholders in the place of accounts that are gone, by a JSON array of their ids.

@@ -36,8 +36,6 @@ impl GrowingTables {
         sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *live).await?;
         // Indexes are sorted by both cores.
         sqlx::query("PRAGMA threads = 2").execute(&mut *live).await?;
-        // The log is folded in by whoever is given the connection.
-        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut *live).await?;
         sqlx::query("ATTACH DATABASE ?1 AS beside")
             .bind(path_in_sql(&self.path))
             .execute(&mut *live)

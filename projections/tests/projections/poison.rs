@@ -8,7 +8,7 @@ use daybook_projections::sqlx;
 use daybook_projections::sqlx::SqliteConnection;
 use daybook_projections::{
     ApplyError, BoxFuture, FeedSource, ProjectedEvent, Projection, ProjectionState, Step, Tail,
-    Worker, Workers, all_projections, status,
+    Worker, Workers, all_projections, rebuild, status,
 };
 use daybook_schema::Seq;
 
@@ -129,6 +129,33 @@ async fn what_is_in_the_way_is_told_with_the_event_that_met_it() {
     while worker.step(Duration::ZERO).await.unwrap() != Step::Idle {}
     let (expected, found) = (all_rows(reference.path()).await, all_rows(database.path()).await);
     daybook_projections::test_kit::same("mended", &expected, &found).unwrap();
+}
+
+/// Guards: rows of a user who is not there are not written, as a foreign key would not let them.
+#[tokio::test]
+async fn a_user_who_was_removed_stops_what_refers_to_him() {
+    let played = Played::new(3, 3, 23);
+    let database = played.database("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    let removed = "CREATE TRIGGER removed AFTER INSERT ON users \
+        BEGIN DELETE FROM users WHERE id = new.id; END";
+    connection.execute(removed, []).unwrap();
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    let states = status(database.path(), &all_projections(), played.path()).await.unwrap();
+    for (name, kind) in [("seasons", "season_started"), ("simulins", "simulin_adopted")] {
+        let state = states.iter().find(|state| state.name == name).unwrap();
+        let ProjectionState::Stopped(stopped) = &state.state else { panic!("{:?}", state.state) };
+        assert_eq!(stopped.kind, kind);
+        assert!(stopped.reason.contains("is not in `users`"), "{}", stopped.reason);
+    }
+
+    connection.execute("DROP TRIGGER removed", []).unwrap();
+    let mut tail = Tail::new(played.path());
+    rebuild(&database, &all_projections(), &mut tail).await.unwrap();
+    let (reference, _) = played.project("reference.db").await;
+    let (expected, found) = (all_rows(reference.path()).await, all_rows(database.path()).await);
+    daybook_projections::test_kit::same("made anew", &expected, &found).unwrap();
 }
 
 /// Panics at one event, on the call or within what it gives, as often as it meets it.

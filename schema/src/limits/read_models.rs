@@ -1,10 +1,8 @@
 //! Limits of the read models.
 
-/// Events that a projection applies in one transaction while it follows: where it is behind, the more
-/// of a season are folded before its rows are written, the fewer writes there are.
-pub const EVENTS_PER_APPLY_MAX: usize = 32_768;
-/// Events that a rebuild applies in one transaction.
-pub const EVENTS_PER_REBUILD_APPLY_MAX: usize = 65_536;
+/// Events that a projection applies in one transaction. Where it is behind, the more of a season are
+/// folded before its rows are written, the fewer writes there are.
+pub const EVENTS_PER_APPLY_MAX: usize = 65_536;
 /// The first so many of a leaderboard have their rank stored; the others' is counted on reading.
 pub const RANKS_STORED_MAX: usize = 1_000;
 /// Notices of a season that wait for one who watches it; the oldest are dropped.

@@ -41,7 +41,7 @@ impl Plays {
 }
 
 const STORE: Insert = Insert {
-    head: "INSERT INTO play_sessions (user_id, started_at, ended_at, commands) VALUES",
+    into: "play_sessions (user_id, started_at, ended_at, commands)",
     row: "(?, ?, ?, ?)",
     tail: "ON CONFLICT (user_id, started_at) DO UPDATE SET ended_at = excluded.ended_at, \
         commands = commands + excluded.commands",

@@ -92,8 +92,8 @@ pub(super) struct SeasonRow {
 
 impl SeasonRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO seasons (id, user_id, season_number, current_day, phase, coins, \
-            jackpot_contribution, started_at, completed_at, final_score) VALUES",
+        into: "seasons (id, user_id, season_number, current_day, phase, coins, \
+            jackpot_contribution, started_at, completed_at, final_score)",
         row: "(?, ?, ?, ?, ?, ?, ? / 1000.0, ?, ?, ?)",
         tail: "ON CONFLICT (id) DO UPDATE SET current_day = excluded.current_day, \
             phase = excluded.phase, coins = excluded.coins, \
@@ -126,8 +126,8 @@ pub(super) struct DayRow {
 
 impl DayRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO days (id, season_id, day_number, seed, pot_levels, events, weather, \
-            resolved, created_at) VALUES",
+        into: "days (id, season_id, day_number, seed, pot_levels, events, weather, \
+            resolved, created_at)",
         row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         tail: "ON CONFLICT (id) DO UPDATE SET seed = excluded.seed, \
             pot_levels = excluded.pot_levels, events = excluded.events, resolved = excluded.resolved",
@@ -215,8 +215,8 @@ pub(super) struct BetRow {
 
 impl BetRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO bets (id, season_id, day_number, pot_id, bet_type, amount, payout, won, \
-            resolved_at, placed_at) VALUES",
+        into: "bets (id, season_id, day_number, pot_id, bet_type, amount, payout, won, \
+            resolved_at, placed_at)",
         row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         tail: "ON CONFLICT (id) DO UPDATE SET payout = excluded.payout, won = excluded.won, \
             resolved_at = excluded.resolved_at",
@@ -244,8 +244,8 @@ pub(super) struct TriggerRow {
 
 impl TriggerRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO daily_triggers (id, season_id, day_number, trigger_type, earned_at, \
-            metadata) VALUES",
+        into: "daily_triggers (id, season_id, day_number, trigger_type, earned_at, \
+            metadata)",
         row: "(?, ?, ?, ?, ?, ?)",
         tail: "",
     };
@@ -281,7 +281,7 @@ pub(super) struct FlagRow {
 
 impl FlagRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO flags (seq, season_id, user_id, day_number, code, flagged_at) VALUES",
+        into: "flags (seq, season_id, user_id, day_number, code, flagged_at)",
         row: "(?, ?, ?, ?, ?, ?)",
         tail: "",
     };
@@ -307,8 +307,8 @@ pub(super) struct WeekRow {
 
 impl WeekRow {
     pub(super) const STORE: Insert = Insert {
-        head: "INSERT INTO week_results (season_id, week_number, hand, multiplier, score, \
-            jackpot_coins, evaluated_at) VALUES",
+        into: "week_results (season_id, week_number, hand, multiplier, score, \
+            jackpot_coins, evaluated_at)",
         row: "(?, ?, ?, ?, ?, ?, ?)",
         tail: "ON CONFLICT (season_id, week_number) DO UPDATE SET \
             jackpot_coins = excluded.jackpot_coins",
@@ -353,11 +353,8 @@ pub(super) struct EndRow {
 }
 
 impl EndRow {
-    const STORE: Insert = Insert {
-        head: "INSERT INTO season_ends (season_id, how, ended_at) VALUES",
-        row: "(?, ?, ?)",
-        tail: "",
-    };
+    const STORE: Insert =
+        Insert { into: "season_ends (season_id, how, ended_at)", row: "(?, ?, ?)", tail: "" };
 }
 
 impl BindRow for &EndRow {
@@ -397,7 +394,7 @@ pub(super) struct CoinRow {
 
 impl CoinRow {
     const STORE: Insert = Insert {
-        head: "INSERT INTO season_coins (season_id, day_number, kind, amount, moved_at) VALUES",
+        into: "season_coins (season_id, day_number, kind, amount, moved_at)",
         row: "(?, ?, ?, ?, ?)",
         tail: "",
     };
