@@ -34,7 +34,7 @@ const CHECKSUM_BYTES: usize = 32;
 /// What is hashed and written at once, in bytes.
 const PIECE_BYTES: usize = 1 << 18;
 /// Pieces that are synced together: a commit that comes meanwhile waits for these alone.
-const PIECES_PER_SYNC: usize = 8;
+const PIECES_PER_SYNC: usize = 2;
 
 /// The snapshots' directory of a data directory.
 #[must_use]

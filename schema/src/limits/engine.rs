@@ -34,7 +34,7 @@ pub const CATCH_UP_THREADS: usize = 2;
 /// Events that are read at once for one who is behind.
 pub const EVENTS_PER_CATCH_UP_MAX: u64 = 1_024;
 /// The write-ahead log is checkpointed beside the work from this size on, in bytes.
-pub const WAL_BYTES_CHECKPOINT: u64 = 4 * 1024 * 1024;
+pub const WAL_BYTES_CHECKPOINT: u64 = 1024 * 1024;
 /// From this size on the writer waits for a checkpoint that starts the log anew, in bytes.
 pub const WAL_BYTES_RESTART: u64 = 128 * 1024 * 1024;
 /// How long a checkpoint that starts the log anew waits for readers, in milliseconds; play waits as
