@@ -59,22 +59,30 @@ async fn keep_shorter_than(
 async fn fold(database: &GameDatabase) -> Result<i64, FileError> {
     let mut connection = database.connect_writer().await?;
     run(&mut connection, "PASSIVE").await?;
-    let (written, in_file) = {
-        // What came meanwhile, while nobody writes: the next commit begins the log anew.
-        let _writing = database.writing.lock().await;
-        database.file.check()?;
-        run(&mut connection, "PASSIVE").await?
-    };
+    // Reads that are under way are waited for, but not long: workers wait too.
+    sqlx::query("PRAGMA busy_timeout = 100").execute(&mut *connection).await?;
+    let writing = database.writing.lock().await;
+    database.file.check()?;
+    // What came meanwhile, while nobody writes: the next commit begins the log anew.
+    let (is_held, written, _) = checkpoint(&mut connection, "RESTART").await?;
+    drop(writing);
     connection.close().await?;
-    Ok(if in_file == written { 0 } else { written })
+    Ok(if is_held { written } else { 0 })
 }
 
 /// Runs a checkpoint; gives the pages of the log, and how many of them are in the file.
 async fn run(connection: &mut SqliteConnection, mode: &str) -> Result<(i64, i64), sqlx::Error> {
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    let (_, written, in_file): (i64, i64, i64) =
-        sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
+    let (_, written, in_file) = checkpoint(connection, mode).await?;
     Ok((written, in_file))
+}
+
+/// Tells also whether somebody kept it from its end.
+async fn checkpoint(
+    connection: &mut SqliteConnection,
+    mode: &str,
+) -> Result<(bool, i64, i64), sqlx::Error> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
 #[cfg(test)]

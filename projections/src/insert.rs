@@ -21,8 +21,10 @@ const ROWS_PER_STATEMENT: usize = 256;
 /// A statement that writes rows: into which columns, a row of placeholders again and again, and what
 /// follows.
 ///
-/// It is an `INSERT OR FAIL`: what a statement wrote before it fails is not undone, as the whole
-/// transaction is. So SQLite need not keep each page as it was before the statement.
+/// Many rows go in by `INSERT OR FAIL`: what a statement wrote before it fails is not undone, as the
+/// whole transaction is. So SQLite need not keep each page as it was before the statement. Triggers
+/// of a team's own would be held to `OR FAIL` too, whatever they say, so a table with one gets a
+/// plain `INSERT`.
 pub(crate) struct Insert {
     pub(crate) into: &'static str,
     pub(crate) row: &'static str,
@@ -72,18 +74,36 @@ pub(crate) async fn insert<R: BindRow>(
 ) -> Result<(), ApplyError> {
     let rows: Vec<R> = rows.into_iter().collect();
     let mut rest = rows.as_slice();
-    let mut next = prepare(statement, &mut rest)?;
+    // Few rows are not worth the question.
+    let verb = match rows.len() < ROWS_PER_STATEMENT || has_triggers(database, statement).await? {
+        true => "INSERT INTO ",
+        false => "INSERT OR FAIL INTO ",
+    };
+    let mut next = prepare(verb, statement, &mut rest)?;
     while let Some((sql, values)) = next {
         let execute = sqlx::query_with(AssertSqlSafe(sql), values).execute(&mut *database);
-        let (executed, prepared) = tokio::join!(execute, async { prepare(statement, &mut rest) });
+        let (executed, prepared) =
+            tokio::join!(execute, async { prepare(verb, statement, &mut rest) });
         executed?;
         next = prepared?;
     }
     Ok(())
 }
 
+/// Whether the table of a statement has triggers.
+async fn has_triggers(
+    database: &mut SqliteConnection,
+    statement: &Insert,
+) -> Result<bool, sqlx::Error> {
+    let table = statement.into.split_once(' ').map_or(statement.into, |(table, _)| table);
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema \
+        WHERE type = 'trigger' AND lower(tbl_name) = ?1)";
+    sqlx::query_scalar(sql).bind(table).fetch_one(database).await
+}
+
 /// The statement for the next rows, with their values.
 fn prepare<R: BindRow>(
+    verb: &str,
     statement: &Insert,
     rest: &mut &[R],
 ) -> Result<Option<(String, SqliteArguments)>, ApplyError> {
@@ -93,7 +113,7 @@ fn prepare<R: BindRow>(
     let mut values = Values::default();
     rows.iter().try_for_each(|row| row.bind(&mut values))?;
     let mut sql = String::with_capacity(512 + rows.len() * (statement.row.len() + 2));
-    sql.push_str("INSERT OR FAIL INTO ");
+    sql.push_str(verb);
     sql.push_str(statement.into);
     sql.push_str(" VALUES");
     for index in 0..rows.len() {

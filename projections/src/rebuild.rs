@@ -238,3 +238,16 @@ pub(crate) async fn are_empty(
     }
     Ok(true)
 }
+
+/// Whether tables beside these refer to one of them.
+pub(crate) async fn have_foreign_children(
+    database: &mut SqliteConnection,
+    tables: &[&'static str],
+) -> Result<bool, sqlx::Error> {
+    let tables = serde_json::json!(tables).to_string();
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema AS child, \
+        pragma_foreign_key_list(child.name) AS refers WHERE child.type = 'table' \
+        AND child.name NOT IN (SELECT value FROM json_each(?1)) \
+        AND lower(refers.\"table\") IN (SELECT value FROM json_each(?1)))";
+    sqlx::query_scalar(sql).bind(tables).fetch_one(database).await
+}

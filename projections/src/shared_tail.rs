@@ -16,6 +16,9 @@ const EVENTS_KEPT_MAX: usize = 4 * limits::EVENTS_PER_APPLY_MAX;
 /// Nothing is read beyond them as long as the slowest worker asked within this time; later it reads
 /// for itself.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Blocks are kept for a worker that asked within this time. It is shorter than what a stopped one
+/// waits before it tries again.
+const KEPT_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether there are new events.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -107,7 +110,7 @@ impl SharedTail {
             if let Some(block) = read.take(after, self.worker) {
                 return Ok(Looked::Found(block));
             }
-            if read.is_beyond(after) {
+            if read.is_elsewhere(after) {
                 // What it asks for tells nothing of how long blocks are to be kept.
                 read.forget(self.worker);
                 return Ok(Looked::Elsewhere);
@@ -139,23 +142,27 @@ impl Shared {
 }
 
 impl Read {
-    /// Whether the tail has left a head behind, or what has become of it is not known.
-    fn is_beyond(&self, after: Head) -> bool {
-        self.after.is_some_and(|at| at != after && at.seq >= after.seq)
+    /// Whether the tail is not to go on from a head: it has left that behind, or others follow it
+    /// from further back.
+    fn is_elsewhere(&self, after: Head) -> bool {
+        let Some(at) = self.after.filter(|at| *at != after) else { return false };
+        let follows = |(seq, when): &(u64, Instant)| *seq <= at.seq && when.elapsed() < KEPT_FOR;
+        at.seq >= after.seq || self.asked.iter().flatten().any(follows)
     }
 
-    /// The block after a head, if it is kept. What every worker is beyond is dropped.
+    /// What is kept of the block after a head, if anything. What every worker is beyond is dropped.
     fn take(&mut self, after: Head, worker: usize) -> Option<Block> {
         if let Some(asked) = self.asked.get_mut(worker) {
             *asked = Some((after.seq, Instant::now()));
         }
-        let least = self.asked.iter().flatten().map(|(seq, _)| *seq).min().unwrap_or(0);
+        let follow = self.asked.iter().flatten().filter(|(_, when)| when.elapsed() < KEPT_FOR);
+        let least = follow.map(|(seq, _)| *seq).min().unwrap_or(0);
         while self.blocks.front().is_some_and(|block| block.last().seq <= least) {
             self.drop_oldest();
         }
-        let is_it =
-            |block: &&Block| block.previous == after || after.seq == 0 && block.previous.seq == 0;
-        self.blocks.iter().find(is_it).cloned()
+        let has_next =
+            |block: &&Block| block.previous.seq <= after.seq && after.seq < block.last().seq;
+        rest_of(self.blocks.iter().find(has_next)?, after)
     }
 
     /// Whether as much is kept as may be, and somebody is about to ask for the oldest of it.
@@ -197,6 +204,22 @@ impl Read {
     fn clear(&mut self) {
         self.blocks.clear();
         (self.events, self.after) = (0, None);
+    }
+}
+
+/// What a block has after a head, if the head is its own or the one before it.
+fn rest_of(block: &Block, after: Head) -> Option<Block> {
+    if after == block.previous || after.seq == 0 {
+        return Some(block.clone());
+    }
+    let place = block.events.iter().position(|event| event.head() == after)?;
+    let events = block.events.get(place + 1..)?.to_vec();
+    Some(Block { ledger_id: block.ledger_id, previous: after, events })
+}
+
+impl Drop for SharedTail {
+    fn drop(&mut self) {
+        self.shared.read().forget(self.worker);
     }
 }
 

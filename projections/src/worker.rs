@@ -265,6 +265,9 @@ impl Worker {
             let schema: i64 = schema.await?;
             if self.schema.replace(schema).is_some_and(|known| known != schema) {
                 self.database.check_tables().await?;
+                // A migration may have added what the connection has to heed.
+                connection.close().await?;
+                return Ok(Step::Idle);
             }
             let is_same = committed.unwrap_or(Position::start(position.version)) == position;
             if is_same {
@@ -321,11 +324,14 @@ impl Worker {
         let (name, version) = (self.projection.name(), self.projection.version());
         loop {
             let mut connection = self.database.connect_writer().await?;
+            rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
             // To look up a parent of every row would cost a quarter of the work. What rows refer to
             // is there: a projection's own rows by its order of writing, `users` by a look of its
-            // own. A rebuild checks whole tables, and so does `daybook migrate verify`.
-            sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *connection).await?;
-            rebuild::make_tables(&mut connection, self.projection.as_ref()).await?;
+            // own. A rebuild checks whole tables, and so does `daybook migrate verify`. Tables of a
+            // team's own that refer to these rely on what cascades.
+            if !rebuild::have_foreign_children(&mut connection, self.projection.tables()).await? {
+                sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *connection).await?;
+            }
             let schema = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection);
             self.schema = Some(schema.await?);
             // Both as they are at one moment: somebody else may be about to commit the first rows.

@@ -158,6 +158,32 @@ async fn a_user_who_was_removed_stops_what_refers_to_him() {
     daybook_projections::test_kit::same("made anew", &expected, &found).unwrap();
 }
 
+/// Guards: triggers and tables of a team's own work as they would without the workers' own ways.
+#[tokio::test]
+async fn triggers_and_cascades_of_a_team_hold() {
+    let played = Played::new(20, 8, 24);
+    let database = played.database("game.db").await;
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE pots_played (pot TEXT PRIMARY KEY); \
+             CREATE TRIGGER played AFTER INSERT ON bets \
+             BEGIN INSERT OR IGNORE INTO pots_played VALUES (new.pot_id); END; \
+             CREATE TABLE praised (season_id TEXT REFERENCES season_activity (season_id) \
+             ON DELETE CASCADE); \
+             CREATE TRIGGER praise AFTER INSERT ON season_activity \
+             BEGIN INSERT INTO praised VALUES (new.season_id); END;",
+        )
+        .unwrap();
+    let source = FeedSource::ledger(played.path());
+    Workers::catch_up(&database, &all_projections(), &source).await.unwrap();
+    let states = status(database.path(), &all_projections(), played.path()).await.unwrap();
+    assert!(states.iter().all(|state| state.state == ProjectionState::Current), "{states:?}");
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM pots_played"), 4);
+    assert_eq!(count("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+}
+
 /// Panics at one event, on the call or within what it gives, as often as it meets it.
 struct Panics {
     poison: Seq,
