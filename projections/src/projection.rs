@@ -103,8 +103,9 @@ pub trait Projection: Send + Sync {
         &[]
     }
 
-    /// Applies consecutive events, inside the worker's transaction. SQLite does not check foreign
-    /// keys meanwhile, and nothing cascades; a rebuild checks the projection's tables at its end.
+    /// Applies consecutive events, inside the worker's transaction. SQLite need not
+    /// check foreign keys meanwhile, and nothing may cascade among the projection's own tables; a
+    /// rebuild checks them at its end.
     ///
     /// # Errors
     /// [`ApplyError`]; the transaction is then rolled back. An event that cannot be applied stops
