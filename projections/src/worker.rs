@@ -267,6 +267,7 @@ impl Worker {
                 self.database.check_tables().await?;
                 // A migration may have added what the connection has to heed.
                 connection.close().await?;
+                self.open = Some(self.connect().await?);
                 return Ok(Step::Idle);
             }
             let is_same = committed.unwrap_or(Position::start(position.version)) == position;
