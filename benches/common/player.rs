@@ -5,8 +5,8 @@ use std::time::Duration;
 use daybook_ledger::{Accepted, SystemTimeSource, TimeSource};
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::{
-    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, UnixMicros, UserId,
-    limits,
+    BetType, Coins, Command, Commitment, DayNumber, Event, Pot, SeasonId, SessionEndReason,
+    SessionNumber, SimulinId, Species, UnixMicros, UserId, limits,
 };
 
 /// Somebody who plays one season after registering: bets on every pot, then advances.
@@ -18,6 +18,11 @@ pub struct Player {
     balance: u64,
     bets_placed: bool,
     is_over: bool,
+    /// Whether every fourth command begins or ends a session, and a simulin goes along.
+    mixes: bool,
+    turn: u32,
+    session: Option<SessionNumber>,
+    simulin_id: Option<SimulinId>,
 }
 
 impl Player {
@@ -30,7 +35,16 @@ impl Player {
             balance: 0,
             bets_placed: false,
             is_over: false,
+            mixes: false,
+            turn: 0,
+            session: None,
+            simulin_id: None,
         }
+    }
+
+    /// One who also logs in and out, and has a simulin.
+    pub fn with_sessions_and_simulin() -> Self {
+        Self { mixes: true, ..Self::new() }
     }
 
     pub const fn register(&self) -> Command {
@@ -42,13 +56,26 @@ impl Player {
             user_id: self.user_id,
             commitment: self.commitment,
             client_seed: ClientSeed::from_seed(&[1; 32]),
-            simulin_id: None,
+            simulin_id: self.simulin_id,
         }
+    }
+
+    /// What a player of mixed commands does before the first season.
+    pub fn adopt(&self) -> Option<Command> {
+        let adopt = Command::AdoptSimulin { user_id: self.user_id, species: Species::Dewdrop };
+        self.mixes.then_some(adopt)
     }
 
     /// Bets and advances in turn, and begins another season when one is over.
     pub fn command(&self) -> Command {
         let (user_id, season_id) = (self.user_id, self.season_id);
+        if self.mixes && self.turn % 4 == 3 {
+            let reason = SessionEndReason::Logout;
+            return match self.session {
+                None => Command::StartSession { user_id },
+                Some(session_number) => Command::EndSession { user_id, session_number, reason },
+            };
+        }
         if self.is_over {
             return self.start();
         }
@@ -69,6 +96,7 @@ impl Player {
     }
 
     pub fn learn(&mut self, accepted: &Accepted) {
+        self.turn += 1;
         for new in &accepted.events {
             match &new.event {
                 Event::CommitmentPublished(event) => self.commitment = event.commitment,
@@ -89,29 +117,45 @@ impl Player {
                     self.bets_placed = false;
                 }
                 Event::SeasonCompleted(_) => self.is_over = true,
+                Event::SessionStarted(event) => self.session = Some(event.session_number),
+                Event::SessionEnded(_) => self.session = None,
+                Event::SimulinAdopted(event) => self.simulin_id = Some(event.simulin_id),
                 _ => {}
             }
         }
     }
 }
 
-/// The system's clocks, a thousand times as fast: so that no bet comes too soon for the rules,
-/// however few seasons are played.
-#[derive(Default)]
+/// The system's clocks, a thousand times as fast or more: so that no bet comes too soon for the
+/// rules, however few seasons are played.
 pub struct HurriedClock {
     started: Option<UnixMicros>,
     clock: SystemTimeSource,
+    factor: u32,
+}
+
+impl Default for HurriedClock {
+    fn default() -> Self {
+        Self::times(1_000)
+    }
+}
+
+impl HurriedClock {
+    /// So many times as fast.
+    pub fn times(factor: u32) -> Self {
+        Self { started: None, clock: SystemTimeSource::default(), factor }
+    }
 }
 
 impl TimeSource for HurriedClock {
     fn wall(&mut self) -> UnixMicros {
         let now = self.clock.wall();
         let started = *self.started.get_or_insert(now);
-        started.plus_micros(now.micros_since(started).saturating_mul(1_000))
+        started.plus_micros(now.micros_since(started).saturating_mul(self.factor.into()))
     }
 
     fn monotonic(&mut self) -> Duration {
-        self.clock.monotonic().saturating_mul(1_000)
+        self.clock.monotonic().saturating_mul(self.factor)
     }
 }
 

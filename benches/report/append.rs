@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::Scale;
 use crate::ceilings::{self, Raw};
 use crate::figures::{Figure, Floor, Report, Values};
-use crate::load::{Load, Round};
+use crate::load::{Load, Players, Round};
 
 /// Rows that the ceilings are measured with.
 const ROWS: usize = 1_000_000;
@@ -27,24 +27,38 @@ struct Beside {
 pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
     report.section("Append");
     let mut highest = 0.0_f64;
-    for (waiting, floor) in [(1, 0.8), (16, 0.7), (256, 0.7), (4_096, 0.7)] {
-        let seasons = if waiting == 4_096 { scale.seasons } else { scale.seasons.min(20_000) };
+    let few = scale.seasons.min(20_000);
+    let kinds = [
+        (1, few, false, Some(0.8)),
+        (16, few, false, Some(0.7)),
+        (256, few, false, Some(0.7)),
+        (4_096, scale.seasons, false, Some(0.7)),
+        (1, 1, false, None),
+        (4_096, scale.seasons, true, None),
+    ];
+    for (waiting, seasons, mix, floor) in kinds {
+        let players = Players { seasons, mix };
         let mut beside = Beside::default();
         let (mut engine_cpu, mut last) = (Values::default(), None);
         for _ in 0..scale.rounds {
-            let round = round(parent, scale, waiting, seasons, &mut beside)?;
+            let round = round(parent, scale, waiting, players, &mut beside)?;
             let by_thread = round.cpu_after.each_since(&round.cpu_before, round.events);
             let engine = by_thread.iter().filter(|(name, _)| name.starts_with("daybook-"));
             engine_cpu.add(engine.map(|(_, micros)| micros).sum());
             last = Some((round, by_thread));
         }
-        let what = format!("{waiting} waiting, {seasons} seasons");
-        highest = highest.max(beside.daybook.median());
-        report.add(
-            Figure::new(&what, beside.daybook.clone(), "events/s")
-                .beside("raw SQLite, which makes checkpoints as we do", &beside.checkpoints)
-                .floor(Floor::Ratio(floor)),
-        );
+        let seasons = if seasons == 1 { "one season".into() } else { format!("{seasons} seasons") };
+        let mixed = if mix { ", with sessions and simulins" } else { "" };
+        let what = format!("{waiting} waiting, {seasons}{mixed}");
+        if !mix {
+            highest = highest.max(beside.daybook.median());
+        }
+        let figure = Figure::new(&what, beside.daybook.clone(), "events/s")
+            .beside("raw SQLite, which makes checkpoints as we do", &beside.checkpoints);
+        report.add(match floor {
+            Some(floor) => figure.floor(Floor::Ratio(floor)),
+            None => figure,
+        });
         report.add(
             Figure::new(format!("{what}, beside no checkpoints"), beside.daybook, "events/s")
                 .beside("raw SQLite that never makes a checkpoint", &beside.raw),
@@ -59,7 +73,8 @@ pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
         let Some((round, by_thread)) = last else { continue };
         report.add(Figure::new("  events of a commit", round.batch_events, "events"));
         let cpu = Figure::new(format!("engine's CPU, {what}"), engine_cpu, "us/event");
-        report.add(if waiting == 4_096 { cpu.floor(Floor::AtMost(1.6)) } else { cpu });
+        let is_asked = waiting == 4_096 && !mix;
+        report.add(if is_asked { cpu.floor(Floor::AtMost(1.6)) } else { cpu });
         for (name, micros) in by_thread {
             report.add(Figure::new(format!("  CPU of {name}, {what}"), micros, "us/event"));
         }
@@ -72,11 +87,11 @@ fn round(
     parent: &Path,
     scale: Scale,
     waiting: usize,
-    seasons: usize,
+    players: Players,
     beside: &mut Beside,
 ) -> Result<Round> {
     let dir = tempfile::tempdir_in(parent)?;
-    let mut load = Load::begin(dir.path(), seasons)?;
+    let mut load = Load::begin_with(dir.path(), players)?;
     let length = Duration::from_secs_f64(scale.seconds);
     let round = load.keep_waiting(waiting, length, u64::MAX)?;
     load.ledger.close().wait()?;

@@ -14,6 +14,14 @@ use hdrhistogram::Histogram;
 use crate::cpu::CpuTimes;
 use crate::player::{HurriedClock, Player};
 
+/// Who plays.
+#[derive(Clone, Copy, Default)]
+pub struct Players {
+    pub seasons: usize,
+    /// Whether they also log in and out, and have simulins.
+    pub mix: bool,
+}
+
 /// An engine and its players, whose turn goes round.
 pub struct Load {
     pub ledger: Ledger,
@@ -40,46 +48,65 @@ impl Round {
 
 /// Opens a ledger, or makes one, whose time runs so fast that no bet comes too soon.
 pub fn open(dir: &Path) -> Result<Ledger> {
+    open_at(dir, HurriedClock::default())
+}
+
+fn open_at(dir: &Path, clock: HurriedClock) -> Result<Ledger> {
     let options = Options::new(dir, Keyring::new([SeasonKey::new([7; 32])]))
         .create(NewLedger::random())
-        .time(Time::Source(Box::new(HurriedClock::default())));
+        .time(Time::Source(Box::new(clock)));
     Ok(Ledger::open(options)?)
 }
 
 impl Load {
     /// A new ledger with so many seasons in play.
     pub fn begin(dir: &Path, seasons: usize) -> Result<Self> {
-        let mut load = Self::registered(dir, seasons)?;
+        Self::begin_with(dir, Players { seasons, mix: false })
+    }
+
+    /// The same with players of some kind.
+    pub fn begin_with(dir: &Path, players: Players) -> Result<Self> {
+        let mut load = Self::registered_with(dir, players)?;
         load.start_all()?;
         Ok(load)
     }
 
     /// A new ledger with so many users, who play nothing yet.
     pub fn registered(dir: &Path, users: usize) -> Result<Self> {
-        let ledger = open(dir)?;
+        Self::registered_with(dir, Players { seasons: users, mix: false })
+    }
+
+    fn registered_with(dir: &Path, Players { seasons, mix }: Players) -> Result<Self> {
+        // Of a single player many seasons are played, of which a day allows few.
+        let ledger =
+            open_at(dir, HurriedClock::times(if seasons == 1 { 4_000_000 } else { 1_000 }))?;
         let key_id = SeasonKey::new([7; 32]).key_id();
         ledger
             .submit(Submission::new(Command::RotateKey { key_id, compromised: false }))?
             .wait()?;
-        let players = (0..users).map(|_| Player::new()).collect();
+        let new = if mix { Player::with_sessions_and_simulin } else { Player::new };
+        let players = (0..seasons).map(|_| new()).collect();
         let mut load = Self { ledger, players, turn: 0 };
-        load.all(Player::register)?;
+        load.all(|player| Some(player.register()))?;
+        load.all(Player::adopt)?;
         Ok(load)
     }
 
     /// Starts a season for each user.
     pub fn start_all(&mut self) -> Result<()> {
-        self.all(Player::start)
+        self.all(|player| Some(player.start()))
     }
 
-    /// Sends a command of each player.
-    fn all(&mut self, command: impl Fn(&Player) -> Command) -> Result<()> {
+    /// Sends a command of each player who has one.
+    fn all(&mut self, command: impl Fn(&Player) -> Option<Command>) -> Result<()> {
         for chunk in self.players.chunks_mut(2_048) {
-            let sent: Vec<_> = chunk
-                .iter()
-                .map(|player| self.ledger.submit(Submission::new(command(player))))
-                .collect::<Result<_, _>>()?;
-            for (player, pending) in chunk.iter_mut().zip(sent) {
+            let mut sent = Vec::with_capacity(chunk.len());
+            for player in chunk {
+                if let Some(command) = command(player) {
+                    sent.push((self.ledger.submit(Submission::new(command))?, player));
+                }
+            }
+            for (pending, player) in sent {
                 player.learn(&pending.wait()?);
             }
         }

@@ -7,7 +7,7 @@
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;
 use bincode::error::{DecodeError, EncodeError};
-use serde::{Serialize, de::DeserializeOwned};
+use bincode::{Decode, Encode};
 
 use crate::limits;
 
@@ -70,12 +70,12 @@ pub struct PayloadError {
 ///
 /// ```
 /// use daybook_schema::codec::{PayloadProblem, Versioned, decode_exact};
-/// use serde::{Deserialize, Serialize};
+/// use bincode::{Decode, Encode};
 ///
-/// #[derive(Serialize, Deserialize)]
+/// #[derive(Encode, Decode)]
 /// struct HarvestedV1 { coins: u64 }
 ///
-/// #[derive(Serialize, Deserialize)]
+/// #[derive(Encode, Decode)]
 /// struct Harvested { coins: u64, gems: u64 }
 ///
 /// impl Versioned for Harvested {
@@ -94,7 +94,7 @@ pub struct PayloadError {
 /// assert_eq!((lifted.coins, lifted.gems), (7, 0));
 /// # Ok::<(), PayloadProblem>(())
 /// ```
-pub trait Versioned: Serialize + DeserializeOwned {
+pub trait Versioned: Encode + Decode<()> {
     /// The version that is written today.
     const VERSION: u16 = 1;
 
@@ -112,9 +112,9 @@ pub trait Versioned: Serialize + DeserializeOwned {
 }
 
 /// Appends the stored form of a value.
-pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) {
+pub fn encode<T: Encode>(value: &T, into: &mut Vec<u8>) {
     #[expect(clippy::expect_used, reason = "memory takes every write, and no stored type refuses")]
-    bincode::serde::encode_into_std_write(value, into, bincode::config::standard())
+    bincode::encode_into_std_write(value, into, bincode::config::standard())
         .expect("encoding to memory");
 }
 
@@ -123,12 +123,12 @@ pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) {
 /// # Errors
 /// [`PayloadProblem`] when there are too many bytes, when they do not decode or not wholly, or when
 /// the value encodes to other bytes.
-pub fn decode_exact<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, PayloadProblem> {
+pub fn decode_exact<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, PayloadProblem> {
     if bytes.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(PayloadProblem::TooLong { length: bytes.len() });
     }
-    let (value, taken) =
-        bincode::serde::decode_from_slice(bytes, CONFIGURATION).map_err(|error| {
+    let (value, taken): (T, usize) =
+        bincode::decode_from_slice(bytes, CONFIGURATION).map_err(|error| {
             PayloadProblem::Malformed(match error {
                 DecodeError::OtherString(problem) => problem,
                 other => other.to_string(),
@@ -138,7 +138,7 @@ pub fn decode_exact<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, 
         return Err(PayloadProblem::Trailing { left: bytes.len() - taken });
     }
     let mut comparison = Comparison { rest: bytes };
-    bincode::serde::encode_into_writer(&value, &mut comparison, bincode::config::standard())
+    bincode::encode_into_writer(&value, &mut comparison, bincode::config::standard())
         .map_err(|_| PayloadProblem::NotCanonical)?;
     if comparison.rest.is_empty() { Ok(value) } else { Err(PayloadProblem::NotCanonical) }
 }

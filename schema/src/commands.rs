@@ -1,5 +1,8 @@
 //! What the engine can be asked for, and the form of it that is hashed.
 
+use bincode::Encode;
+use bincode::enc::Encoder;
+use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
 
 use crate::events::LostHeads;
@@ -10,7 +13,7 @@ use crate::{
 };
 
 /// Where the player's part of a season's randomness comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode)]
 pub enum ClientSeed {
     /// The digest of the 32 bytes that the player sent as `clientSeed`.
     Digest(ClientDigest),
@@ -33,7 +36,7 @@ pub fn client_digest(source: crate::ClientSeedSource, bytes: &[u8]) -> ClientDig
 }
 
 /// One bet of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BetOrder {
     /// The pot.
@@ -81,10 +84,10 @@ impl BetOrders {
     }
 }
 
-impl Serialize for BetOrders {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bets: Vec<BetOrder> = self.iter().copied().collect();
-        bets.serialize(serializer)
+impl Encode for BetOrders {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.iter().count().encode(encoder)?;
+        self.iter().try_for_each(|bet| bet.encode(encoder))
     }
 }
 

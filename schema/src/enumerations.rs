@@ -334,7 +334,18 @@ named_enum! {
 }
 
 /// One value for each pot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    bincode::Encode,
+    bincode::Decode,
+    Serialize,
+    Deserialize,
+)]
 pub struct PerPot<T> {
     /// Of water.
     pub water: T,

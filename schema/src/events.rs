@@ -12,6 +12,7 @@ pub use restored::{LedgerRestored, LostHeads};
 pub use stream_kind::StreamKind;
 pub use troubles::{Trouble, Troubles};
 
+use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, PayloadError, PayloadProblem, Versioned};
@@ -179,7 +180,7 @@ impl Event {
 }
 
 /// The operator put a season key in force; seasons promised from now on are drawn from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRotated {
     /// The key in force from now on.
@@ -190,17 +191,17 @@ pub struct KeyRotated {
 }
 
 /// A user began to be. Nothing personal is in the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserRegistered {}
 
 /// A user's personal data was erased; nothing may be done in their name any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserErased {}
 
 /// A user logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStarted {
     /// Which of the user's sessions.
@@ -208,7 +209,7 @@ pub struct SessionStarted {
 }
 
 /// A user's session ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionEnded {
     /// Which of the user's sessions.
@@ -218,7 +219,7 @@ pub struct SessionEnded {
 }
 
 /// The operator committed itself to the draws of a user's next season.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitmentPublished {
     /// The season it is for.
@@ -230,7 +231,7 @@ pub struct CommitmentPublished {
 }
 
 /// A simulin's traits, each 0 to 100.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Personality {
     /// How curious.
@@ -242,7 +243,7 @@ pub struct Personality {
 }
 
 /// A user adopted a simulin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulinAdopted {
     /// Its id.
@@ -256,7 +257,7 @@ pub struct SimulinAdopted {
 }
 
 /// A simulin's path was chosen, once and for all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulinPathChosen {
     /// The simulin.
@@ -266,7 +267,7 @@ pub struct SimulinPathChosen {
 }
 
 /// A simulin was retired.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulinRetired {
     /// The simulin.
@@ -274,7 +275,7 @@ pub struct SimulinRetired {
 }
 
 /// A simulin gained bond experience.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulinXpGained {
     /// The simulin.
@@ -286,7 +287,7 @@ pub struct SimulinXpGained {
 }
 
 /// A simulin reached a higher level.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulinLevelReached {
     /// The simulin.
@@ -296,7 +297,7 @@ pub struct SimulinLevelReached {
 }
 
 /// A season's companion, frozen as it was at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Companion {
     /// The simulin.
@@ -308,7 +309,7 @@ pub struct Companion {
 }
 
 /// A user started a season.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeasonStarted {
     /// Whose season it is.
@@ -338,7 +339,7 @@ pub struct SeasonStarted {
 }
 
 /// A season's 28 days were played.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeasonCompleted {
     /// The final score.
@@ -350,7 +351,7 @@ pub struct SeasonCompleted {
 }
 
 /// A player gave a season up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeasonAbandoned {
     /// The stakes that came back to the balance.
@@ -362,7 +363,7 @@ pub struct SeasonAbandoned {
 }
 
 /// A season was ended by the engine: idle for 30 days, or its key or epoch no longer good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeasonExpired {
     /// The stakes that came back to the balance.
@@ -374,7 +375,7 @@ pub struct SeasonExpired {
 }
 
 /// Something suspicious was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SuspicionFlagged {
     /// The day it concerns.
@@ -384,7 +385,7 @@ pub struct SuspicionFlagged {
 }
 
 /// A day's morning came: bets may be placed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DayOpened {
     /// The day.
@@ -394,7 +395,7 @@ pub struct DayOpened {
 }
 
 /// A day was resolved: its key is revealed, and with it everything that was drawn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DayResolved {
     /// The day.
@@ -412,7 +413,7 @@ pub struct DayResolved {
 }
 
 /// A balance below 50 was topped up at a morning.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StipendGranted {
     /// The day that opens.
@@ -422,7 +423,7 @@ pub struct StipendGranted {
 }
 
 /// A bet was placed; its stake is in escrow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BetPlaced {
     /// The day.
@@ -436,7 +437,7 @@ pub struct BetPlaced {
 }
 
 /// A bet was resolved, folds too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BetResolved {
     /// The day.
@@ -454,7 +455,7 @@ pub struct BetResolved {
 }
 
 /// A trigger was earned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerEarned {
     /// The day.
@@ -464,7 +465,7 @@ pub struct TriggerEarned {
 }
 
 /// A week's triggers were evaluated as a hand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WeekEvaluated {
     /// The week.
@@ -478,7 +479,7 @@ pub struct WeekEvaluated {
 }
 
 /// A royal flush was paid from the jackpot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JackpotPaid {
     /// The week.

@@ -210,25 +210,17 @@ impl std::str::FromStr for CommandId {
     }
 }
 
+stored_as!(CommandId, [u8; 16], |id: &Self| *id.as_bytes(), Self::from_bytes);
+
 impl Serialize for CommandId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            self.as_bytes().serialize(serializer)
-        }
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for CommandId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        if deserializer.is_human_readable() {
-            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-            text.parse().map_err(D::Error::custom)
-        } else {
-            let bytes = <[u8; 16]>::deserialize(deserializer)?;
-            Self::from_bytes(bytes).map_err(D::Error::custom)
-        }
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -1,11 +1,45 @@
 //! The shapes that many types of the vocabulary share, each written once.
 
+/// The stored form of a type: that of another one, which it is made into and, where it can be, from.
+macro_rules! stored_as {
+    ($name:ident, $inner:ty, $into:expr, $from:expr) => {
+        impl bincode::Encode for $name {
+            fn encode<E: bincode::enc::Encoder>(
+                &self,
+                encoder: &mut E,
+            ) -> Result<(), bincode::error::EncodeError> {
+                let stored: $inner = ($into)(self);
+                stored.encode(encoder)
+            }
+        }
+
+        impl<Context> bincode::Decode<Context> for $name {
+            fn decode<D: bincode::de::Decoder<Context = Context>>(
+                decoder: &mut D,
+            ) -> Result<Self, bincode::error::DecodeError> {
+                let stored = <$inner as bincode::Decode<Context>>::decode(decoder)?;
+                ($from)(stored).map_err(|problem| {
+                    bincode::error::DecodeError::OtherString(problem.to_string())
+                })
+            }
+        }
+
+        bincode::impl_borrow_decode!($name);
+    };
+}
+
 /// An enumeration with a stable number for stored bytes and a stable name for people and JSON.
 macro_rules! named_enum {
     (@json $self:ident $serializer:ident) => { $serializer.serialize_str($self.as_str()) };
     (@json $self:ident $serializer:ident number) => { $serializer.serialize_u8($self.number()) };
-    (@is_number) => { false };
-    (@is_number number) => { true };
+    (@from_json $deserializer:ident) => {
+        <std::borrow::Cow<'de, str>>::deserialize($deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    };
+    (@from_json $deserializer:ident number) => {
+        Self::from_stored(u8::deserialize($deserializer)?).map_err(serde::de::Error::custom)
+    };
     (
         $(#[$meta:meta])*
         pub enum $name:ident $(as $form:ident)? {
@@ -67,13 +101,19 @@ macro_rules! named_enum {
             }
         }
 
+        impl $name {
+            fn from_stored(number: u8) -> Result<Self, String> {
+                Self::from_number(number).ok_or_else(|| {
+                    format!("unknown number `{number}` of {}", stringify!($name))
+                })
+            }
+        }
+
+        stored_as!($name, u8, |value: &Self| value.number(), Self::from_stored);
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() {
-                    named_enum!(@json self serializer $($form)?)
-                } else {
-                    serializer.serialize_u8(self.number())
-                }
+                named_enum!(@json self serializer $($form)?)
             }
         }
 
@@ -81,19 +121,7 @@ macro_rules! named_enum {
             fn deserialize<D: serde::Deserializer<'de>>(
                 deserializer: D,
             ) -> Result<Self, D::Error> {
-                use serde::de::Error;
-                if deserializer.is_human_readable() && !named_enum!(@is_number $($form)?) {
-                    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                    text.parse().map_err(D::Error::custom)
-                } else {
-                    let number = u8::deserialize(deserializer)?;
-                    Self::from_number(number).ok_or_else(|| {
-                        D::Error::custom(format_args!(
-                            "unknown number `{number}` of {}",
-                            stringify!($name)
-                        ))
-                    })
-                }
+                named_enum!(@from_json deserializer $($form)?)
             }
         }
     };
@@ -169,6 +197,8 @@ macro_rules! bounded_number {
             }
         }
 
+        stored_as!($name, $inner, |value: &Self| value.0, Self::new);
+
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(
                 deserializer: D,
@@ -223,13 +253,13 @@ macro_rules! fixed_bytes {
             }
         }
 
+        stored_as!($name, [u8; $length], |value: &Self| value.0, |bytes| {
+            Ok::<_, std::convert::Infallible>(Self(bytes))
+        });
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() {
-                    serializer.collect_str(self)
-                } else {
-                    self.0.serialize(serializer)
-                }
+                serializer.collect_str(self)
             }
         }
 
@@ -237,12 +267,8 @@ macro_rules! fixed_bytes {
             fn deserialize<D: serde::Deserializer<'de>>(
                 deserializer: D,
             ) -> Result<Self, D::Error> {
-                if deserializer.is_human_readable() {
-                    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                    text.parse().map_err(serde::de::Error::custom)
-                } else {
-                    <[u8; $length]>::deserialize(deserializer).map(Self)
-                }
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -292,13 +318,13 @@ macro_rules! prefixed_id {
             }
         }
 
+        stored_as!($name, [u8; 16], |value: &Self| *value.as_bytes(), |bytes| {
+            Ok::<_, std::convert::Infallible>(Self::from_bytes(bytes))
+        });
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() {
-                    serializer.collect_str(self)
-                } else {
-                    self.as_bytes().serialize(serializer)
-                }
+                serializer.collect_str(self)
             }
         }
 
@@ -306,12 +332,8 @@ macro_rules! prefixed_id {
             fn deserialize<D: serde::Deserializer<'de>>(
                 deserializer: D,
             ) -> Result<Self, D::Error> {
-                if deserializer.is_human_readable() {
-                    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                    text.parse().map_err(serde::de::Error::custom)
-                } else {
-                    <[u8; 16]>::deserialize(deserializer).map(Self::from_bytes)
-                }
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };

@@ -264,7 +264,19 @@ bounded_number! {
 /// assert_eq!(UnixMicros::from_seconds(86_400).utc_day(), 1);
 /// ```
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    bincode::Encode,
+    bincode::Decode,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct UnixMicros(i64);
@@ -355,7 +367,9 @@ fixed_bytes! {
 }
 
 /// Which life of the ledger it is: the genesis begins the first, each restore another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode, Serialize, Deserialize,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Epoch {
     /// 1 at the genesis, one more with each restore.

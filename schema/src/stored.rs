@@ -22,7 +22,7 @@ impl StoredEvent {
 }
 
 /// A place in the chain: a seq and its hash; seq 0 is the genesis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Head {
     /// The seq, 0 for the genesis.
     pub seq: u64,
@@ -32,23 +32,14 @@ pub struct Head {
 
 impl serde::Serialize for Head {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            (self.seq, self.hash).serialize(serializer)
-        }
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Head {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-            text.parse().map_err(serde::de::Error::custom)
-        } else {
-            let (seq, hash) = <(u64, EventHash)>::deserialize(deserializer)?;
-            Ok(Self { seq, hash })
-        }
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -70,10 +70,7 @@ impl Service {
     /// put back may have brought them with it.
     pub(crate) async fn erase_again(&self) -> Result<usize, ApiError> {
         let remembered = self.remembered_erased().await?;
-        let in_ledger = self.ledger.query(|state| -> Vec<UserId> {
-            let erased = state.users.iter().filter(|(_, user)| user.erased);
-            erased.map(|(user_id, _)| *user_id).collect()
-        });
+        let in_ledger = self.ledger.query(|state| state.users_where(|user| user.erased));
         let erased: Vec<UserId> = remembered.iter().copied().chain(in_ledger?.await?).collect();
         if erased.is_empty() {
             return Ok(0);

@@ -115,18 +115,16 @@ impl Service {
 
     /// Refuses accounts that lack people of the ledger's: it is an older copy, or lost its log.
     async fn hold_to_people(&self, lacking: Lacking) -> Result<(), StartError> {
-        let alive = self
-            .ledger
-            .query(|state| state.users.values().filter(|user| !user.erased).count())?
-            .await?;
+        let alive =
+            self.ledger.query(|state| state.users.count_where(|user| !user.erased))?.await?;
         let has_pending = !self.accounts.pending_users(i64::MAX).await?.is_empty();
         if !has_pending && alive == self.accounts.known_count().await? {
             return Ok(());
         }
         let known: HashSet<UserId> = self.accounts.known_users().await?.into_iter().collect();
         let lacks = self.ledger.query(move |state| -> Vec<UserId> {
-            let alive = state.users.iter().filter(|(_, user)| !user.erased);
-            alive.map(|(user_id, _)| *user_id).filter(|id| !known.contains(id)).collect()
+            let alive = state.users_where(|user| !user.erased).into_iter();
+            alive.filter(|id| !known.contains(id)).collect()
         });
         let lacks = lacks?.await?;
         match lacking {
@@ -182,9 +180,9 @@ impl Service {
         let here: HashSet<(UserId, SessionNumber)> =
             self.accounts.all_sessions().await?.into_iter().collect();
         let unknown = self.ledger.query(move |state| -> Vec<(UserId, SessionNumber)> {
-            let users = state.users.iter();
-            let all = users.flat_map(|(user_id, user)| {
-                user.open_sessions.iter().map(|number| (*user_id, *number))
+            let users = state.users.ordered_where(|user| !user.open_sessions.is_empty());
+            let all = users.into_iter().flat_map(|(user_id, user)| {
+                user.open_sessions.iter().map(move |number| (user_id, *number))
             });
             all.filter(|session| !here.contains(session)).collect()
         });

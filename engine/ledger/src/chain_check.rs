@@ -1,10 +1,11 @@
 //! The check of every row against the rows before it: one for recovery, replay and verification.
 
 use daybook_schema::chain::CommandPart;
-use daybook_schema::{Event, EventHash, Head, Seq, StoredEvent, UnixMicros};
+use daybook_schema::{Event, EventHash, EventHeader, Head, StoredEvent, UnixMicros};
 
 use crate::database::StoredGenesis;
-use crate::event_row::{RowView, UnreadableRow};
+use crate::event_row::RowView;
+use crate::scan::ScannedRow;
 use crate::stream_heads::StreamHeads;
 use crate::verdict::{Finding, Verdict};
 
@@ -65,13 +66,13 @@ impl ChainCheck {
         self.heads
     }
 
-    /// Checks the next row.
-    pub(crate) fn next(
+    /// Checks the next row; gives it with its event.
+    pub(crate) fn next<'row>(
         &mut self,
-        seen: Result<RowView<'_>, UnreadableRow>,
-    ) -> Result<StoredEvent, Finding> {
+        seen: &'row ScannedRow<'_>,
+    ) -> Result<(&'row RowView<'row>, Event), Finding> {
         let expected = self.head.seq.cast_signed() + 1;
-        let stored_seq = match &seen {
+        let stored_seq = match seen {
             Ok(row) => row.header.seq.get().cast_signed(),
             Err(row) => row.seq,
         };
@@ -83,25 +84,25 @@ impl ChainCheck {
             let detail = format!("a row with seq {stored_seq} is in the place of event {expected}");
             return Err(Finding::at(Verdict::Unreadable, expected, detail));
         }
-        let RowView { header, payload, hash } = seen?;
-        let event = Event::decode(header.kind, header.version, payload)
-            .map_err(|error| Finding::at(Verdict::Unreadable, expected, error.to_string()))?;
-        let computed = header.hash(&self.head.hash, payload);
-        if computed != hash {
-            let detail = format!("the row hashes to {computed}, but {hash} is stored");
-            return Err(Finding::at(Verdict::Altered, expected, detail));
-        }
-        let stored = StoredEvent { header, event, hash };
-        self.next_read_ahead(&stored)?;
-        Ok(stored)
+        let row = seen.as_ref().map_err(|refused| Finding::from(&**refused))?;
+        let event = check_row(row, &self.head.hash)?;
+        self.next_read_ahead(&row.header, &row.hash, &event)?;
+        Ok((row, event))
     }
 
     /// Checks the next row, which was read ahead: it holds to the hash of the row before it already.
-    pub(crate) fn next_read_ahead(&mut self, stored: &StoredEvent) -> Result<(), Finding> {
-        self.check_links(stored).map_err(|detail| {
-            Finding::at(Verdict::BrokenLink, stored.header.seq.get().cast_signed(), detail)
-        })?;
-        self.advance(stored);
+    pub(crate) fn next_read_ahead(
+        &mut self,
+        header: &EventHeader,
+        hash: &EventHash,
+        event: &Event,
+    ) -> Result<(), Finding> {
+        self.check_command(header.command, header.recorded_at)
+            .and_then(|()| self.heads.record_next(header, event))
+            .map_err(|detail| {
+                Finding::at(Verdict::BrokenLink, header.seq.get().cast_signed(), detail)
+            })?;
+        self.go_on_from(header, hash);
         Ok(())
     }
 
@@ -115,24 +116,6 @@ impl ChainCheck {
             )),
             _ => Ok(()),
         }
-    }
-
-    fn check_links(&self, stored: &StoredEvent) -> Result<(), String> {
-        let header = &stored.header;
-        let expected = self.heads.previous(header.stream);
-        if header.stream_prev != expected {
-            let shown = |seq: Option<Seq>| seq.map_or(0, Seq::get);
-            return Err(format!(
-                "stream_prev is {}, expected {}",
-                shown(header.stream_prev),
-                shown(expected)
-            ));
-        }
-        if expected.is_none() && !self.heads.may_begin(&stored.event) {
-            let kind = stored.event.kind();
-            return Err(format!("no stream begins with this {kind}"));
-        }
-        self.check_command(header.command, header.recorded_at)
     }
 
     fn check_command(&self, part: CommandPart, recorded_at: UnixMicros) -> Result<(), String> {
@@ -160,32 +143,38 @@ impl ChainCheck {
 
     /// Goes on to an event that needs no check: the engine handed it over as it committed it.
     pub(crate) fn advance(&mut self, stored: &StoredEvent) {
-        let header = &stored.header;
-        self.head = Head { seq: header.seq.get(), hash: stored.hash };
+        self.heads.record(stored.header.seq, stored.header.stream, &stored.event);
+        self.go_on_from(&stored.header, &stored.hash);
+    }
+
+    fn go_on_from(&mut self, header: &EventHeader, hash: &EventHash) {
+        self.head = Head { seq: header.seq.get(), hash: *hash };
         self.recorded_at = header.recorded_at;
         self.last_part = Some(header.command);
-        self.heads.record(header.seq, header.stream, &stored.event);
     }
+}
+
+/// A row with its event.
+pub(crate) const fn stored(row: &RowView<'_>, event: Event) -> StoredEvent {
+    StoredEvent { header: row.header, event, hash: row.hash }
 }
 
 /// A row's event, decoded.
-pub(crate) fn decoded(row: RowView<'_>) -> Result<StoredEvent, Finding> {
-    let RowView { header, payload, hash } = row;
-    let event = Event::decode(header.kind, header.version, payload).map_err(|error| {
+pub(crate) fn decode(row: &RowView<'_>) -> Result<Event, Finding> {
+    let RowView { header, payload, .. } = row;
+    Event::decode(header.kind, header.version, payload).map_err(|error| {
         Finding::at(Verdict::Unreadable, header.seq.get().cast_signed(), error.to_string())
-    })?;
-    Ok(StoredEvent { header, event, hash })
+    })
 }
 
 /// Holds a row to the hash of the row before it: what a reader that starts in the middle can check.
-pub(crate) fn check_row(row: &RowView<'_>, previous: &EventHash) -> Result<StoredEvent, Finding> {
-    let seq = row.header.seq.get().cast_signed();
-    let event = Event::decode(row.header.kind, row.header.version, row.payload)
-        .map_err(|error| Finding::at(Verdict::Unreadable, seq, error.to_string()))?;
+pub(crate) fn check_row(row: &RowView<'_>, previous: &EventHash) -> Result<Event, Finding> {
+    let event = decode(row)?;
     let computed = row.header.hash(previous, row.payload);
     if computed != row.hash {
         let detail = format!("the row hashes to {computed}, but {} is stored", row.hash);
+        let seq = row.header.seq.get().cast_signed();
         return Err(Finding::at(Verdict::Altered, seq, detail));
     }
-    Ok(StoredEvent { header: row.header, event, hash: row.hash })
+    Ok(event)
 }

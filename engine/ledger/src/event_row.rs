@@ -27,82 +27,87 @@ pub struct UnreadableRow {
     pub problem: String,
 }
 
+/// Boxed: a row that is sound, as nearly all are, is not moved about with room for what it is not.
+pub(crate) type Refused = Box<UnreadableRow>;
+
 impl<'row> RowView<'row> {
-    /// Reads a row of [`COLUMNS`].
-    pub(crate) fn read(
-        row: &'row rusqlite::Row<'_>,
-    ) -> rusqlite::Result<Result<Self, UnreadableRow>> {
-        let stored_seq: i64 = row.get(0)?;
-        let reader = ColumnReader { row, seq: stored_seq };
-        Ok(reader.read())
+    /// Reads a row of [`COLUMNS`] whose seq was read already.
+    pub(crate) fn read(row: &'row rusqlite::Row<'_>, stored_seq: i64) -> Result<Self, Refused> {
+        let columns = Columns { row, seq: stored_seq };
+        let seq = u64::try_from(stored_seq).ok().and_then(|seq| Seq::new(seq).ok());
+        let stream_prev = columns.integer(3, "stream_prev")?;
+        let header = EventHeader {
+            seq: seq.ok_or_else(|| columns.refuse("seq", "must be 1 or more"))?,
+            recorded_at: UnixMicros::new(columns.integer(1, "recorded_at")?),
+            stream: StreamId::from_bytes(columns.fixed(2, "stream")?),
+            stream_prev: match stream_prev {
+                0 => None,
+                prev => Some(columns.unsigned(prev, "stream_prev").and_then(|prev: u64| {
+                    Seq::new(prev)
+                        .map_err(|error| columns.refuse("stream_prev", &error.to_string()))
+                })?),
+            },
+            kind: columns.unsigned(columns.integer(4, "kind")?, "kind")?,
+            version: columns.unsigned(columns.integer(5, "version")?, "version")?,
+            command: CommandPart::from_bytes(columns.blob(6, "command")?)
+                .map_err(|error| columns.refuse("command", &error.to_string()))?,
+        };
+        let payload = columns.blob(7, "payload")?;
+        Ok(RowView { header, payload, hash: EventHash::new(columns.fixed(8, "hash")?) })
     }
 }
 
-struct ColumnReader<'row, 'statement> {
+struct Columns<'row, 'statement> {
     row: &'row rusqlite::Row<'statement>,
     seq: i64,
 }
 
-impl<'row> ColumnReader<'row, '_> {
-    fn read(&self) -> Result<RowView<'row>, UnreadableRow> {
-        let seq = u64::try_from(self.seq).ok().and_then(|seq| Seq::new(seq).ok());
-        let seq = seq.ok_or_else(|| self.refuse("seq", "must be 1 or more"))?;
-        let stream_prev = self.integer(3, "stream_prev")?;
-        let command = CommandPart::from_bytes(self.blob(6, "command")?)
-            .map_err(|error| self.refuse("command", &error.to_string()))?;
-        let header = EventHeader {
-            seq,
-            recorded_at: UnixMicros::new(self.integer(1, "recorded_at")?),
-            stream: StreamId::from_bytes(self.fixed(2, "stream")?),
-            stream_prev: match stream_prev {
-                0 => None,
-                prev => Some(self.unsigned(prev, "stream_prev").and_then(|prev: u64| {
-                    Seq::new(prev).map_err(|error| self.refuse("stream_prev", &error.to_string()))
-                })?),
-            },
-            kind: self.unsigned(self.integer(4, "kind")?, "kind")?,
-            version: self.unsigned(self.integer(5, "version")?, "version")?,
-            command,
-        };
-        let payload = self.blob(7, "payload")?;
-        Ok(RowView { header, payload, hash: EventHash::new(self.fixed(8, "hash")?) })
+impl<'row> Columns<'row, '_> {
+    #[cold]
+    fn refuse(&self, column: &'static str, problem: &str) -> Refused {
+        Box::new(UnreadableRow { seq: self.seq, column, problem: problem.to_owned() })
     }
 
-    fn refuse(&self, column: &'static str, problem: &str) -> UnreadableRow {
-        UnreadableRow { seq: self.seq, column, problem: problem.to_owned() }
-    }
-
-    fn value(&self, index: usize, column: &'static str) -> Result<ValueRef<'row>, UnreadableRow> {
-        self.row.get_ref(index).map_err(|error| self.refuse(column, &error.to_string()))
-    }
-
-    fn integer(&self, index: usize, column: &'static str) -> Result<i64, UnreadableRow> {
-        match self.value(index, column)? {
-            ValueRef::Integer(value) => Ok(value),
-            other => Err(self.refuse(column, &format!("a {} is no integer", other.data_type()))),
+    #[cold]
+    fn is_no(
+        &self,
+        what: &str,
+        column: &'static str,
+        found: rusqlite::Result<ValueRef<'_>>,
+    ) -> Refused {
+        match found {
+            Ok(value) => self.refuse(column, &format!("a {} is no {what}", value.data_type())),
+            Err(error) => self.refuse(column, &error.to_string()),
         }
     }
 
-    fn unsigned<T: TryFrom<i64>>(
-        &self,
-        value: i64,
-        column: &'static str,
-    ) -> Result<T, UnreadableRow> {
+    #[inline]
+    fn integer(&self, index: usize, column: &'static str) -> Result<i64, Refused> {
+        match self.row.get_ref(index) {
+            Ok(ValueRef::Integer(value)) => Ok(value),
+            other => Err(self.is_no("integer", column, other)),
+        }
+    }
+
+    #[inline]
+    fn unsigned<T: TryFrom<i64>>(&self, value: i64, column: &'static str) -> Result<T, Refused> {
         T::try_from(value).map_err(|_| self.refuse(column, &format!("`{value}` is out of range")))
     }
 
-    fn blob(&self, index: usize, column: &'static str) -> Result<&'row [u8], UnreadableRow> {
-        match self.value(index, column)? {
-            ValueRef::Blob(bytes) => Ok(bytes),
-            other => Err(self.refuse(column, &format!("a {} is no blob", other.data_type()))),
+    #[inline]
+    fn blob(&self, index: usize, column: &'static str) -> Result<&'row [u8], Refused> {
+        match self.row.get_ref(index) {
+            Ok(ValueRef::Blob(bytes)) => Ok(bytes),
+            other => Err(self.is_no("blob", column, other)),
         }
     }
 
+    #[inline]
     fn fixed<const N: usize>(
         &self,
         index: usize,
         column: &'static str,
-    ) -> Result<[u8; N], UnreadableRow> {
+    ) -> Result<[u8; N], Refused> {
         let bytes = self.blob(index, column)?;
         bytes
             .try_into()

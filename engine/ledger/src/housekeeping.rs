@@ -62,9 +62,7 @@ impl<'a> Keeper<'a> {
         is_meant: impl Fn(UserId) -> bool,
     ) -> Result<Vec<(UserId, Accepted)>, SubmitError> {
         let idle = move |state: &State| -> Vec<(UserId, SeasonId)> {
-            let seasons = state.seasons.iter();
-            let idle = seasons.filter(|(_, season)| state.expirable_at(season) <= now);
-            idle.map(|(season_id, season)| (season.user_id, *season_id)).collect()
+            state.seasons_where(|season| state.expirable_at(season) <= now)
         };
         let mut idle = self.in_turn(|ledger| ledger.query(idle))?.wait()?;
         idle.retain(|(user_id, _)| is_meant(*user_id));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use daybook_schema::{Epoch, Event, Genesis, Head, Seq, StoredEvent, UserId};
+use daybook_schema::{Epoch, Event, EventHeader, Genesis, Head, Seq, UserId};
 
 use crate::chain_check::ChainCheck;
 use crate::database::{self, DatabaseError};
@@ -153,17 +153,11 @@ impl Copying<'_> {
     ) -> Result<(), CopyError> {
         self.to.execute_batch("BEGIN").map_err(failed)?;
         let broken = scan(from, i64::MIN, last.cast_signed(), |seen| {
-            let copied = match seen {
-                Ok(row) => {
-                    let (header, payload, hash) = (row.header, row.payload, row.hash);
-                    let checked = self.check.next(Ok(row)).map_err(CopyError::from);
-                    checked.and_then(|stored| {
-                        self.note(&stored, &header.command);
-                        insert(&mut self.insert, &header, payload, &hash).map_err(failed)
-                    })
-                }
-                unreadable => self.check.next(unreadable).map(drop).map_err(CopyError::from),
-            };
+            let checked = self.check.next(&seen).map_err(CopyError::from);
+            let copied = checked.and_then(|(row, event)| {
+                self.note(&row.header, &event);
+                insert(&mut self.insert, &row.header, row.payload, &row.hash).map_err(failed)
+            });
             let seq = self.check.head().seq;
             let copied = copied.and_then(|()| {
                 if !seq.is_multiple_of(ROWS_PER_COMMIT) {
@@ -191,11 +185,11 @@ impl Copying<'_> {
         self.to.execute_batch("COMMIT").map_err(failed)
     }
 
-    fn note(&mut self, stored: &StoredEvent, part: &daybook_schema::chain::CommandPart) {
-        let user_id = stored.header.stream.as_user();
-        match &stored.event {
+    fn note(&mut self, header: &EventHeader, event: &Event) {
+        let (user_id, part) = (header.stream.as_user(), header.command);
+        match event {
             Event::LedgerRestored(restored) => self.epoch = restored.epoch,
-            Event::UserRegistered(_) => drop(self.users.insert(user_id, stored.header.seq)),
+            Event::UserRegistered(_) => drop(self.users.insert(user_id, header.seq)),
             Event::UserErased(_) => drop(self.users.remove(&user_id)),
             _ => {}
         }

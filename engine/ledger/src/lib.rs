@@ -88,6 +88,7 @@ mod snapshot_thread;
 mod state_thread;
 mod status;
 mod stream_heads;
+mod structure_check;
 mod submission;
 mod subscription;
 mod verdict;

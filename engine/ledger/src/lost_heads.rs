@@ -177,7 +177,6 @@ fn read_event(connection: &Connection, seq: i64) -> Result<(Seq, Event), ReadErr
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([seq])?;
     let row = rows.next()?.ok_or_else(missing)?;
-    let row = RowView::read(row)?.map_err(Finding::from)?;
-    let stored = check_row(&row, &previous)?;
-    Ok((stored.header.seq, stored.event))
+    let row = RowView::read(row, row.get(0)?).map_err(Finding::from)?;
+    Ok((row.header.seq, check_row(&row, &previous)?))
 }

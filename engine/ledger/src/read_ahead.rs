@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use daybook_schema::{EventHash, Head, StoredEvent, limits};
 use rusqlite::Connection;
 
-use crate::chain_check::check_row;
+use crate::chain_check::{check_row, stored};
 use crate::database::{self, LedgerConnection};
 use crate::scan::scan;
 use crate::verdict::Finding;
@@ -121,13 +121,13 @@ fn read_run(connection: &Connection, first: u64) -> Option<SoundRun> {
     rows.reserve_exact(limits::ROWS_PER_READ);
     let last = first + RUN_ROWS - 1;
     let broken = scan(connection, first.cast_signed(), last.cast_signed(), |seen| {
-        let stored = seen.ok().and_then(|row| check_row(&row, &hash).ok());
-        let Some(stored) = stored.filter(|row| row.header.seq.get() == first + rows.len() as u64)
-        else {
+        let expected = first + rows.len() as u64;
+        let Some(row) = seen.ok().filter(|row| row.header.seq.get() == expected) else {
             return ControlFlow::Break(());
         };
-        hash = stored.hash;
-        rows.push(stored);
+        let Ok(event) = check_row(&row, &hash) else { return ControlFlow::Break(()) };
+        hash = row.hash;
+        rows.push(stored(&row, event));
         ControlFlow::Continue(())
     });
     let is_whole = matches!(broken, Ok(None)) && rows.len() == limits::ROWS_PER_READ;

@@ -11,7 +11,7 @@ use daybook_schema::{
 use daybook_simulator::streams::started_season;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::chain_check::{ChainCheck, check_row};
+use crate::chain_check::{ChainCheck, check_row, stored};
 use crate::database::{self, DatabaseError, LedgerConnection};
 use crate::event_cut::Run;
 use crate::event_row::{COLUMNS, RowView};
@@ -183,13 +183,13 @@ impl Reader {
         let outcome = scan(&self.connection, expected, last, |seen| {
             let checked = seen.map_err(Finding::from).and_then(|row| {
                 check_follows(&row, expected)?;
-                check_row(&row, &previous)
+                Ok(stored(&row, check_row(&row, &previous)?))
             });
             match checked {
-                Ok(stored) => {
-                    previous = stored.hash;
+                Ok(event) => {
+                    previous = event.hash;
                     expected += 1;
-                    events.push(stored);
+                    events.push(event);
                     let full = events.len() == limits::ROWS_PER_READ;
                     if full { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
                 }
@@ -391,8 +391,8 @@ impl Reader {
         let mut rows = statement.query([seq.get().cast_signed()])?;
         match rows.next()? {
             Some(row) => {
-                let row = RowView::read(row)?.map_err(Finding::from)?;
-                Ok(check_row(&row, &previous)?)
+                let row = RowView::read(row, row.get(0)?).map_err(Finding::from)?;
+                Ok(stored(&row, check_row(&row, &previous)?))
             }
             None => {
                 let at = seq.get().cast_signed();

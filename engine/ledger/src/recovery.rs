@@ -40,7 +40,7 @@ impl Recovery {
     /// Applies the next row, which the writer handed over as it committed it: there is nothing to
     /// check.
     pub(crate) fn apply_committed(&mut self, row: RowView<'_>) -> Result<(), Finding> {
-        let stored = chain_check::decoded(row)?;
+        let stored = chain_check::stored(&row, chain_check::decode(&row)?);
         remember(&mut self.ids, &self.fold.state, &stored);
         self.fold.check.advance(&stored);
         self.fold.evolve(&stored);

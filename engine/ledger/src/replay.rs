@@ -6,9 +6,8 @@ use daybook_schema::{EventHash, Head, StoredEvent, UnixMicros};
 use daybook_simulator::{State, evolve};
 use rusqlite::Connection;
 
-use crate::chain_check::ChainCheck;
+use crate::chain_check::{self, ChainCheck};
 use crate::database::{self, DatabaseError, LedgerConnection};
-use crate::event_row::{RowView, UnreadableRow};
 use crate::read_ahead::{flow, read_ahead};
 use crate::scan::{ScanError, ScannedRow, scan, scan_after};
 use crate::stream_heads::StreamHeads;
@@ -69,10 +68,11 @@ impl Fold {
     /// Checks the next row, shows it with the state before it, and applies it.
     pub(crate) fn apply(
         &mut self,
-        seen: Result<RowView<'_>, UnreadableRow>,
+        seen: ScannedRow<'_>,
         visit: &mut impl FnMut(&State, &StoredEvent),
     ) -> Result<(), Finding> {
-        let stored = self.check.next(seen)?;
+        let (row, event) = self.check.next(&seen)?;
+        let stored = chain_check::stored(row, event);
         visit(&self.state, &stored);
         self.evolve(&stored);
         Ok(())
@@ -84,7 +84,7 @@ impl Fold {
         stored: &StoredEvent,
         visit: &mut impl FnMut(&State, &StoredEvent),
     ) -> Result<(), Finding> {
-        self.check.next_read_ahead(stored)?;
+        self.check.next_read_ahead(&stored.header, &stored.hash, &stored.event)?;
         visit(&self.state, stored);
         self.evolve(stored);
         Ok(())

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use daybook_schema::limits;
 use rusqlite::Connection;
 
-use crate::event_row::{COLUMNS, RowView, UnreadableRow};
+use crate::event_row::{COLUMNS, Refused, RowView};
 
 /// What a scan sees of a row.
-pub(crate) type ScannedRow<'row> = Result<RowView<'row>, UnreadableRow>;
+pub(crate) type ScannedRow<'row> = Result<RowView<'row>, Refused>;
 
 /// Visits the rows with `from <= seq <= until` in order until `visit` breaks.
 ///
@@ -102,9 +102,9 @@ fn walk<B>(
         let mut count = 0;
         while let Some(row) = rows.next().map_err(failed(last))? {
             count += 1;
-            last = Some(row.get(0).map_err(failed(last))?);
-            let seen = RowView::read(row).map_err(failed(last))?;
-            if let ControlFlow::Break(value) = visit(seen) {
+            let seq = row.get(0).map_err(failed(last))?;
+            last = Some(seq);
+            if let ControlFlow::Break(value) = visit(RowView::read(row, seq)) {
                 return Ok(End::Broken(value));
             }
         }

@@ -477,7 +477,8 @@ pub(crate) fn decode(bytes: &[u8], genesis: &Genesis) -> Result<Recovery, Snapsh
     if !cursor.0.is_empty() {
         return Err(damaged(format!("{} bytes are left over", cursor.0.len())));
     }
-    let season_counts = state.users.iter().map(|(user_id, user)| (*user_id, user.season_count));
+    let users = state.users.ordered().into_iter();
+    let season_counts = users.map(|(user_id, user)| (user_id, user.season_count));
     let heads = StreamHeads::new(heads.into_iter(), season_counts);
     let check = ChainCheck::resume(header.head, header.recorded_at, heads);
     let ids = CommandIds::new(header.common_floor, floors, applied);

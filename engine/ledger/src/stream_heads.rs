@@ -1,8 +1,9 @@
 //! The newest event of each stream: what the next one is linked to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use daybook_schema::{Event, Seq, StreamId, UserId};
+use daybook_schema::{Event, EventHeader, Seq, StreamId, UserId};
 use daybook_simulator::streams;
 use foldhash::fast::RandomState;
 
@@ -49,9 +50,41 @@ impl StreamHeads {
         self.heads.insert(stream, seq);
     }
 
-    /// Whether the event may begin a stream.
-    pub(crate) fn may_begin(&self, event: &Event) -> bool {
-        let season_count_of = |user_id| self.season_counts.get(&user_id).copied().unwrap_or(0);
-        streams::may_begin_stream(event, season_count_of)
+    /// The same for one that must follow what it says that it does, or may begin a stream.
+    ///
+    /// # Errors
+    /// What does not hold; then nothing is recorded.
+    pub(crate) fn record_next(
+        &mut self,
+        header: &EventHeader,
+        event: &Event,
+    ) -> Result<(), String> {
+        let shown = |seq: Option<Seq>| seq.map_or(0, Seq::get);
+        let given = header.stream_prev;
+        let refused =
+            |expected| format!("stream_prev is {}, expected {}", shown(given), shown(expected));
+        match self.heads.entry(header.stream) {
+            Entry::Occupied(newest) if given != Some(*newest.get()) => {
+                return Err(refused(Some(*newest.get())));
+            }
+            Entry::Vacant(_) if given.is_some() => return Err(refused(None)),
+            Entry::Vacant(newest) => {
+                let count_of = |user_id| self.season_counts.get(&user_id).copied().unwrap_or(0);
+                if !streams::may_begin_stream(event, count_of) {
+                    return Err(format!("no stream begins with this {}", event.kind()));
+                }
+                newest.insert(header.seq);
+            }
+            Entry::Occupied(newest) if streams::ends_stream(event) => {
+                newest.remove();
+            }
+            Entry::Occupied(mut newest) => {
+                newest.insert(header.seq);
+            }
+        }
+        if let Some((user_id, season_number)) = streams::started_season(event) {
+            self.season_counts.insert(user_id, season_number.get());
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What a verification finds: its verdicts, and where.
 
-use crate::event_row::UnreadableRow;
+use crate::event_row::{Refused, UnreadableRow};
 
 /// What a verification finds, the gravest first; of the checks that fail at one place the first of
 /// this list is the verdict.
@@ -63,10 +63,22 @@ impl Finding {
     pub(crate) fn at(verdict: Verdict, seq: i64, detail: impl Into<String>) -> Self {
         Self { verdict, first_bad_seq: Some(seq), detail: detail.into() }
     }
+
+    /// Damage that concerns no one row.
+    pub(crate) fn unreadable_file(error: &dyn std::error::Error) -> Self {
+        let detail = format!("SQLite cannot read the file: {error}");
+        Self { verdict: Verdict::Unreadable, first_bad_seq: None, detail }
+    }
 }
 
-impl From<UnreadableRow> for Finding {
-    fn from(row: UnreadableRow) -> Self {
+impl From<Refused> for Finding {
+    fn from(row: Refused) -> Self {
+        Self::from(&*row)
+    }
+}
+
+impl From<&UnreadableRow> for Finding {
+    fn from(row: &UnreadableRow) -> Self {
         Self::at(Verdict::Unreadable, row.seq, row.to_string())
     }
 }

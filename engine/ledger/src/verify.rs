@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daybook_schema::{
-    CommandHash, Event, EventHash, Genesis, Head, SeasonId, Seq, StoredEvent, StreamId, StreamKind,
-    limits,
+    CommandHash, Event, EventHash, EventHeader, Genesis, Head, SeasonId, Seq, StoredEvent,
+    StreamKind, limits,
 };
 use daybook_simulator::streams::ends_unrevealed;
-use daybook_simulator::{AuditKeys, Context, NewEvent, Rulesets, decide, reconstruct};
+use daybook_simulator::{
+    AuditKeys, Context, NewEvent, Rulesets, State, decide, evolve, reconstruct,
+};
 use rusqlite::Connection;
 
 use crate::chain_check::ChainCheck;
@@ -21,6 +23,7 @@ use crate::verdict::{Finding, Verdict};
 
 use crate::scan::scan_after;
 use crate::snapshot;
+use crate::structure_check::check_beside;
 
 /// How thoroughly a ledger is verified.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +120,7 @@ pub fn verify(
     let examined = match database::open_reader(&database::ledger_path(data_dir)) {
         Ok(connection) => examine(data_dir, &connection, options, &mut report, progress),
         Err(DatabaseError::Sqlite { source, .. }) if is_damage(&source) => {
-            Err(Broken::Found(unreadable(&source)))
+            Err(Broken::Found(Finding::unreadable_file(&source)))
         }
         Err(error) => Err(Broken::Off(error)),
     };
@@ -154,12 +157,6 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
 }
 
-/// Damage that concerns no one row.
-fn unreadable(error: &dyn std::error::Error) -> Finding {
-    let detail = format!("SQLite cannot read the file: {error}");
-    Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail }
-}
-
 fn examine(
     data_dir: &Path,
     connection: &LedgerConnection,
@@ -177,34 +174,50 @@ fn examine(
         }
     };
     // Listed before the rows are read: a writer may be at work, and its newer ones are not meant.
-    let stored = database::read_genesis(connection).map_err(|error| unreadable(&error))?;
+    let stored =
+        database::read_genesis(connection).map_err(|error| Finding::unreadable_file(&error))?;
     report.genesis = stored.map(|stored| stored.genesis);
     let known = report.genesis.as_ref().map(|genesis| snapshot::known_heads(data_dir, genesis));
     let mut witnesses = known.transpose().map_err(Broken::Off)?.unwrap_or_default();
     witnesses.extend_from_slice(&options.witnesses);
     let path = database::ledger_path(data_dir);
-    check_rows(&path, connection, check, &mut *report, progress)?;
-    report.held_to = options.heads.clone();
-    for witness in witnesses {
-        match lost_heads::standing(connection, witness.head, witness.epoch) {
-            Ok(Standing::Accepted { at }) => report.accepted_losses.push((witness, at)),
-            Ok(_) => report.held_to.push(witness),
-            Err(ReadError::Damaged(finding)) => return Err(finding.into()),
-            Err(error) => return Err(unreadable(&error).into()),
-        }
+    let held = || {
+        check_rows(&path, connection, check, &mut *report, progress)?;
+        hold_to(connection, &options.heads, witnesses, report)
+    };
+    match options.full {
+        true => check_beside(&path, connection, held)?,
+        false => held()?,
     }
-    report.held_to.sort_by_key(|known| known.head.seq);
-    check_heads(connection, &report.held_to, report.head)?;
-    if options.full {
-        check_structure(connection)?;
-    }
-    match database::guard_difference(connection).map_err(|error| unreadable(&error))? {
+    match database::guard_difference(connection)
+        .map_err(|error| Finding::unreadable_file(&error))?
+    {
         None => Ok(()),
         Some(detail) => {
             let verdict = Verdict::GuardsMissing;
             Err(Finding { verdict, first_bad_seq: None, detail }.into())
         }
     }
+}
+
+/// Holds the ledger to heads that were given, and to witnesses whose loss was not accepted.
+fn hold_to(
+    connection: &Connection,
+    given: &[KnownHead],
+    witnesses: Vec<KnownHead>,
+    report: &mut Report,
+) -> Result<(), Broken> {
+    report.held_to = given.to_vec();
+    for witness in witnesses {
+        match lost_heads::standing(connection, witness.head, witness.epoch) {
+            Ok(Standing::Accepted { at }) => report.accepted_losses.push((witness, at)),
+            Ok(_) => report.held_to.push(witness),
+            Err(ReadError::Damaged(finding)) => return Err(finding.into()),
+            Err(error) => return Err(Finding::unreadable_file(&error).into()),
+        }
+    }
+    report.held_to.sort_by_key(|known| known.head.seq);
+    Ok(check_heads(connection, &report.held_to, report.head)?)
 }
 
 fn check_rows(
@@ -220,26 +233,33 @@ fn check_rows(
         .query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
         .unwrap_or(0);
     let total = u64::try_from(total).unwrap_or(0);
-    let mut audit = |check: &mut RowCheck, report: &mut Report, stored: StoredEvent| {
-        note_unrevealed(report, &stored);
+    let mut count = |report: &mut Report, header: &EventHeader, event: &Event| {
+        note_unrevealed(report, header, event);
         report.events += 1;
-        report.head = Head { seq: stored.header.seq.get(), hash: stored.hash };
         if report.events.is_multiple_of(PROGRESS_EVENTS) {
             progress(report.events, total);
         }
-        check.audit(stored)
     };
     let broken = read_ahead(connection, path, report.head, None, |stored| {
-        let held = check.chain_mut().next_read_ahead(&stored);
-        flow(held.and_then(|()| audit(&mut check, report, stored)))
+        let StoredEvent { header, event, hash } = stored;
+        let held = check.chain_mut().next_read_ahead(&header, &hash, &event);
+        flow(held.and_then(|()| {
+            count(report, &header, &event);
+            check.audit(&header, &hash, event)
+        }))
     });
+    report.head = check.chain().head();
     let outcome = match broken {
         Some(finding) => Ok(Some(finding)),
         None => scan_after(connection, 0, report.head.seq.cast_signed(), |seen| {
-            let held = check.chain_mut().next(seen);
-            flow(held.and_then(|stored| audit(&mut check, report, stored)))
+            let held = check.chain_mut().next(&seen);
+            flow(held.and_then(|(row, event)| {
+                count(report, &row.header, &event);
+                check.audit(&row.header, &row.hash, event)
+            }))
         }),
     };
+    report.head = check.chain().head();
     progress(report.events, total);
     match outcome {
         Ok(None) => check.chain().finish()?,
@@ -250,27 +270,15 @@ fn check_rows(
     Ok(())
 }
 
-fn note_unrevealed(report: &mut Report, stored: &StoredEvent) {
-    if !ends_unrevealed(&stored.event) {
+fn note_unrevealed(report: &mut Report, header: &EventHeader, event: &Event) {
+    if !ends_unrevealed(event) {
         return;
     }
     report.unrevealed_count += 1;
     if report.unrevealed.len() < limits::UNREVEALED_LISTED_MAX {
-        let season_id = stored.header.stream.as_season();
-        report.unrevealed.push(UnrevealedSeason { season_id, seq: stored.header.seq });
+        let season_id = header.stream.as_season();
+        report.unrevealed.push(UnrevealedSeason { season_id, seq: header.seq });
     }
-}
-
-/// SQLite's own check of the file: a walk can be whole where a search would go astray.
-fn check_structure(connection: &Connection) -> Result<(), Finding> {
-    let found: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|error| unreadable(&error))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    let detail = format!("SQLite's integrity check says: {found}");
-    Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail })
 }
 
 /// Holds the ledger to heads from elsewhere: that it is long enough for all, then their hashes.
@@ -284,7 +292,8 @@ fn check_heads(connection: &Connection, heads: &[KnownHead], newest: Head) -> Re
 
 fn check_head(connection: &Connection, known: &KnownHead) -> Result<(), Finding> {
     let expected = known.head;
-    let found = database::hash_at(connection, expected.seq).map_err(|error| unreadable(&error))?;
+    let found = database::hash_at(connection, expected.seq)
+        .map_err(|error| Finding::unreadable_file(&error))?;
     if found == Some(expected.hash) {
         return Ok(());
     }
@@ -296,7 +305,7 @@ fn check_head(connection: &Connection, known: &KnownHead) -> Result<(), Finding>
 /// The check of rows: of the chain alone, or of every outcome too.
 enum RowCheck {
     Chain(ChainCheck),
-    Full { fold: Box<Fold>, rulesets: Box<Rulesets>, command: Vec<StoredEvent> },
+    Full { fold: Box<Fold>, rulesets: Box<Rulesets>, command: CommandRows },
 }
 
 impl RowCheck {
@@ -304,7 +313,7 @@ impl RowCheck {
         let fold = Fold::start(connection)?;
         Ok(if options.full {
             let rulesets = Box::new(options.rulesets.clone());
-            Self::Full { fold: Box::new(fold), rulesets, command: Vec::new() }
+            Self::Full { fold: Box::new(fold), rulesets, command: CommandRows::default() }
         } else {
             Self::Chain(fold.check)
         })
@@ -325,15 +334,22 @@ impl RowCheck {
     }
 
     /// Decides a command again once its last event is there.
-    fn audit(&mut self, stored: StoredEvent) -> Result<(), Finding> {
+    fn audit(
+        &mut self,
+        header: &EventHeader,
+        hash: &EventHash,
+        event: Event,
+    ) -> Result<(), Finding> {
         let Self::Full { fold, rulesets, command } = self else { return Ok(()) };
-        let part = stored.header.command;
-        command.push(stored);
+        let part = header.command;
+        command.events.push(NewEvent { stream: header.stream, event });
+        command.rows.push((*header, *hash));
         if part.place + 1 < part.size {
             return Ok(());
         }
         let outcome = audit_command(fold, rulesets, command);
-        command.clear();
+        command.events.clear();
+        command.rows.clear();
         outcome
     }
 
@@ -345,68 +361,71 @@ impl RowCheck {
     }
 }
 
+/// The events of a command, and the rows that hold them, in the same order.
+#[derive(Default)]
+struct CommandRows {
+    events: Vec<NewEvent>,
+    rows: Vec<(EventHeader, EventHash)>,
+}
+
 /// Decides a command again from its events and compares, then applies them and balances.
 fn audit_command(
     fold: &mut Fold,
     rulesets: &Rulesets,
-    command: &[StoredEvent],
+    command: &CommandRows,
 ) -> Result<(), Finding> {
-    compare(fold, rulesets, command)?;
-    for stored in command {
-        fold.evolve(stored);
-        let season = stored.event.kind().stream() == StreamKind::Season;
-        let touched = season.then(|| stored.header.stream.as_season());
+    compare(&fold.state, rulesets, command)?;
+    for (NewEvent { stream, event }, (header, hash)) in command.events.iter().zip(&command.rows) {
+        evolve(&mut fold.state, header, *hash, event);
+        let season = event.kind().stream() == StreamKind::Season;
+        let touched = season.then(|| stream.as_season());
         fold.state.check_accounts(touched).map_err(|error| {
-            let seq = stored.header.seq.get().cast_signed();
+            let seq = header.seq.get().cast_signed();
             Finding::at(Verdict::Unbalanced, seq, error.to_string())
         })?;
     }
     Ok(())
 }
 
-fn compare(fold: &Fold, rulesets: &Rulesets, command: &[StoredEvent]) -> Result<(), Finding> {
-    let Some(first) = command.first() else { return Ok(()) };
-    let first_seq = first.header.seq.get().cast_signed();
+fn compare(state: &State, rulesets: &Rulesets, command: &CommandRows) -> Result<(), Finding> {
+    let CommandRows { events, rows } = command;
+    let (Some(first), Some((header, _))) = (events.first(), rows.first()) else { return Ok(()) };
+    let first_seq = header.seq.get().cast_signed();
     let mismatch = |seq, detail: String| Finding::at(Verdict::OutcomeMismatch, seq, detail);
-    let events: Vec<(StreamId, Event)> =
-        command.iter().map(|stored| (stored.header.stream, stored.event.clone())).collect();
-    let rebuilt = reconstruct(&fold.state, &events)
-        .map_err(|error| mismatch(first_seq, error.to_string()))?;
-    let mark = first.header.command.mark;
+    let rebuilt =
+        reconstruct(state, events).map_err(|error| mismatch(first_seq, error.to_string()))?;
+    let mark = header.command.mark;
     let hash: CommandHash = rebuilt.to_stored().hash();
     if mark.is_none_or(|mark| mark.hash != hash) {
         let detail = format!("the events are those of a command with hash {hash}");
         return Err(mismatch(first_seq, detail));
     }
-    let keys = AuditKeys::from_events(&fold.state, &events);
+    let keys = AuditKeys::from_events(state, events);
     let context = Context {
         client_command_id: mark.map(|mark| mark.id),
         starting_ruleset: match &first.event {
             Event::SeasonStarted(started) => Some(started.ruleset),
             _ => None,
         },
-        ..Context::new(first.header.recorded_at, &keys)
+        ..Context::new(header.recorded_at, &keys)
     };
-    let decided = decide(rulesets, &fold.state, &rebuilt, &context).map_err(|rejections| {
+    let decided = decide(rulesets, state, &rebuilt, &context).map_err(|rejections| {
         mismatch(first_seq, format!("the rules refuse {}: {rejections}", rebuilt.name()))
     })?;
-    for (index, stored) in command.iter().enumerate() {
-        let seq = stored.header.seq.get().cast_signed();
-        let holds = decided.get(index).is_some_and(|NewEvent { stream, event }| {
-            *stream == stored.header.stream && *event == stored.event
-        });
-        if !holds {
-            let expected = decided.get(index).map_or("nothing".to_owned(), |expected| {
+    for (index, (found, (header, _))) in events.iter().zip(rows).enumerate() {
+        let expected = decided.get(index);
+        if expected != Some(found) {
+            let expected = expected.map_or("nothing".to_owned(), |expected| {
                 format!("{} {:?}", expected.event.kind(), expected.event)
             });
-            let found = stored.event.kind();
-            let detail = format!("the rules give {expected}, found {found} {:?}", stored.event);
-            return Err(mismatch(seq, detail));
+            let kind = found.event.kind();
+            let detail = format!("the rules give {expected}, found {kind} {:?}", found.event);
+            return Err(mismatch(header.seq.get().cast_signed(), detail));
         }
     }
-    if decided.len() > command.len() {
-        let last = command.last().map_or(first_seq, |last| last.header.seq.get().cast_signed());
-        let detail = format!("the rules give {} events, found {}", decided.len(), command.len());
+    if decided.len() > events.len() {
+        let last = rows.last().map_or(first_seq, |(header, _)| header.seq.get().cast_signed());
+        let detail = format!("the rules give {} events, found {}", decided.len(), events.len());
         return Err(mismatch(last, detail));
     }
     Ok(())

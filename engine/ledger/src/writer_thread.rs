@@ -376,7 +376,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// A row's event, its head and its time; or what is wrong with it.
 fn decoded(row: &Row<'_>) -> rusqlite::Result<Result<(Head, UnixMicros, NewEvent), String>> {
-    let row = match RowView::read(row)? {
+    let row = match RowView::read(row, row.get(0)?) {
         Ok(row) => row,
         Err(error) => return Ok(Err(error.to_string())),
     };

@@ -1,10 +1,10 @@
 //! The double entry: coins only ever move from one account to another.
 
+use bincode::{Decode, Encode};
 use daybook_schema::{Coins, Millicoins};
-use serde::{Deserialize, Serialize};
 
 /// The accounts of the whole ledger, in millicoins. Their sum is zero after every event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Accounts {
     /// Issues coins, and takes back what a season ends with.
     pub mint: i128,

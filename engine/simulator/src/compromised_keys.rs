@@ -3,7 +3,7 @@
 
 use daybook_schema::{KeyId, SeasonId, UnixMicros, UserId, limits};
 
-use crate::state::{Season, State, User};
+use crate::state::{PublishedCommitment, Season, State, User};
 
 impl State {
     /// Whether seasons and commitments of this key and epoch are still good.
@@ -17,11 +17,7 @@ impl State {
     /// The seasons in play whose key or epoch is no longer good.
     #[must_use]
     pub fn withdrawn_seasons(&self) -> Vec<(UserId, SeasonId)> {
-        let seasons = self.seasons.iter();
-        seasons
-            .filter(|(_, season)| !self.is_good(season.key_id, season.epoch_number))
-            .map(|(season_id, season)| (season.user_id, *season_id))
-            .collect()
+        self.seasons_where(|season| !self.is_good(season.key_id, season.epoch_number))
     }
 
     /// The users without a season in play whose commitment is not of the key and epoch in force.
@@ -32,11 +28,7 @@ impl State {
             user.next_commitment
                 .is_none_or(|next| (Some(next.key_id), next.epoch_number) != current)
         };
-        self.users
-            .iter()
-            .filter(|(_, user)| !user.erased && user.season_in_play.is_none() && is_outdated(user))
-            .map(|(user_id, _)| *user_id)
-            .collect()
+        self.users_where(|user| !user.erased && user.season_in_play.is_none() && is_outdated(user))
     }
 
     /// Whether a season in play or a waiting commitment is of an older epoch than the one in force.
@@ -44,11 +36,9 @@ impl State {
     pub fn has_older_epochs_left(&self) -> bool {
         let epoch_number = self.identity().epoch.number;
         let is_waiting = |user: &User| !user.erased && user.season_in_play.is_none();
-        let commitments = self.users.values().filter(|user| is_waiting(user));
-        self.seasons.values().any(|season| season.epoch_number != epoch_number)
-            || commitments
-                .filter_map(|user| user.next_commitment)
-                .any(|next| next.epoch_number != epoch_number)
+        let is_older = |next: PublishedCommitment| next.epoch_number != epoch_number;
+        self.seasons.any(|season| season.epoch_number != epoch_number)
+            || self.users.any(|user| is_waiting(user) && user.next_commitment.is_some_and(is_older))
     }
 
     /// When the engine may expire a season: at once if its key or epoch is no longer good, else 30

@@ -1,7 +1,7 @@
 //! The week's hand, from its triggers.
 
+use bincode::{Decode, Encode};
 use daybook_schema::{Hand, HandMultiplier, Trigger, TriggerCategory, limits};
-use serde::{Deserialize, Serialize};
 
 const DAYS: usize = limits::DAYS_PER_WEEK as usize;
 
@@ -15,7 +15,7 @@ const ROYAL_ORDER: [Trigger; 5] = [
 ];
 
 /// The triggers of a week: a set for each of its seven days.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct WeekTriggers([u8; DAYS]);
 
 impl WeekTriggers {

@@ -2,8 +2,8 @@
 //!
 //! [`decide`] turns a command into events or a list of rejections; [`evolve`] applies an event and
 //! cannot fail. Time and season keys are arguments: there is no clock, no input or output, no
-//! operating system's randomness, no float and no hash map here, so the same ledger gives the same
-//! state, byte for byte, on every machine.
+//! operating system's randomness and no float here, and no order of a hash map is ever told
+//! ([`Table`]). So the same ledger gives the same state, byte for byte, on every machine.
 //!
 //! The rules themselves are written down in `RULEBOOK.md` beside this crate.
 #![deny(clippy::float_arithmetic, clippy::disallowed_types, clippy::disallowed_methods)]
@@ -15,6 +15,7 @@ mod decide;
 mod draws;
 mod evolve;
 mod hands;
+mod list;
 pub mod odds;
 mod payouts;
 mod reconstruct;
@@ -25,6 +26,7 @@ mod season_keys;
 mod stakes;
 mod state;
 pub mod streams;
+mod table;
 mod transfers;
 
 pub use accounts::{Accounts, Unbalanced};
@@ -33,6 +35,7 @@ pub use decide::{Context, NewEvent, decide};
 pub use draws::{DayDraw, Generator, PotDraw, draw_day, draw_weather};
 pub use evolve::evolve;
 pub use hands::{WeekTriggers, evaluate_hand, hand_multiplier};
+pub use list::List;
 pub use payouts::{multiplier, pays};
 pub use reconstruct::{AuditKeys, IncompleteCommand, reconstruct};
 pub use rejection::{Rejection, RejectionClass, Rejections};
@@ -48,3 +51,4 @@ pub use state::{
     EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,
     SeasonKeyStatus, Simulin, State, User,
 };
+pub use table::Table;

@@ -3,9 +3,10 @@
 use daybook_schema::commands::{BetOrder, BetOrders, ClientSeed};
 use daybook_schema::events::SeasonStarted;
 use daybook_schema::{
-    ClientSeedSource, Command, Commitment, DayKey, Event, SeasonId, StreamId, UserId, limits,
+    ClientSeedSource, Command, Commitment, DayKey, Event, SeasonId, UserId, limits,
 };
 
+use crate::decide::NewEvent;
 use crate::season_keys::{SeasonKeyRequest, SeasonKeys, commitment_of, previous_key};
 use crate::state::State;
 
@@ -23,18 +24,17 @@ pub struct IncompleteCommand {
 ///
 /// # Errors
 /// [`IncompleteCommand`] when no command gives such events.
-pub fn reconstruct(
-    state: &State,
-    events: &[(StreamId, Event)],
-) -> Result<Command, IncompleteCommand> {
+pub fn reconstruct(state: &State, events: &[NewEvent]) -> Result<Command, IncompleteCommand> {
     let refused = |first: &Event, last: &Event| IncompleteCommand {
         first: first.kind().as_str(),
         last: last.kind().as_str(),
     };
-    let (Some((stream, first)), Some((_, last))) = (events.first(), events.last()) else {
+    let (Some(NewEvent { stream, event: first }), Some(NewEvent { event: last, .. })) =
+        (events.first(), events.last())
+    else {
         return Err(IncompleteCommand { first: "nothing", last: "nothing" });
     };
-    let resolved = events.iter().find_map(|(stream, event)| match event {
+    let resolved = events.iter().find_map(|NewEvent { stream, event }| match event {
         Event::DayResolved(event) => Some((stream.as_season(), event.day_number)),
         _ => None,
     });
@@ -111,10 +111,10 @@ fn start_of(event: &SeasonStarted) -> Command {
     }
 }
 
-fn bets_of(events: &[(StreamId, Event)]) -> Option<BetOrders> {
+fn bets_of(events: &[NewEvent]) -> Option<BetOrders> {
     let bets: Vec<BetOrder> = events
         .iter()
-        .map_while(|(_, event)| match event {
+        .map_while(|new| match &new.event {
             Event::BetPlaced(bet) => {
                 Some(BetOrder { pot_id: bet.pot_id, bet_type: bet.bet_type, amount: bet.amount })
             }
@@ -134,11 +134,9 @@ pub struct AuditKeys {
 impl AuditKeys {
     /// Gathers the keys from a command's events, in a state as it was before them.
     #[must_use]
-    pub fn from_events(state: &State, events: &[(StreamId, Event)]) -> Self {
+    pub fn from_events(state: &State, events: &[NewEvent]) -> Self {
         let mut keys = Self::default();
-        for (stream, event) in events {
-            let season = state.seasons.get(&stream.as_season());
-            let known = season.map(|season| (season.day_number.get() - 1, season.revealed_key));
+        for NewEvent { stream, event } in events {
             let day_28 = limits::DAYS_PER_SEASON;
             let (day, key) = match event {
                 Event::CommitmentPublished(event) => {
@@ -156,6 +154,8 @@ impl AuditKeys {
                 Event::SeasonExpired(event) => (day_28, event.season_secret),
                 _ => continue,
             };
+            let season = state.seasons.get(&stream.as_season());
+            let known = season.map(|season| (season.day_number.get() - 1, season.revealed_key));
             keys.revealed =
                 key.map(|key| (day, key)).filter(|(day, key)| follows(*day, *key, known));
         }

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use bincode::{Decode, Encode};
 use daybook_schema::events::Companion;
 use daybook_schema::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, Coins, Commitment, DayKey, DayNumber,
-    Epoch, EventHash, Game, Genesis, KeyId, LedgerFormat, LedgerId, LedgerIdentity, Millicoins,
-    PerPot, RulesetNumber, SeasonId, SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath,
-    Species, UnixMicros, UserId, Weather, digest,
+    Epoch, EventHash, Genesis, KeyId, LedgerIdentity, Millicoins, PerPot, RulesetNumber, SeasonId,
+    SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath, Species, UnixMicros, UserId, Weather,
+    digest,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, Unbalanced};
 use crate::hands::WeekTriggers;
+use crate::list::List;
 use crate::season_keys::SeasonKeyRequest;
+use crate::table::Table;
 
 /// A season key's place in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SeasonKeyStatus {
     /// The key.
     pub key_id: KeyId,
@@ -25,7 +27,7 @@ pub struct SeasonKeyStatus {
 }
 
 /// A commitment as it was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct PublishedCommitment {
     /// The season it is for.
     pub season_number: SeasonNumber,
@@ -42,7 +44,7 @@ pub struct PublishedCommitment {
 }
 
 /// How a user's newest season ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum SeasonEnd {
     /// After day 28.
     Completed,
@@ -53,7 +55,7 @@ pub enum SeasonEnd {
 }
 
 /// A user's newest season, if it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct EndedSeason {
     /// The season.
     pub season_id: SeasonId,
@@ -62,7 +64,7 @@ pub struct EndedSeason {
 }
 
 /// A companion that is not retired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Simulin {
     /// Its id.
     pub simulin_id: SimulinId,
@@ -77,18 +79,18 @@ pub struct Simulin {
 }
 
 /// What is remembered of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct User {
     /// Whether the user was erased.
     pub erased: bool,
     /// How many sessions were ever started.
     pub session_count: u32,
     /// The sessions that are open, oldest first.
-    pub open_sessions: Vec<SessionNumber>,
+    pub open_sessions: List<SessionNumber>,
     /// How many simulins were ever adopted.
     pub adoption_count: u32,
     /// Those that are not retired.
-    pub simulins: Vec<Simulin>,
+    pub simulins: List<Simulin>,
     /// How many seasons were ever started.
     pub season_count: u32,
     /// The newest UTC day on which a season was started, and how many were.
@@ -132,7 +134,7 @@ impl User {
 }
 
 /// A bet of the current day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct PlacedBet {
     /// How.
     pub bet_type: BetType,
@@ -149,7 +151,7 @@ impl PlacedBet {
 }
 
 /// A season in play.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Season {
     /// Whose.
     pub user_id: UserId,
@@ -210,22 +212,21 @@ impl Season {
 }
 
 /// The state of the game.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// hash(0): what ties the state to one ledger.
     pub genesis_hash: EventHash,
-    #[serde(skip, default = "no_genesis")]
     pub(crate) genesis: Genesis,
     /// The epochs, the newest last.
-    pub epochs: Vec<Epoch>,
+    pub epochs: List<Epoch>,
     /// The season keys that were ever in force, the current one last.
-    pub season_keys: Vec<SeasonKeyStatus>,
+    pub season_keys: List<SeasonKeyStatus>,
     /// The accounts.
     pub accounts: Accounts,
     /// All users.
-    pub users: BTreeMap<UserId, User>,
+    pub users: Table<UserId, User>,
     /// The seasons in play.
-    pub seasons: BTreeMap<SeasonId, Season>,
+    pub seasons: Table<SeasonId, Season>,
 }
 
 impl State {
@@ -235,11 +236,11 @@ impl State {
         Self {
             genesis_hash: genesis.hash(),
             genesis,
-            epochs: vec![Epoch::FIRST],
-            season_keys: Vec::new(),
+            epochs: List::from(vec![Epoch::FIRST]),
+            season_keys: List::default(),
             accounts: Accounts::default(),
-            users: BTreeMap::new(),
-            seasons: BTreeMap::new(),
+            users: Table::default(),
+            seasons: Table::default(),
         }
     }
 
@@ -267,6 +268,19 @@ impl State {
     #[must_use]
     pub fn current_key(&self) -> Option<KeyId> {
         self.season_keys.last().map(|status| status.key_id)
+    }
+
+    /// The seasons in play of which something is true, and whose they are, ordered by season.
+    #[must_use]
+    pub fn seasons_where(&self, is_meant: impl Fn(&Season) -> bool) -> Vec<(UserId, SeasonId)> {
+        let meant = self.seasons.ordered_where(is_meant).into_iter();
+        meant.map(|(season_id, season)| (season.user_id, season_id)).collect()
+    }
+
+    /// The users of whom something is true, ordered.
+    #[must_use]
+    pub fn users_where(&self, is_meant: impl Fn(&User) -> bool) -> Vec<UserId> {
+        self.users.ordered_where(is_meant).into_iter().map(|(user_id, _)| user_id).collect()
     }
 
     /// What the keys of a season in play are asked for with.
@@ -299,19 +313,24 @@ impl State {
     /// The hash of the whole state.
     #[must_use]
     pub fn hash(&self) -> EventHash {
-        let mut hasher = digest::STATE.hasher();
-        self.write_to(&mut hasher);
-        EventHash::new(*hasher.finalize().as_bytes())
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        EventHash::new(digest::STATE.derive(&[&bytes]))
     }
 
-    /// Appends the state as snapshots hold it (FORMAT.md); the bytes that [`Self::hash`] is over.
+    /// Appends the state as snapshots hold it (FORMAT.md): all but the genesis, which the ledger
+    /// has. [`Self::hash`] is over these bytes.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        self.write_to(into);
-    }
-
-    fn write_to(&self, writer: &mut impl std::io::Write) {
+        let parts = (
+            &self.genesis_hash,
+            &self.epochs,
+            &self.season_keys,
+            &self.accounts,
+            &self.users,
+            &self.seasons,
+        );
         #[expect(clippy::expect_used, reason = "memory takes every write, no type here refuses")]
-        bincode::serde::encode_into_std_write(self, writer, bincode::config::standard())
+        bincode::encode_into_std_write(parts, into, bincode::config::standard())
             .expect("encoding to memory");
     }
 
@@ -321,16 +340,16 @@ impl State {
     /// [`MalformedState`] when they do not decode, or are another ledger's.
     pub fn decode(genesis: Genesis, bytes: &[u8]) -> Result<Self, MalformedState> {
         let malformed = |problem: String| MalformedState { problem };
-        let (mut state, taken): (Self, usize) =
-            bincode::serde::decode_from_slice(bytes, bincode::config::standard())
-                .map_err(|error| malformed(error.to_string()))?;
+        let (parts, taken) = bincode::decode_from_slice(bytes, bincode::config::standard())
+            .map_err(|error| malformed(error.to_string()))?;
+        let (genesis_hash, epochs, season_keys, accounts, users, seasons) = parts;
+        let state = Self { genesis_hash, genesis, epochs, season_keys, accounts, users, seasons };
         if taken != bytes.len() {
             return Err(malformed(format!("{} trailing bytes", bytes.len() - taken)));
         }
         if state.genesis_hash != genesis.hash() {
             return Err(malformed("it is another ledger's".to_owned()));
         }
-        state.genesis = genesis;
         Ok(state)
     }
 }
@@ -341,15 +360,4 @@ impl State {
 pub struct MalformedState {
     /// What is wrong.
     pub problem: String,
-}
-
-/// What stands in a decoded state until its ledger's genesis is put there.
-fn no_genesis() -> Genesis {
-    Genesis {
-        ledger_id: LedgerId::from_bytes([0; 16]),
-        format: LedgerFormat::NEWEST,
-        created_at: UnixMicros::new(0),
-        is_demo: false,
-        game: Game::FarmingSeason,
-    }
 }

@@ -1,13 +1,17 @@
 //! An accepted loss, in both its versions, and the heads that it names: a list whose bound holds
 //! while it is read.
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode, impl_borrow_decode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, PayloadProblem, Versioned};
 use crate::{Epoch, Head, limits};
 
 /// That events are lost was accepted, and a new epoch began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerRestored {
     /// The epoch from now on.
@@ -25,7 +29,14 @@ impl LedgerRestored {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+impl Encode for LedgerRestored {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.epoch.encode(encoder)?;
+        if self.lost_heads.is_empty() { Ok(()) } else { self.lost_heads.encode(encoder) }
+    }
+}
+
+#[derive(Encode, Decode)]
 struct LedgerRestoredV1 {
     epoch: Epoch,
 }
@@ -72,6 +83,26 @@ impl LostHeads {
         self.0.is_empty()
     }
 }
+
+impl Encode for LostHeads {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for LostHeads {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let given = usize::decode(decoder)?;
+        if !(1..=limits::LOST_HEADS_MAX).contains(&given) {
+            let problem =
+                format!("invalid length {given}, expected 1 to {} heads", limits::LOST_HEADS_MAX);
+            return Err(DecodeError::OtherString(problem));
+        }
+        (0..given).map(|_| Head::decode(decoder)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl_borrow_decode!(LostHeads);
 
 impl Serialize for LostHeads {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,11 +1,15 @@
 //! The troubles of a day: a list whose bound holds while it is read.
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode, impl_borrow_decode};
 use serde::{Deserialize, Serialize};
 
 use crate::{Severity, TroubleKind, limits};
 
 /// A trouble of a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
     /// What it was.
@@ -45,6 +49,31 @@ impl Troubles {
         self.len() == 0
     }
 }
+
+impl Encode for Troubles {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.len().encode(encoder)?;
+        self.iter().try_for_each(|trouble| trouble.encode(encoder))
+    }
+}
+
+impl<Context> Decode<Context> for Troubles {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let given = usize::decode(decoder)?;
+        let mut next = || Trouble::decode(decoder).map(Some);
+        match given {
+            0 => Ok(Self::default()),
+            1 => Ok(Self([next()?, None])),
+            2 => Ok(Self([next()?, next()?])),
+            _ => Err(DecodeError::OtherString(format!(
+                "invalid length {given}, expected at most {} troubles",
+                limits::TROUBLES_PER_DAY_MAX
+            ))),
+        }
+    }
+}
+
+impl_borrow_decode!(Troubles);
 
 impl Serialize for Troubles {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

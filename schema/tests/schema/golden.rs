@@ -89,12 +89,12 @@ fn write_missing(path: &Path, vector: &Vector) {
 /// The number of a kind that is not in the table: it shows how a payload grows.
 const LANTERN: u16 = 65_000;
 
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[derive(bincode::Encode, bincode::Decode, PartialEq, Debug)]
 struct LanternLitV1 {
     brightness: u8,
 }
 
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[derive(bincode::Encode, bincode::Decode, Serialize, PartialEq, Debug)]
 struct LanternLit {
     brightness: u16,
     colour: Option<u8>,

@@ -7,7 +7,7 @@ use daybook_ledger::keys::{add_season_key, init, load, random_season_key};
 use daybook_ledger::{Keeper, KnownHead, Ledger, Options, Reader, Submission, ledger_path, replay};
 use daybook_projections::{MigrationError, known_heads};
 use daybook_schema::{Command, KeyId};
-use daybook_simulator::{Keyring, Season, State};
+use daybook_simulator::{Keyring, State};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -91,7 +91,7 @@ fn report(common: &KeysCommonArguments, state: Option<&State>) -> Result<()> {
 /// The keys of the directory, and those that the ledger needs but the directory lacks.
 fn season_keys(keyring: &Keyring, state: Option<&State>) -> Vec<SeasonKeyJson> {
     let own = keyring.key_ids().map(|key_id| (*key_id, true));
-    let known = state.into_iter().flat_map(|state| &state.season_keys);
+    let known = state.into_iter().flat_map(|state| state.season_keys.iter());
     let lacking =
         known.filter(|known| !keyring.contains(&known.key_id)).map(|known| (known.key_id, false));
     own.chain(lacking)
@@ -116,7 +116,7 @@ fn status(state: Option<&State>, key_id: KeyId) -> String {
     if state.current_key() == Some(key_id) {
         return "in force".to_owned();
     }
-    let open = state.seasons.values().filter(|season| season.key_id == key_id).count();
+    let open = state.seasons.count_where(|season| season.key_id == key_id);
     let when = if known.compromised { "compromised" } else { "earlier" };
     match open {
         0 => format!("{when}, no longer needed"),
@@ -152,10 +152,8 @@ pub(crate) fn of_read_models(
 
 /// How many seasons are in play under a key that is not among these.
 fn under_lost_keys(ledger: &Ledger, keyring: Keyring) -> Result<usize> {
-    let counted = ledger.query(move |state| {
-        let is_under_lost = |season: &&Season| !keyring.contains(&season.key_id);
-        state.seasons.values().filter(is_under_lost).count()
-    });
+    let counted = ledger
+        .query(move |state| state.seasons.count_where(|season| !keyring.contains(&season.key_id)));
     Ok(counted?.wait()?)
 }
 

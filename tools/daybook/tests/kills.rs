@@ -112,13 +112,13 @@ fn expect_agreement(data: &Path) {
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.map(Result::unwrap).collect()
     };
-    let alive = state.users.iter().filter(|(_, user)| !user.erased);
+    let alive = state.users.ordered_where(|user| !user.erased).into_iter();
     let users: BTreeSet<(String, u32)> =
         alive.clone().map(|(user_id, _)| (user_id.to_string(), 0)).collect();
     assert_eq!(users, rows("SELECT id, 0 FROM users"), "accounts");
     let sessions: BTreeSet<(String, u32)> = alive
         .flat_map(|(user_id, user)| {
-            user.open_sessions.iter().map(|number| (user_id.to_string(), number.get()))
+            user.open_sessions.iter().map(move |number| (user_id.to_string(), number.get()))
         })
         .collect();
     assert_eq!(sessions, rows("SELECT user_id, session_number FROM session_numbers"), "sessions");

@@ -72,7 +72,7 @@ fn secrets(data: &Path, keys_dir: &Path) -> Vec<Secret> {
     let keyring = keys::load(keys_dir).unwrap().season_keys;
     let state = replay(data, None, |_, _| {}).unwrap().state;
     assert!(state.seasons.len() > 3, "seasons are in play");
-    for (season_id, season) in state.seasons.iter().take(20) {
+    for (season_id, season) in state.seasons.ordered().into_iter().take(20) {
         let request = state.key_request(season);
         for day in [season.day_number.get(), 28] {
             let key = keyring.day_key(&request, day).unwrap();

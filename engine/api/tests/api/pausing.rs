@@ -91,7 +91,9 @@ async fn playing_when_expired(house: &House, count: usize) -> Vec<UserId> {
         (expired == count).then_some(())
     };
     house.until("seasons expire", look).await;
-    let playing = |state: &State| state.seasons.values().map(|season| season.user_id).collect();
+    let playing = |state: &State| {
+        state.seasons_where(|_| true).into_iter().map(|(user_id, _)| user_id).collect()
+    };
     house.ledger().query(playing).unwrap().await.unwrap()
 }
 

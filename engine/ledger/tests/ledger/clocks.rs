@@ -164,8 +164,7 @@ fn the_time_that_an_expired_id_is_told_is_let_in() {
     let rotate = Submission::new(Command::RotateKey { key_id, compromised: false });
     ledger.submit(rotate).unwrap().wait().unwrap();
     register(&ledger, begin).unwrap();
-    let user_id =
-        ledger.query(|state| *state.users.keys().next().unwrap()).unwrap().wait().unwrap();
+    let user_id = ledger.query(|state| state.users.ordered()[0].0).unwrap().wait().unwrap();
     hands.pass(600 * SECOND, 0);
     let send = |at, random, command| {
         let submission = Submission::new(command).with_id(CommandId::from_parts(at, [random; 10]));
@@ -195,7 +194,8 @@ fn no_idle_season_expires_in_the_first_hour_of_an_engine() {
     submit(&ledger, rotate).unwrap();
     let user_id = UserId::random();
     submit(&ledger, Command::RegisterUser { user_id }).unwrap();
-    let next = move |state: &daybook_simulator::State| state.users[&user_id].next_commitment;
+    let next =
+        move |state: &daybook_simulator::State| state.users.get(&user_id).unwrap().next_commitment;
     let commitment = ledger.query(next).unwrap().wait().unwrap().unwrap().commitment;
     let client_seed = ClientSeed::from_seed(&[1; 32]);
     let start = Command::StartSeason { user_id, commitment, client_seed, simulin_id: None };

@@ -113,7 +113,9 @@ impl Fixture {
     pub fn start(&mut self, user_id: UserId) -> SeasonId {
         let commitment = self
             .ledger()
-            .query(move |state| state.users[&user_id].next_commitment.unwrap().commitment)
+            .query(move |state| {
+                state.users.get(&user_id).unwrap().next_commitment.unwrap().commitment
+            })
             .unwrap()
             .wait()
             .unwrap();

@@ -55,7 +55,9 @@ impl Player {
         user_id: UserId,
         (seed, simulin_id): ([u8; 32], Option<SimulinId>),
     ) -> SeasonId {
-        let next = move |state: &daybook_simulator::State| state.users[&user_id].next_commitment;
+        let next = move |state: &daybook_simulator::State| {
+            state.users.get(&user_id).unwrap().next_commitment
+        };
         let commitment = self.ledger.query(next).unwrap().wait().unwrap().unwrap().commitment;
         let client_seed = ClientSeed::from_seed(&seed);
         let start = Command::StartSeason { user_id, commitment, client_seed, simulin_id };
@@ -83,7 +85,13 @@ impl Player {
 
     fn level(&self, user_id: UserId) -> u8 {
         let level = move |state: &daybook_simulator::State| {
-            state.users[&user_id].simulins.first().map_or(0, |own| own.bond_level.get())
+            state
+                .users
+                .get(&user_id)
+                .unwrap()
+                .simulins
+                .first()
+                .map_or(0, |own| own.bond_level.get())
         };
         self.ledger.query(level).unwrap().wait().unwrap()
     }
@@ -103,7 +111,9 @@ impl Player {
         self.must(Command::FlagSuspicion { user_id, season_id, day_number, code });
         // Everything on growth until it is lost: that fills the jackpot, and brings a stipend.
         for day in 1.. {
-            let balance = move |state: &daybook_simulator::State| state.seasons[&season_id].balance;
+            let balance = move |state: &daybook_simulator::State| {
+                state.seasons.get(&season_id).unwrap().balance
+            };
             let balance = self.ledger.query(balance).unwrap().wait().unwrap();
             if day > 1 && balance == 50 {
                 break;
@@ -135,8 +145,9 @@ impl Player {
     fn play_lucky(&mut self, user_id: UserId) {
         let adopt = Command::AdoptSimulin { user_id, species: Species::Dewdrop };
         self.must(adopt);
-        let own =
-            move |state: &daybook_simulator::State| state.users[&user_id].simulins[0].simulin_id;
+        let own = move |state: &daybook_simulator::State| {
+            state.users.get(&user_id).unwrap().simulins[0].simulin_id
+        };
         let simulin_id = self.ledger.query(own).unwrap().wait().unwrap();
         let search = move |state: &daybook_simulator::State| {
             find_royal((state, &Keyring::new(season_keys())), user_id)

@@ -189,7 +189,9 @@ fn a_season_keeps_the_rules_that_it_started_with() {
         ledger.submit(Submission::new(command).at(now)).unwrap().wait().unwrap().events
     };
     let start = |ledger: &Ledger, user_id| {
-        let next = move |state: &State| state.users[&user_id].next_commitment.unwrap().commitment;
+        let next = move |state: &State| {
+            state.users.get(&user_id).unwrap().next_commitment.unwrap().commitment
+        };
         let commitment = ledger.query(next).unwrap().wait().unwrap();
         let client_seed = ClientSeed::from_seed(&[0x33; 32]);
         Command::StartSeason { user_id, commitment, client_seed, simulin_id: None }

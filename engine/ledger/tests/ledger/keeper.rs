@@ -23,7 +23,8 @@ fn idle_seasons_expire_once() {
     assert_eq!((*user_id, accepted.events[0].stream), (first, idle.into()));
     assert!(matches!(accepted.events[0].event, Event::SeasonExpired(_)));
     assert!(keeper.expire_idle(now).unwrap().is_empty());
-    let in_play = ledger.query(|state| state.seasons.keys().copied().collect::<Vec<_>>());
+    let in_play = ledger
+        .query(|state| state.seasons.ordered().into_iter().map(|(id, _)| id).collect::<Vec<_>>());
     assert_eq!(in_play.unwrap().wait().unwrap(), [played]);
 }
 

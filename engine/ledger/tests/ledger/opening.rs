@@ -194,7 +194,8 @@ fn foreign_code_that_panics_ends_nothing() {
     let mut fixture = Fixture::new();
     let user_id = fixture.register(1);
     // The question itself, and what it captured.
-    let asked = fixture.ledger().query(|state| state.users[&crate::fixture::user(9)].clone());
+    let asked =
+        fixture.ledger().query(|state| state.users.get(&crate::fixture::user(9)).unwrap().clone());
     let told = asked.unwrap().wait().unwrap_err();
     assert!(matches!(told, SubmitError::Panicked { .. }), "{told}");
     let captured = EndsInPanic("captured");

@@ -66,7 +66,8 @@ fn a_start_from_a_snapshot_gives_the_same_state_and_remembers_more_ids() {
     assert_eq!((state_hash(fixture.ledger()), fixture.ledger().head()), before);
     assert_eq!(fixture.send(old, Command::StartSession { user_id }).unwrap(), first);
     // Play goes on, stream links included.
-    let season_id = fixture.ledger().query(move |state| state.users[&user_id].season_in_play);
+    let season_id =
+        fixture.ledger().query(move |state| state.users.get(&user_id).unwrap().season_in_play);
     fixture.advance(user_id, season_id.unwrap().wait().unwrap().unwrap(), 2);
     fixture.close();
     assert_eq!(fixture.verify(true).verdict, Verdict::Intact);
@@ -226,7 +227,9 @@ fn finished_seasons_leave_memory_and_are_still_known() {
     let second = user(2);
     let (in_play, ended) = fixture
         .ledger()
-        .query(move |state| (state.seasons.len(), state.users[&second].newest_ended.unwrap()))
+        .query(move |state| {
+            (state.seasons.len(), state.users.get(&second).unwrap().newest_ended.unwrap())
+        })
         .unwrap()
         .wait()
         .unwrap();

@@ -67,7 +67,7 @@ proptest! {
         script in prop::collection::vec((0_u8..8, 0_u8..4, 0_u8..4, 0_u64..12_000), 40..160),
     ) {
         let mut worlds = [world_until(until, 1), world_until(until, 2)];
-        let simulin = worlds[0].state.users[&user(1)].simulins.first().map(|s| s.simulin_id);
+        let simulin = worlds[0].state.users.get(&user(1)).unwrap().simulins.first().map(|s| s.simulin_id);
         let mut season = None;
         for (kind, pot, bet_type, amount) in script {
             let world = &mut worlds[0];
@@ -85,7 +85,7 @@ proptest! {
             prop_assert_eq!(seen(first, &command), seen(second, &command));
             first.wait(SECOND);
             second.wait(SECOND);
-            season = first.state.seasons.keys().next().map(|id| (user_id, *id));
+            season = first.state.seasons.ordered().first().map(|(id, _)| (user_id, *id));
             let day = season.and_then(|(_, id)| first.state.seasons.get(&id)).map(|s| s.day_number);
             if day.is_some_and(|day| day.get() > until) {
                 break;
@@ -131,7 +131,7 @@ fn returns_agree_with_the_exact_expectation() {
                 balance -= most.get();
                 bets.push((pot, types[kind], most.get()));
             }
-            let weather = world.state.seasons[&season.1].weather;
+            let weather = world.state.seasons.get(&season.1).unwrap().weather;
             let command = world.bet_command(season, &bets);
             world.must(command);
             let events = world.advance(season);

@@ -62,7 +62,8 @@ fn golden_season_with_a_jackpot() {
     world.register(user_id);
     world.must(Command::StartSession { user_id });
     world.must(Command::AdoptSimulin { user_id, species: Species::Dewdrop });
-    let simulin_id = world.state.users[&user_id].simulins.first().map(|own| own.simulin_id);
+    let simulin_id =
+        world.state.users.get(&user_id).unwrap().simulins.first().map(|own| own.simulin_id);
     let royal = find_royal((&world.state, world.keys.as_ref()), user_id);
     let Command::StartSeason { commitment, .. } = world.start_command(user_id, None) else {
         panic!("a start")
@@ -134,7 +135,7 @@ fn golden_restore_and_lost_key() {
     world.must(Command::EraseUser { user_id: third.0 });
     world.wait(DAY);
     world.must(Command::StartSession { user_id: first.0 });
-    let session_number = world.state.users[&first.0].open_sessions[0];
+    let session_number = world.state.users.get(&first.0).unwrap().open_sessions[0];
     let reason = SessionEndReason::Expired;
     world.must(Command::EndSession { user_id: first.0, session_number, reason });
     golden("restore-and-lost-key.txt", &world);

@@ -183,7 +183,7 @@ proptest! {
             Ok(events) => {
                 prop_assert_eq!(refused.len(), 0);
                 prop_assert_eq!(events, one_by_one);
-                let [left, right] = [&together, &singly].map(|w| w.state.seasons[&season.1].clone());
+                let [left, right] = [&together, &singly].map(|w| (*w.state.seasons.get(&season.1).unwrap()).clone());
                 let right = daybook_simulator::Season { last_bet_at: left.last_bet_at, ..right };
                 prop_assert_eq!(left, right);
             }
@@ -238,7 +238,7 @@ impl Three {
                 Command::AdoptSimulin { user_id, species }
             }
             2 => {
-                let simulin = self.world.state.users[&user_id].simulins.first();
+                let simulin = self.world.state.users.get(&user_id).unwrap().simulins.first();
                 self.world.start_command(user_id, simulin.map(|own| own.simulin_id))
             }
             58.. => return false,

@@ -12,7 +12,7 @@ pub fn foresee(
     user_id: UserId,
     seed: &[u8; 32],
 ) -> Vec<(Weather, DayDraw)> {
-    let next = state.users[&user_id].next_commitment.unwrap();
+    let next = state.users.get(&user_id).unwrap().next_commitment.unwrap();
     let request = SeasonKeyRequest {
         key_id: next.key_id,
         identity: state.identity(),

@@ -128,11 +128,11 @@ fn one_season_at_a_time_and_four_starts_a_utc_day() {
     };
     assert_eq!(world.refused(command), ["SEASON_IN_PROGRESS"]);
     for _ in 0..3 {
-        let id = world.state.users[&season.0].season_in_play.unwrap();
+        let id = world.state.users.get(&season.0).unwrap().season_in_play.unwrap();
         world.must(Command::AbandonSeason { user_id: season.0, season_id: id });
         world.start(season.0);
     }
-    let id = world.state.users[&season.0].season_in_play.unwrap();
+    let id = world.state.users.get(&season.0).unwrap().season_in_play.unwrap();
     world.must(Command::AbandonSeason { user_id: season.0, season_id: id });
     let fifth = world.start_command(season.0, None);
     assert_eq!(world.refused(fifth.clone()), ["SEASON_LIMIT"]);
@@ -215,13 +215,13 @@ fn a_restore_withdraws_seasons_and_gives_other_keys() {
     let mut world = World::new();
     let (user_id, season_id) = world.season(1);
     world.register(user(2));
-    let before = world.state.users[&user(2)].next_commitment.unwrap().commitment;
+    let before = world.state.users.get(&user(2)).unwrap().next_commitment.unwrap().commitment;
     world.must(Command::RestoreLedger { nonce: EpochNonce::new([5; 16]) });
     let advance = world.advance_command((user_id, season_id));
     assert_eq!(world.refused(advance), ["SEASON_WITHDRAWN"]);
     world.must(Command::ExpireSeason { user_id, season_id });
     world.must(Command::RenewCommitment { user_id: user(2) });
-    let after = world.state.users[&user(2)].next_commitment.unwrap().commitment;
+    let after = world.state.users.get(&user(2)).unwrap().next_commitment.unwrap().commitment;
     assert_ne!(before, after, "the epoch goes into the keys");
 }
 
@@ -236,7 +236,7 @@ fn simulins_are_adopted_devoted_and_retired() {
     }
     let fourth = Command::AdoptSimulin { user_id, species: Species::Sunpetal };
     assert_eq!(world.refused(fourth.clone()), ["SIMULIN_LIMIT"]);
-    let simulin_id = world.state.users[&user_id].simulins[0].simulin_id;
+    let simulin_id = world.state.users.get(&user_id).unwrap().simulins[0].simulin_id;
     let path = Command::ChooseSimulinPath { user_id, simulin_id, path: SimulinPath::Lucky };
     assert_eq!(world.refused(path), ["SIMULIN_TOO_YOUNG"]);
     world.must(Command::RetireSimulin { user_id, simulin_id });

@@ -136,25 +136,24 @@ impl World {
 
     /// The accounts, counted afresh from the seasons in play.
     fn check_accounts(&self) {
+        let seasons = self.state.seasons.ordered();
         let accounts = self.state.accounts;
         let count = |coins: &dyn Fn(&daybook_simulator::Season) -> i64| -> i128 {
-            self.state.seasons.values().map(|season| i128::from(coins(season)) * 1_000).sum()
+            seasons.iter().map(|(_, season)| i128::from(coins(season)) * 1_000).sum()
         };
         assert_eq!(accounts.balances, count(&|season| season.balance));
         assert_eq!(accounts.escrows, count(&|season| season.escrow));
         assert_eq!(accounts.sum(), 0);
-        for id in self.state.seasons.keys() {
-            self.state.check_accounts(Some(*id)).unwrap();
+        for (id, _) in seasons {
+            self.state.check_accounts(Some(id)).unwrap();
         }
     }
 
     /// Decides a command again from its events alone.
     fn audit(&self, command: &Command, events: &[NewEvent]) {
-        let stored: Vec<(StreamId, Event)> =
-            events.iter().map(|new| (new.stream, new.event.clone())).collect();
-        let rebuilt = reconstruct(&self.state, &stored).unwrap();
+        let rebuilt = reconstruct(&self.state, events).unwrap();
         assert_eq!(rebuilt.to_stored(), command.to_stored(), "a command can be made again");
-        let keys = AuditKeys::from_events(&self.state, &stored);
+        let keys = AuditKeys::from_events(&self.state, events);
         let starting_ruleset = events.iter().find_map(|new| match &new.event {
             Event::SeasonStarted(started) => Some(started.ruleset),
             _ => None,
@@ -175,7 +174,7 @@ impl World {
     }
 
     pub fn start_command(&self, user_id: UserId, simulin_id: Option<SimulinId>) -> Command {
-        let next = self.state.users[&user_id].next_commitment.expect("a commitment");
+        let next = self.state.users.get(&user_id).unwrap().next_commitment.expect("a commitment");
         let client_seed = ClientSeed::from_seed(&[3; 32]);
         Command::StartSeason { user_id, commitment: next.commitment, client_seed, simulin_id }
     }
@@ -222,6 +221,6 @@ impl World {
     }
 
     pub fn balance(&self, season_id: SeasonId) -> u64 {
-        self.state.seasons[&season_id].coins().get()
+        self.state.seasons.get(&season_id).unwrap().coins().get()
     }
 }

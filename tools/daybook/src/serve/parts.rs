@@ -195,7 +195,7 @@ pub(crate) async fn require_accounts(
     may_be_given_up: bool,
 ) -> Result<()> {
     let is_there = std::fs::metadata(accounts).is_ok_and(|found| found.len() > 0);
-    let alive = |state: &State| state.users.values().filter(|user| !user.erased).count();
+    let alive = |state: &State| state.users.count_where(|user| !user.erased);
     let users = ledger.query(alive)?.await?;
     match is_there || users == 0 || may_be_given_up {
         true => Ok(()),
