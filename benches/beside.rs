@@ -7,6 +7,7 @@
 #[path = "common/nats_server.rs"]
 mod nats_server;
 #[path = "common/player.rs"]
+#[expect(dead_code, reason = "the report asks for more")]
 mod player;
 #[path = "common/rounds.rs"]
 mod rounds;

@@ -10,6 +10,7 @@ mod nats_server;
 #[path = "projections/plain.rs"]
 mod plain;
 #[path = "common/player.rs"]
+#[expect(dead_code, reason = "the report asks for more")]
 mod player;
 #[path = "common/rounds.rs"]
 mod rounds;

@@ -1,8 +1,9 @@
-//! Stored payloads: bincode 2.0.1 in its standard configuration, behind this one module.
+//! Stored payloads: bincode 2.0.1 in its standard configuration, called by this one module. The
+//! types say how they are stored by bincode's traits.
 //!
 //! Decoding is strict: what it accepts encodes to the very same bytes again. Types with a length
-//! (there is one, [`Troubles`](crate::events::Troubles)) bound it themselves while they read, so
-//! that no length field can ask for memory.
+//! ([`Troubles`](crate::events::Troubles) and [`LostHeads`](crate::events::LostHeads)) bound it
+//! themselves while they read, so that no length field can ask for memory.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;

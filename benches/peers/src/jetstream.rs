@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command as Process, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use async_nats::jetstream;
@@ -13,15 +13,7 @@ use async_nats::jetstream::message::PublishMessage;
 
 use crate::LENGTH;
 use crate::commands::Commands;
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+use crate::server::{Server, free_port};
 
 pub fn synced(dir: &Path, commands: &Commands, waiting: usize) -> Result<f64> {
     run(dir, commands, waiting, "sync_interval: always, ")
@@ -33,7 +25,7 @@ pub fn as_it_comes(dir: &Path, commands: &Commands, waiting: usize) -> Result<f6
 
 fn run(dir: &Path, commands: &Commands, waiting: usize, sync: &str) -> Result<f64> {
     let binary = std::env::var("DAYBOOK_PEERS_NATS").context("DAYBOOK_PEERS_NATS: no server")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let configuration = dir.join("nats.conf");
     let store = dir.join("nats");
     std::fs::write(
@@ -45,10 +37,7 @@ fn run(dir: &Path, commands: &Commands, waiting: usize, sync: &str) -> Result<f6
     )?;
     let mut process = Process::new(binary);
     process.arg("--config").arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
-    let _server = Server(process.spawn()?);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let _server = Server::start(process, port)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(publish(port, commands, waiting))
 }

@@ -15,8 +15,10 @@ mod load;
 mod player;
 
 mod commands;
+mod durable_streams;
 mod jetstream;
 mod postgres_table;
+mod server;
 mod sierra;
 mod sqlite_in_c;
 mod tephra_store;
@@ -82,6 +84,11 @@ const PEERS: &[Peer] = &[
         name: "SierraDB 0.3.1, exact versions",
         durable: "yes: answers after fdatasync",
         run: sierra::run,
+    },
+    Peer {
+        name: "Durable Streams 0.1.5, over HTTP, in order",
+        durable: "yes: fdatasync of its log",
+        run: durable_streams::run,
     },
 ];
 

@@ -115,6 +115,11 @@ impl LedgerConnection {
     pub(crate) const fn is_copy(&self) -> bool {
         self._copy.is_some()
     }
+
+    /// Whether it reads the very file that another connection reads.
+    pub(crate) fn is_of_same_file(&self, other: &Self) -> bool {
+        !self.is_copy() && !other.is_copy() && self._used.is_of_same_file(&other._used)
+    }
 }
 
 impl std::ops::Deref for LedgerConnection {

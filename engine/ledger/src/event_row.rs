@@ -27,7 +27,7 @@ pub struct UnreadableRow {
     pub problem: String,
 }
 
-/// Boxed: a row that is sound, as nearly all are, is not moved about with room for what it is not.
+/// Boxed, so that what is read of a sound row stays small.
 pub(crate) type Refused = Box<UnreadableRow>;
 
 impl<'row> RowView<'row> {

@@ -51,6 +51,10 @@ impl FileUse {
         Ok(Self { id })
     }
 
+    pub(crate) const fn is_of_same_file(&self, other: &Self) -> bool {
+        self.id.0 == other.id.0 && self.id.1 == other.id.1
+    }
+
     /// Whether the path still names the file that is meant: it was opened meanwhile.
     pub(crate) fn check(&self, path: &Path) -> io::Result<()> {
         self.check_found(&std::fs::metadata(path)?)

@@ -50,7 +50,7 @@ impl StreamHeads {
         self.heads.insert(stream, seq);
     }
 
-    /// The same for one that must follow what it says that it does, or may begin a stream.
+    /// Checks what an event says that it follows against its stream's newest, then records it.
     ///
     /// # Errors
     /// What does not hold; then nothing is recorded.

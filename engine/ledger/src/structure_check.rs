@@ -21,16 +21,17 @@ pub(crate) fn check_beside<E: From<Finding>>(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let own = match cores < 2 || connection.is_copy() {
         true => None,
-        false => database::open_reader(path).ok(),
+        false => database::open_reader(path).ok().filter(|own| own.is_of_same_file(connection)),
     };
     let Some(own) = own else {
         check_rows()?;
         return Ok(check(connection)?);
     };
-    let interrupt = own.get_interrupt_handle();
+    let newest = || database::newest_head(connection).ok();
+    let (interrupt, first) = (own.get_interrupt_handle(), newest());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("daybook-structure".to_owned());
-        let beside = thread.spawn_scoped(scope, move || check(&own));
+        let beside = thread.spawn_scoped(scope, move || ask(&own));
         let held = check_rows();
         let Ok(beside) = beside else {
             held?;
@@ -43,19 +44,26 @@ pub(crate) fn check_beside<E: From<Finding>>(
         }
         held?;
         match beside.join() {
-            Ok(checked) => Ok(checked?),
-            Err(_) => Ok(check(connection)?),
+            // What a writer added meanwhile was not looked at.
+            Ok(Ok(found)) if newest() == first => Ok(judge(&found)?),
+            // What that connection could not do says nothing of the file.
+            _ => Ok(check(connection)?),
         }
     })
 }
 
-fn check(connection: &Connection) -> Result<(), Finding> {
-    let found: Result<String, _> =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
-    let detail = match found {
-        Ok(found) if found == "ok" => return Ok(()),
-        Ok(found) => format!("SQLite's integrity check says: {found}"),
-        Err(error) => return Err(Finding::unreadable_file(&error)),
-    };
+fn ask(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+}
+
+fn judge(found: &str) -> Result<(), Finding> {
+    if found == "ok" {
+        return Ok(());
+    }
+    let detail = format!("SQLite's integrity check says: {found}");
     Err(Finding { verdict: Verdict::Unreadable, first_bad_seq: None, detail })
+}
+
+fn check(connection: &Connection) -> Result<(), Finding> {
+    judge(&ask(connection).map_err(|error| Finding::unreadable_file(&error))?)
 }

@@ -1,8 +1,8 @@
 //! The rules of the game as pure functions.
 //!
 //! [`decide`] turns a command into events or a list of rejections; [`evolve`] applies an event and
-//! cannot fail. Time and season keys are arguments: there is no clock, no input or output, no
-//! operating system's randomness and no float here, and no order of a hash map is ever told
+//! cannot fail. Time and season keys are arguments: no clock, no input or output, no operating
+//! system's randomness and no float reaches a result, and no order of a hash map is ever told
 //! ([`Table`]). So the same ledger gives the same state, byte for byte, on every machine.
 //!
 //! The rules themselves are written down in `RULEBOOK.md` beside this crate.

@@ -7,8 +7,7 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Decode, Encode};
 
-/// A vector, in the same bytes. Its length is not believed before so many entries were read: no
-/// length field can ask for memory.
+/// A vector, in the same bytes. Memory is taken entry by entry, never for the length that is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<T>(Vec<T>);
 

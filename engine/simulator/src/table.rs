@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "the hash map's own order is never told")]
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::hash::Hash;
 
 use bincode::de::Decoder;
@@ -11,10 +12,17 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use foldhash::fast::RandomState;
 
-/// A map in the bytes of an ordered one. Every event looks entries up, and few go through all of
-/// them, in the order of their keys. Each lies in memory of its own, so that the map stays small.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A map in the bytes of an ordered one. Nearly every event looks an entry up. Whoever goes through
+/// all of them gets them in the order of their keys. Each lies in memory of its own, so that the map
+/// stays small.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Table<K: Eq + Hash, V>(HashMap<K, Box<V>, RandomState>);
+
+impl<K: Copy + Ord + Hash + Debug, V: Debug> Debug for Table<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.ordered()).finish()
+    }
+}
 
 impl<K: Eq + Hash, V> Default for Table<K, V> {
     fn default() -> Self {
@@ -94,7 +102,7 @@ impl<K: Copy + Ord + Hash + Encode, V: Encode> Encode for Table<K, V> {
     }
 }
 
-/// As it was encoded, and in no other order: each state has one form.
+/// In the order of the keys and in no other: a table has one form.
 impl<K, V, Context> Decode<Context> for Table<K, V>
 where
     K: Copy + Ord + Hash + Decode<Context>,
@@ -136,6 +144,7 @@ mod tests {
         let mut table = Table::default();
         ordered.iter().rev().for_each(|(key, value)| table.insert(*key, *value));
         assert_eq!(encoded(&table), encoded(&ordered));
+        assert_eq!(format!("{table:?}"), format!("{ordered:?}"));
         assert_eq!(decoded::<Table<u16, u8>>(&encoded(&ordered)).unwrap(), table);
         for refused in [[2, 5, 1, 4, 1], [2, 4, 1, 4, 1]] {
             assert!(decoded::<Table<u16, u8>>(&refused).is_err(), "{refused:?}");

@@ -38,6 +38,23 @@ async fn workers_that_are_dropped_anywhere_leave_what_a_new_one_goes_on_from() {
     same("dropped and begun again", &expected, &all_rows(database.path()).await).unwrap();
 }
 
+/// Guards: a worker that finds its file migrated opens it again at once, and is where it was.
+#[tokio::test]
+async fn a_worker_whose_file_was_migrated_keeps_its_position() {
+    let played = Played::new(2, 2, 5);
+    let database = played.database("migrated.db").await;
+    let feed = Box::new(Tail::new(played.path()));
+    let mut worker = Worker::new(all_projections().remove(0), feed, &database);
+    worker.catch_up().await.unwrap();
+    let position = worker.position().expect("it has begun");
+    for table in ["first_notes", "second_notes"] {
+        let connection = rusqlite::Connection::open(database.path()).unwrap();
+        connection.execute(&format!("CREATE TABLE {table} (note TEXT)"), []).unwrap();
+        worker.catch_up().await.unwrap();
+        assert_eq!(worker.position(), Some(position), "after {table}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: repeats(4),

@@ -1,6 +1,8 @@
 //! Guards: where several threads read ahead, the first row that does not hold is found, as by one
 //! that reads row by row: wherever runs are cut, and whatever lies behind it.
 
+use std::path::Path;
+
 use daybook_ledger::{Ledger, OpenError, Submission, Verdict, replay, snapshots_path};
 use daybook_schema::{Command, UserId, limits};
 use rusqlite::Connection;
@@ -90,4 +92,48 @@ fn the_first_row_that_does_not_hold_is_found() {
     drop(connection);
     let error = Ledger::open(fixture.options()).unwrap_err();
     assert!(matches!(error, OpenError::Damaged(_)), "{error}");
+}
+
+/// Makes a key in the root page of `events` too small: a walk does not notice.
+fn lead_searches_astray(ledger: &Path) {
+    let connection = Connection::open(ledger).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'events'";
+    let root: u32 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    drop(connection);
+    let mut file = std::fs::read(ledger).unwrap();
+    let page = (root as usize - 1) * limits::LEDGER_PAGE_BYTES as usize;
+    assert_eq!(file[page], 5, "the root is an interior page of a table");
+    let number = |at: usize, file: &[u8]| usize::from(u16::from_be_bytes([file[at], file[at + 1]]));
+    let cells = number(page + 3, &file);
+    let changed = (0..cells).find_map(|index| {
+        // Four bytes of the child's page, then the greatest seq in it as a varint: here two bytes.
+        let key = page + number(page + 12 + 2 * index, &file) + 4;
+        let seq = usize::from(file[key] & 0x7f) << 7 | usize::from(file[key + 1]);
+        let is_two_bytes = file[key] & 0x80 != 0 && file[key + 1] & 0x80 == 0;
+        // No run of rows begins near it.
+        let is_apart = (100..limits::ROWS_PER_READ - 100).contains(&(seq % limits::ROWS_PER_READ));
+        (is_two_bytes && is_apart && file[key + 1] > 9).then_some(key + 1)
+    });
+    file[changed.expect("a key to change")] -= 5;
+    std::fs::write(ledger, file).unwrap();
+}
+
+#[test]
+fn where_searches_go_astray_the_file_is_unreadable_and_rows_come_first() {
+    let fixture = many_users();
+    lead_searches_astray(&fixture.database());
+    let report = fixture.verify(true);
+    assert_eq!((report.verdict, report.first_bad_seq), (Verdict::Unreadable, None));
+    assert!(report.detail.contains("SQLite's integrity check says"), "{}", report.detail);
+    assert_eq!(fixture.verify(false).verdict, Verdict::Intact, "a walk does not notice");
+
+    let connection = Connection::open(fixture.database()).unwrap();
+    connection
+        .execute_batch(
+            "DROP TRIGGER events_refuse_update; UPDATE events SET hash = zeroblob(32) WHERE seq = 3",
+        )
+        .unwrap();
+    drop(connection);
+    let report = fixture.verify(true);
+    assert_eq!((report.verdict, report.first_bad_seq), (Verdict::Altered, Some(3)));
 }

@@ -183,7 +183,8 @@ proptest! {
             Ok(events) => {
                 prop_assert_eq!(refused.len(), 0);
                 prop_assert_eq!(events, one_by_one);
-                let [left, right] = [&together, &singly].map(|w| (*w.state.seasons.get(&season.1).unwrap()).clone());
+                let season_of = |world: &World| world.state.seasons.get(&season.1).unwrap().clone();
+                let [left, right] = [&together, &singly].map(season_of);
                 let right = daybook_simulator::Season { last_bet_at: left.last_bet_at, ..right };
                 prop_assert_eq!(left, right);
             }
