@@ -31,7 +31,7 @@ pub enum LockError {
 /// The right to write a ledger, given back when it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct WriterLock {
-    _file: File,
+    file: File,
 }
 
 impl WriterLock {
@@ -67,6 +67,29 @@ impl WriterLock {
         file.set_len(0).map_err(io_error)?;
         file.rewind().map_err(io_error)?;
         writeln!(file, "{} ({name})", std::process::id()).map_err(io_error)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was just begun has the descriptor too, for a moment.
+        drop(self.file.unlock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_though_a_child_has_its_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = WriterLock::take(directory.path()).unwrap();
+        assert!(matches!(WriterLock::take(directory.path()), Err(LockError::Held { .. })));
+        let of_child = lock.file.try_clone().unwrap();
+        drop(lock);
+        drop(WriterLock::take(directory.path()).unwrap());
+        drop(of_child);
     }
 }

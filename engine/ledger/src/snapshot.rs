@@ -399,6 +399,7 @@ impl HashedFile {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
+        std::thread::yield_now();
         self.hasher.update(&self.piece);
         self.file.write_all(&self.piece)?;
         self.piece.clear();
@@ -422,7 +423,8 @@ fn encode(recovery: &Recovery, mut into: HashedFile) -> std::io::Result<()> {
     let Recovery { fold: Fold { check, state }, ids } = recovery;
     let genesis = state.genesis();
     let mut state_bytes = Vec::new();
-    state.encode(&mut state_bytes);
+    // Whoever waits for a core goes first: commands are decided and written meanwhile.
+    state.encode_with_breaks(&mut state_bytes, &mut std::thread::yield_now);
     into.put(MAGIC)?;
     into.put(&SNAPSHOT_VERSION.to_le_bytes())?;
     into.put(genesis.ledger_id.as_bytes())?;
@@ -431,7 +433,12 @@ fn encode(recovery: &Recovery, mut into: HashedFile) -> std::io::Result<()> {
     into.put(check.head().hash.as_bytes())?;
     into.put(&check.newest_recorded_at().get().to_le_bytes())?;
     // As `State::hash`, of the bytes that are there anyway.
-    into.put(&digest::STATE.derive(&[&state_bytes]))?;
+    let mut state_hash = digest::STATE.hasher();
+    for piece in state_bytes.chunks(PIECE_BYTES) {
+        state_hash.update(piece);
+        std::thread::yield_now();
+    }
+    into.put(state_hash.finalize().as_bytes())?;
     let common_floor = ids.common_floor().map_or(NO_FLOOR, UnixMicros::get);
     into.put(&common_floor.to_le_bytes())?;
     into.put(&(state_bytes.len() as u64).to_le_bytes())?;

@@ -85,6 +85,7 @@ impl SnapshotMaker {
                 if let Err(error) = self.take(&rows) {
                     self.give_up(&error, newest);
                 }
+                std::thread::yield_now();
                 next = handed.next_by_now();
             }
             // Rows come in many small batches: a few wakes a second are enough for them.

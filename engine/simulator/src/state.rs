@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, Unbalanced};
 use crate::hands::WeekTriggers;
 use crate::list::List;
 use crate::season_keys::SeasonKeyRequest;
-use crate::table::Table;
+use crate::table::{Table, append};
 
 /// A season key's place in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -321,17 +321,15 @@ impl State {
     /// Appends the state as snapshots hold it (FORMAT.md): all but the genesis, which the ledger
     /// has. [`Self::hash`] is over these bytes.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        let parts = (
-            &self.genesis_hash,
-            &self.epochs,
-            &self.season_keys,
-            &self.accounts,
-            &self.users,
-            &self.seasons,
-        );
-        #[expect(clippy::expect_used, reason = "memory takes every write, no type here refuses")]
-        bincode::encode_into_std_write(parts, into, bincode::config::standard())
-            .expect("encoding to memory");
+        self.encode_with_breaks(into, &mut || {});
+    }
+
+    /// The same; `take_break` is called again and again, after few entries each.
+    pub fn encode_with_breaks(&self, into: &mut Vec<u8>, take_break: &mut dyn FnMut()) {
+        let (epochs, season_keys) = (&self.epochs, &self.season_keys);
+        append(into, (&self.genesis_hash, epochs, season_keys, &self.accounts));
+        self.users.encode(into, take_break);
+        self.seasons.encode(into, take_break);
     }
 
     /// The state of a ledger from exactly these bytes.

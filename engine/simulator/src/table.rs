@@ -7,10 +7,12 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 use foldhash::fast::RandomState;
+
+/// Entries that are encoded between two breaks.
+const ENTRIES_PER_BREAK: usize = 64;
 
 /// A map in the bytes of an ordered one. Nearly every event looks an entry up. Whoever goes through
 /// all of them gets them in the order of their keys. Each lies in memory of its own, so that the map
@@ -95,11 +97,22 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     }
 }
 
-impl<K: Copy + Ord + Hash + Encode, V: Encode> Encode for Table<K, V> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.len().encode(encoder)?;
-        self.ordered().iter().try_for_each(|entry| entry.encode(encoder))
+impl<K: Copy + Ord + Hash + Encode, V: Encode> Table<K, V> {
+    /// Appends the table, ordered by key. `take_break` is called after few entries each.
+    pub(crate) fn encode(&self, into: &mut Vec<u8>, take_break: &mut dyn FnMut()) {
+        append(into, self.len());
+        for entries in self.ordered().chunks(ENTRIES_PER_BREAK) {
+            entries.iter().for_each(|entry| append(into, entry));
+            take_break();
+        }
     }
+}
+
+/// Appends a value as it is stored.
+pub(crate) fn append(into: &mut Vec<u8>, value: impl Encode) {
+    #[expect(clippy::expect_used, reason = "memory takes every write, no type here refuses")]
+    bincode::encode_into_std_write(value, into, bincode::config::standard())
+        .expect("encoding to memory");
 }
 
 /// In the order of the keys and in no other: a table has one form.
@@ -143,7 +156,9 @@ mod tests {
         let ordered: BTreeMap<u16, u8> = (0..1_000_u16).map(|n| (n * 7 % 1_000, 1)).collect();
         let mut table = Table::default();
         ordered.iter().rev().for_each(|(key, value)| table.insert(*key, *value));
-        assert_eq!(encoded(&table), encoded(&ordered));
+        let (mut bytes, mut breaks) = (Vec::new(), 0);
+        table.encode(&mut bytes, &mut || breaks += 1);
+        assert_eq!((bytes, breaks), (encoded(&ordered), 16));
         assert_eq!(format!("{table:?}"), format!("{ordered:?}"));
         assert_eq!(decoded::<Table<u16, u8>>(&encoded(&ordered)).unwrap(), table);
         for refused in [[2, 5, 1, 4, 1], [2, 4, 1, 4, 1]] {
