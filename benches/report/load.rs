@@ -15,7 +15,7 @@ use crate::cpu::CpuTimes;
 use crate::player::{HurriedClock, Player};
 
 /// Who plays.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Players {
     pub seasons: usize,
     /// Whether they also log in and out, and have simulins.

@@ -8,14 +8,14 @@ use daybook_schema::{
     AdoptionNumber, BetType, BondLevel, BondXp, ClientDigest, Coins, Commitment, DayKey, DayNumber,
     Epoch, EventHash, Genesis, KeyId, LedgerIdentity, Millicoins, PerPot, RulesetNumber, SeasonId,
     SeasonNumber, Seq, SessionNumber, SimulinId, SimulinPath, Species, UnixMicros, UserId, Weather,
-    digest,
+    codec, digest,
 };
 
 use crate::accounts::{Accounts, Unbalanced};
 use crate::hands::WeekTriggers;
 use crate::list::List;
 use crate::season_keys::SeasonKeyRequest;
-use crate::table::{Table, append};
+use crate::table::Table;
 
 /// A season key's place in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -327,7 +327,7 @@ impl State {
     /// The same; `take_break` is called again and again, after few entries each.
     pub fn encode_with_breaks(&self, into: &mut Vec<u8>, take_break: &mut dyn FnMut()) {
         let (epochs, season_keys) = (&self.epochs, &self.season_keys);
-        append(into, (&self.genesis_hash, epochs, season_keys, &self.accounts));
+        codec::encode(&(&self.genesis_hash, epochs, season_keys, &self.accounts), into);
         self.users.encode(into, take_break);
         self.seasons.encode(into, take_break);
     }

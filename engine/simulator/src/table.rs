@@ -9,6 +9,7 @@ use std::hash::Hash;
 use bincode::de::Decoder;
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
+use daybook_schema::codec;
 use foldhash::fast::RandomState;
 
 /// Entries that are encoded between two breaks.
@@ -100,19 +101,12 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
 impl<K: Copy + Ord + Hash + Encode, V: Encode> Table<K, V> {
     /// Appends the table, ordered by key. `take_break` is called after few entries each.
     pub(crate) fn encode(&self, into: &mut Vec<u8>, take_break: &mut dyn FnMut()) {
-        append(into, self.len());
+        codec::encode(&self.len(), into);
         for entries in self.ordered().chunks(ENTRIES_PER_BREAK) {
-            entries.iter().for_each(|entry| append(into, entry));
+            entries.iter().for_each(|entry| codec::encode(entry, into));
             take_break();
         }
     }
-}
-
-/// Appends a value as it is stored.
-pub(crate) fn append(into: &mut Vec<u8>, value: impl Encode) {
-    #[expect(clippy::expect_used, reason = "memory takes every write, no type here refuses")]
-    bincode::encode_into_std_write(value, into, bincode::config::standard())
-        .expect("encoding to memory");
 }
 
 /// In the order of the keys and in no other: a table has one form.
