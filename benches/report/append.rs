@@ -136,13 +136,17 @@ fn at_half_rate(parent: &Path, scale: Scale, highest: f64, report: &mut Report) 
     );
     report.add(Figure::new("p99.9", millis(0.999), "ms"));
     report.add(Figure::new("most", latency.max() as f64 / 1e3, "ms"));
-    let rows = ceilings::rows(dir.path(), ROWS / 5)?;
-    let (_, synced) = ceilings::sync(parent, &rows, per_commit)?;
-    let median = (synced.value_at_quantile(0.5) as f64 / 1e3).into();
-    let sync_p99 = synced.value_at_quantile(0.99) as f64 / 1e3;
-    report.add(
-        Figure::new("the disk alone: p99 of a sync of such batches", sync_p99, "ms")
-            .beside("its median", &median),
-    );
+    let rows = ceilings::rows(dir.path(), (highest / 2.0 * scale.seconds * 2.0) as usize)?;
+    let raw = ceilings::insert_at_rate(parent, &rows, highest / 2.0)?;
+    let few = rows.get(..ROWS / 5).unwrap_or(&rows);
+    let (_, synced) = ceilings::sync(parent, few, per_commit)?;
+    for (what, latency) in [
+        ("raw SQLite with checkpoints, as many rows a second: p99", raw),
+        ("the disk alone: p99 of a sync of such batches", synced),
+    ] {
+        let median = (latency.value_at_quantile(0.5) as f64 / 1e3).into();
+        let p99 = latency.value_at_quantile(0.99) as f64 / 1e3;
+        report.add(Figure::new(what, p99, "ms").beside("its median", &median));
+    }
     Ok(())
 }

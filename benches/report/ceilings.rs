@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use daybook_ledger::ledger_path;
@@ -68,33 +68,42 @@ pub enum Raw {
     CheckpointsAndChain,
 }
 
-/// Inserts rows into a new file with one prepared statement; rows a second. So many rows are one
-/// transaction.
-pub fn insert(dir: &Path, rows: &[RawRow], per_transaction: f64, raw: Raw) -> Result<f64> {
-    let place = tempfile::tempdir_in(dir)?;
-    let path = place.path().join("raw.db");
-    let mut target = Connection::open(&path)?;
-    target.pragma_update(None, "page_size", limits::LEDGER_PAGE_BYTES)?;
-    let pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;";
-    target.execute_batch(&format!("{pragmas} {TABLE}"))?;
-    target.pragma_update(None, "cache_size", -i64::from(limits::CACHE_KIB))?;
-    let checkpointer = match raw {
-        Raw::Inserts => None,
-        Raw::Checkpoints | Raw::CheckpointsAndChain => Some(checkpoints_beside(&path)?),
-    };
-    let mut hash = EventHash::new([0; 32]);
-    let (mut done, mut next_end) = (0, per_transaction);
-    let began = Instant::now();
-    while done < rows.len() {
-        let end = (next_end.round() as usize).clamp(done + 1, rows.len());
-        next_end += per_transaction;
-        let transaction = target.transaction()?;
+/// A new file of raw SQLite's.
+struct RawFile {
+    connection: Connection,
+    checkpoints: Option<SyncSender<()>>,
+    /// The newest row's, where rows are hashed into a chain.
+    hash: Option<EventHash>,
+    _place: tempfile::TempDir,
+}
+
+impl RawFile {
+    fn create(dir: &Path, raw: Raw) -> Result<Self> {
+        let place = tempfile::tempdir_in(dir)?;
+        let path = place.path().join("raw.db");
+        let connection = Connection::open(&path)?;
+        connection.pragma_update(None, "page_size", limits::LEDGER_PAGE_BYTES)?;
+        let pragmas =
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;";
+        connection.execute_batch(&format!("{pragmas} {TABLE}"))?;
+        connection.pragma_update(None, "cache_size", -i64::from(limits::CACHE_KIB))?;
+        let checkpoints = match raw {
+            Raw::Inserts => None,
+            Raw::Checkpoints | Raw::CheckpointsAndChain => Some(checkpoints_beside(&path)?),
+        };
+        let hash = (raw == Raw::CheckpointsAndChain).then_some(EventHash::new([0; 32]));
+        Ok(Self { connection, checkpoints, hash, _place: place })
+    }
+
+    /// Inserts rows in one transaction.
+    fn commit(&mut self, rows: &[RawRow]) -> Result<()> {
+        let transaction = self.connection.transaction()?;
         {
             let sql = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
             let mut statement = transaction.prepare_cached(sql)?;
-            for row in rows.get(done..end).context("rows")? {
-                if raw == Raw::CheckpointsAndChain {
-                    hash = row.header.hash(&hash, &row.payload);
+            for row in rows {
+                if let Some(hash) = &mut self.hash {
+                    *hash = row.header.hash(hash, &row.payload);
                 }
                 statement.execute((
                     row.header.seq.get().cast_signed(),
@@ -110,14 +119,52 @@ pub fn insert(dir: &Path, rows: &[RawRow], per_transaction: f64, raw: Raw) -> Re
             }
         }
         transaction.commit()?;
-        done = end;
-        if let Some(checkpoints) = &checkpointer {
-            keep_log_small(&target, checkpoints)?;
+        if let Some(checkpoints) = &self.checkpoints {
+            keep_log_small(&self.connection, checkpoints)?;
         }
+        Ok(())
+    }
+}
+
+/// Inserts rows into a new file with one prepared statement; rows a second. So many rows are one
+/// transaction.
+pub fn insert(dir: &Path, rows: &[RawRow], per_transaction: f64, raw: Raw) -> Result<f64> {
+    let mut file = RawFile::create(dir, raw)?;
+    let (mut done, mut next_end) = (0, per_transaction);
+    let began = Instant::now();
+    while done < rows.len() {
+        let end = (next_end.round() as usize).clamp(done + 1, rows.len());
+        next_end += per_transaction;
+        file.commit(rows.get(done..end).context("rows")?)?;
+        done = end;
     }
     let rate = rows.len() as f64 / began.elapsed().as_secs_f64();
-    std::hint::black_box(hash);
+    std::hint::black_box(file.hash);
     Ok(rate)
+}
+
+/// Inserts rows at their times, all that are due in one transaction, with checkpoints; how long each
+/// took from the time that it was due, in microseconds.
+pub fn insert_at_rate(dir: &Path, rows: &[RawRow], per_second: f64) -> Result<Histogram<u64>> {
+    let mut file = RawFile::create(dir, Raw::Checkpoints)?;
+    let mut latency = Histogram::new(3)?;
+    let mut done = 0;
+    let began = Instant::now();
+    while done < rows.len() {
+        let due = ((began.elapsed().as_secs_f64() * per_second) as usize).min(rows.len());
+        if due == done {
+            std::thread::sleep(Duration::from_micros(50));
+            continue;
+        }
+        file.commit(rows.get(done..due).context("rows")?)?;
+        let committed_at = began.elapsed().as_secs_f64();
+        for number in done..due {
+            let micros = (committed_at - number as f64 / per_second) * 1e6;
+            latency.record(micros as u64)?;
+        }
+        done = due;
+    }
+    Ok(latency)
 }
 
 /// A thread that runs a passive checkpoint for each wish.

@@ -73,6 +73,7 @@ mod lost_heads;
 mod lost_ledgers;
 mod newest_head;
 mod open;
+mod open_batch;
 mod open_error;
 mod options;
 mod read_ahead;

@@ -13,6 +13,7 @@ use crate::handed_rows::{self, HandOver};
 use crate::ledger::{Ledger, Started};
 use crate::ledger_file::{LedgerFile, Recovered};
 use crate::newest_head;
+use crate::open_batch;
 use crate::open_error::OpenError;
 use crate::options::Options;
 use crate::recovery::Recovery;
@@ -66,7 +67,7 @@ impl Ledger {
         let events = Arc::new(events);
         let waiting = Arc::new(AtomicUsize::new(0));
         let (requests, incoming) = sync_channel(limits::COMMANDS_WAITING_MAX);
-        let (batches, to_commit) = sync_channel(limits::BATCHES_WAITING_MAX);
+        let (batches, to_commit) = open_batch::channel();
         // No more than there are batches: it is not bounded, so that the writer never waits.
         let (ended, told) = channel();
         let held = HeldLedger { held, path };

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 use crate::batch::{Batch, Room};
 use crate::decider::{Decided, Decider};
 use crate::foreign_panics::contain_and_log;
+use crate::open_batch::OpenBatch;
 use crate::status::Status;
 use crate::submission::{Answer, Request, SubmitError};
 
@@ -105,7 +106,7 @@ impl Queue {
 pub(crate) fn spawn(
     mut thread: StateThread,
     requests: Receiver<Request>,
-    batches: SyncSender<Batch>,
+    batches: OpenBatch,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("daybook-state".to_owned()).spawn(move || {
         let _guard = thread.status.guard();
@@ -117,7 +118,11 @@ pub(crate) fn spawn(
             let Some(first) = queue.next() else { break };
             thread.decider.disk.look();
             let deciding = thread.decide.start();
-            let mut batch = thread.decider.begin_batch(room);
+            // What the writer has not begun grows: it is committed with one sync.
+            let taken_back = batches.take_back();
+            thread.writing.under_way -= usize::from(taken_back.is_some());
+            let mut batch = taken_back.unwrap_or_else(|| thread.decider.begin_batch(room));
+            let answered_before = batch.answers.len();
             is_closed = thread.take(first, &mut batch);
             while !is_closed
                 && !batch.is_full()
@@ -128,8 +133,8 @@ pub(crate) fn spawn(
             }
             drop(deciding);
             room = batch.room();
-            thread.waiting.fetch_sub(batch.answers.len(), Ordering::Relaxed);
-            if batches.send(batch).is_err() {
+            thread.waiting.fetch_sub(batch.answers.len() - answered_before, Ordering::Relaxed);
+            if !batches.put(batch) {
                 break;
             }
             thread.writing.under_way += 1;

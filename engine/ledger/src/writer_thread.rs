@@ -21,6 +21,7 @@ use crate::event_row::{COLUMNS, RowView, insert, insert_sql};
 use crate::foreign_panics::contain_and_log;
 use crate::handed_rows::{CommittedRows, HandOver};
 use crate::held_file::HeldFile;
+use crate::open_batch::ToCommit;
 use crate::status::{Failure, LogState, Status};
 use crate::submission::{Accepted, Answer, FirstUse, SubmitError};
 
@@ -100,7 +101,7 @@ pub(crate) fn spawn(
     status: Arc<Status>,
     Committed { events, hand_over }: Committed,
     [commit, sync]: [Metric; 2],
-    batches: Receiver<Batch>,
+    batches: ToCommit,
     ended: Sender<Option<Duration>>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
@@ -129,7 +130,7 @@ pub(crate) fn spawn(
     };
     std::thread::Builder::new().name("daybook-writer".to_owned()).spawn(move || {
         let _guard = writer.status.guard();
-        while let Ok(batch) = batches.recv() {
+        while let Some(batch) = batches.next() {
             let Some(sync) = writer.take(batch) else { break };
             // Whoever closed the ledger asks no more.
             let _ = ended.send(sync);

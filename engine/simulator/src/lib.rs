@@ -23,6 +23,7 @@ mod rejection;
 mod ruleset_1;
 mod rulesets;
 mod season_keys;
+mod sorting;
 mod stakes;
 mod state;
 pub mod streams;
@@ -46,6 +47,7 @@ pub use rulesets::{
 pub use season_keys::{
     Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,
 };
+pub use sorting::sort_with_breaks;
 pub use stakes::bet_bounds;
 pub use state::{
     EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,

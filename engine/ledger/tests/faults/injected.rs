@@ -23,26 +23,26 @@ const FAULTS: [(&str, &str, &str, u8, Play); 22] = [
     ("write", "ledger.db-wal", "1", EIO, Play::Stops),
     ("write", "ledger.db-wal", "3", ENOSPC, Play::Stops),
     ("write", "ledger.db-wal", "5", EIO, Play::Stops),
-    ("fsync", "ledger.db-wal", "1", EIO, Play::Stops),
-    ("fsync", "ledger.db-wal", "3", EIO, Play::Stops),
+    ("sync", "ledger.db-wal", "1", EIO, Play::Stops),
+    ("sync", "ledger.db-wal", "3", EIO, Play::Stops),
     ("open", "ledger.db-wal", "1", EMFILE, Play::Stops),
     ("open", "ledger.db", "1", EIO, Play::Stops),
     ("open", "ledger.db", "3", EMFILE, Play::Either),
     // What the log is folded into: at the close, where the log keeps everything, or at a start.
     ("write", "ledger.db", "1", ENOSPC, Play::Either),
     ("write", "ledger.db", "1+", EIO, Play::Either),
-    ("fsync", "ledger.db", "1", EIO, Play::Either),
-    ("fsync", "ledger.db", "1+", EIO, Play::Either),
+    ("sync", "ledger.db", "1", EIO, Play::Either),
+    ("sync", "ledger.db", "1+", EIO, Play::Either),
     ("truncate", "ledger.db-wal", "1", EIO, Play::Either),
     // Snapshots and the newest head: play goes on without.
     ("open", ".snapshot.new", "1+", ENOSPC, Play::GoesOn),
     ("write", ".snapshot.new", "1", ENOSPC, Play::GoesOn),
-    ("fsync", ".snapshot.new", "1", EIO, Play::GoesOn),
+    ("sync", ".snapshot.new", "1", EIO, Play::GoesOn),
     ("rename", ".snapshot", "1", EIO, Play::GoesOn),
-    ("fsync", "/snapshots", "1", EIO, Play::GoesOn),
+    ("sync", "/snapshots", "1", EIO, Play::GoesOn),
     ("open", ".head.new", "1", ENOSPC, Play::GoesOn),
     ("write", ".head.new", "1+", ENOSPC, Play::GoesOn),
-    ("fsync", ".head.new", "1", EIO, Play::GoesOn),
+    ("sync", ".head.new", "1", EIO, Play::GoesOn),
     ("rename", ".head", "1", EIO, Play::GoesOn),
 ];
 
@@ -71,7 +71,7 @@ fn a_call_that_fails_loses_nothing_acknowledged() {
 #[test]
 fn nothing_is_acknowledged_after_a_failed_commit() {
     let scene = Scene::new(1);
-    let printed = scene.play(&[("SHIM_FAULT", "fsync ledger.db-wal 5 5 failed")]).printed;
+    let printed = scene.play(&[("SHIM_FAULT", "sync ledger.db-wal 5 5 failed")]).printed;
     let (before, after) = printed.split_once("STOPPED").unwrap();
     assert!(!acknowledged(before).is_empty());
     assert!(acknowledged(after).is_empty());

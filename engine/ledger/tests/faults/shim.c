@@ -5,8 +5,8 @@
  * SHIM_FAULT  "OP PATH-ENDING COUNT ERRNO FORM": the COUNTth such call after ARM was printed fails with
  *             ERRNO, not done (FORM failed) or done all the same (FORM persisted); later ones fail too
  *             where COUNT ends with +
- * SHIM_SKIP   an ending: fsync of such a path is not done and not written down, and yet succeeds
- * SHIM_SLOW   "ENDING MILLISECONDS": fsync of such a path takes so much longer
+ * SHIM_SKIP   an ending: a sync of such a path is not done and not written down, and yet succeeds
+ * SHIM_SLOW   "ENDING MILLISECONDS": a sync of such a path takes so much longer
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -150,20 +150,24 @@ static void wait_if_slow(const char *path) {
     nanosleep(&wait, NULL);
 }
 
-int fsync(int fd) {
+static int synced(long call, int fd) {
     pthread_once(&once, start);
     const char *path = path_of(fd), *skip = getenv("SHIM_SKIP");
-    if (!path) return syscall(SYS_fsync, fd);
+    if (!path) return syscall(call, fd);
     wait_if_slow(path);
     if (skip && ends_with(path, skip)) return 0;
     pthread_mutex_lock(&mutex);
-    int fault = fails("fsync", path);
-    int result = fault == 1 ? -1 : syscall(SYS_fsync, fd);
-    if (fault != 1) record("fsync", path, "", "", 0, result);
+    int fault = fails("sync", path);
+    int result = fault == 1 ? -1 : syscall(call, fd);
+    if (fault != 1) record("sync", path, "", "", 0, result);
     pthread_mutex_unlock(&mutex);
     if (fault) { errno = fault_errno; return -1; }
     return result;
 }
+
+/* SQLite calls the second, which leaves out only the file's times. */
+int fsync(int fd) { return synced(SYS_fsync, fd); }
+int fdatasync(int fd) { return synced(SYS_fdatasync, fd); }
 
 int ftruncate64(int fd, off_t length) {
     pthread_once(&once, start);

@@ -64,7 +64,7 @@ pub fn read_log(path: &Path) -> Vec<Call> {
             "truncate" => What::Truncate { length: number() },
             "rename" => What::Rename { to: fields[2].into() },
             "unlink" => What::Unlink,
-            "fsync" => What::Synced { succeeded: fields[4] == "0" },
+            "sync" => What::Synced { succeeded: fields[4] == "0" },
             "print" => What::Printed { text: String::from_utf8_lossy(data).into_owned() },
             other => unreachable!("{other}"),
         };
