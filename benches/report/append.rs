@@ -136,7 +136,7 @@ fn at_half_rate(parent: &Path, scale: Scale, highest: f64, report: &mut Report) 
     );
     report.add(Figure::new("p99.9", millis(0.999), "ms"));
     report.add(Figure::new("most", latency.max() as f64 / 1e3, "ms"));
-    let rows = ceilings::rows(dir.path(), (highest / 2.0 * scale.seconds * 2.0) as usize)?;
+    let rows = ceilings::rows(dir.path(), ROWS)?;
     let raw = ceilings::insert_at_rate(parent, &rows, highest / 2.0)?;
     let few = rows.get(..ROWS / 5).unwrap_or(&rows);
     let (_, synced) = ceilings::sync(parent, few, per_commit)?;

@@ -127,17 +127,16 @@ impl CommandIds {
     }
 
     /// Each scope's greatest time in any applied id that is no longer remembered.
-    pub(crate) fn floors(&self, take_break: &mut dyn FnMut()) -> Vec<(Scope, UnixMicros)> {
-        self.applied.floors(take_break)
+    pub(crate) fn floors(&self) -> Vec<(Scope, UnixMicros)> {
+        self.applied.floors()
     }
 
     /// Visits the applied ids that are remembered, in the order of scopes and ids.
     pub(crate) fn try_for_each_applied<E>(
         &self,
         visit: impl FnMut(Scope, CommandId, &Applied) -> Result<(), E>,
-        take_break: &mut dyn FnMut(),
     ) -> Result<(), E> {
-        self.applied.try_for_each(visit, take_break)
+        self.applied.try_for_each(visit)
     }
 
     /// Looks a client's id up. `latest` is the later of wall clock and ledger time.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use daybook_schema::{CommandId, UnixMicros, UserId};
-use daybook_simulator::sort_with_breaks;
 use foldhash::fast::RandomState;
 
 /// Whose ids: a user's, or the operator's.
@@ -191,26 +190,22 @@ impl<V> ScopedIds<V> {
         }
     }
 
-    /// The scopes' floors, where they have one, in the order of the scopes; with breaks, in which
-    /// another thread may have the core.
-    pub(crate) fn floors(&self, take_break: &mut dyn FnMut()) -> Vec<(Scope, UnixMicros)> {
+    /// The scopes' floors, where they have one, in the order of the scopes.
+    pub(crate) fn floors(&self) -> Vec<(Scope, UnixMicros)> {
         let floors = self.scopes.iter().filter_map(|of| Some((of.scope, of.floor?)));
         let mut floors: Vec<_> = floors.collect();
-        sort_with_breaks(&mut floors, |(scope, _)| *scope, take_break);
+        floors.sort_unstable_by_key(|(scope, _)| *scope);
         floors
     }
 
-    /// Visits all that is remembered, in the order of scopes and ids; with breaks before, in which
-    /// another thread may have the core.
+    /// Visits all that is remembered, in the order of scopes and ids.
     pub(crate) fn try_for_each<E>(
         &self,
         mut visit: impl FnMut(Scope, CommandId, &V) -> Result<(), E>,
-        take_break: &mut dyn FnMut(),
     ) -> Result<(), E> {
-        let scopes = self.scopes.iter();
-        let mut scopes: Vec<(Scope, &OfScope<V>)> = scopes.map(|of| (of.scope, of)).collect();
-        sort_with_breaks(&mut scopes, |(scope, _)| *scope, take_break);
-        for (_, of) in scopes {
+        let mut scopes: Vec<&OfScope<V>> = self.scopes.iter().collect();
+        scopes.sort_unstable_by_key(|of| of.scope);
+        for of in scopes {
             let mut late = of.late.iter().peekable();
             for (id, value) in &of.in_order {
                 while let Some((late_id, value)) = late.next_if(|(late_id, _)| *late_id < id) {
@@ -409,15 +404,13 @@ mod tests {
                     .flat_map(|(scope, own)| own.iter().map(|(id, value)| (*scope, *id, *value)))
                     .collect();
                 let mut all = Vec::new();
-                let see = |scope, id, value: &_| {
+                let seen = ids.try_for_each(|scope, id, value| {
                     all.push((scope, id, *value));
                     Ok::<_, std::convert::Infallible>(())
-                };
-                let seen = ids.try_for_each(see, &mut || {});
+                });
                 prop_assert_eq!(seen, Ok(()));
                 prop_assert_eq!(all, expected);
-                let floors: Vec<_> = plain.floors.clone().into_iter().collect();
-                prop_assert_eq!(ids.floors(&mut || {}), floors);
+                prop_assert_eq!(ids.floors(), plain.floors.clone().into_iter().collect::<Vec<_>>());
                 prop_assert_eq!(ids.len(), plain.count());
             }
         }

@@ -424,8 +424,7 @@ fn encode(recovery: &Recovery, mut into: HashedFile) -> std::io::Result<()> {
     let genesis = state.genesis();
     let mut state_bytes = Vec::new();
     // Whoever waits for a core goes first: commands are decided and written meanwhile.
-    let mut take_break = std::thread::yield_now;
-    state.encode_with_breaks(&mut state_bytes, &mut take_break);
+    state.encode_with_breaks(&mut state_bytes, &mut std::thread::yield_now);
     into.put(MAGIC)?;
     into.put(&SNAPSHOT_VERSION.to_le_bytes())?;
     into.put(genesis.ledger_id.as_bytes())?;
@@ -437,29 +436,28 @@ fn encode(recovery: &Recovery, mut into: HashedFile) -> std::io::Result<()> {
     let mut state_hash = digest::STATE.hasher();
     for piece in state_bytes.chunks(PIECE_BYTES) {
         state_hash.update(piece);
-        take_break();
+        std::thread::yield_now();
     }
     into.put(state_hash.finalize().as_bytes())?;
     let common_floor = ids.common_floor().map_or(NO_FLOOR, UnixMicros::get);
     into.put(&common_floor.to_le_bytes())?;
     into.put(&(state_bytes.len() as u64).to_le_bytes())?;
     state_bytes.chunks(PIECE_BYTES).try_for_each(|piece| into.put(piece))?;
-    let heads = check.stream_heads().ordered(&mut take_break);
+    let heads = check.stream_heads().ordered();
     into.put(&(heads.len() as u64).to_le_bytes())?;
     for (stream, seq) in heads {
         into.put(stream.as_bytes())?;
         into.put(&seq.get().to_le_bytes())?;
     }
     into.put(&(ids.applied_count() as u64).to_le_bytes())?;
-    let put_applied = |scope, id: CommandId, applied: &Applied| {
+    ids.try_for_each_applied(|scope, id, Applied { hash, first, size }| {
         into.put(id.as_bytes())?;
         into.put_scope(scope)?;
-        into.put(applied.hash.as_bytes())?;
-        into.put(&applied.first.get().to_le_bytes())?;
-        into.put(&[applied.size])
-    };
-    ids.try_for_each_applied(put_applied, &mut take_break)?;
-    let floors = ids.floors(&mut take_break);
+        into.put(hash.as_bytes())?;
+        into.put(&first.get().to_le_bytes())?;
+        into.put(&[*size])
+    })?;
+    let floors = ids.floors();
     into.put(&(floors.len() as u64).to_le_bytes())?;
     for (scope, floor) in floors {
         into.put_scope(scope)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook_monitor::Metric;
 use daybook_schema::limits;
@@ -35,6 +35,8 @@ pub(crate) struct Writing {
     pub(crate) ended: Receiver<Option<Duration>>,
     /// Batches that the writer has, or waits to be given.
     under_way: usize,
+    /// Since when the writer has been at the first of them.
+    since: Instant,
     last_sync: Duration,
 }
 
@@ -44,17 +46,27 @@ const HANDED_OVER_AFTER: usize = 64;
 const DEADLINES_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
 
 impl Writing {
-    pub(crate) const fn new(ended: Receiver<Option<Duration>>) -> Self {
-        Self { ended, under_way: 0, last_sync: Duration::ZERO }
+    pub(crate) fn new(ended: Receiver<Option<Duration>>) -> Self {
+        Self { ended, under_way: 0, since: Instant::now(), last_sync: Duration::ZERO }
     }
 
-    /// Waits until nothing is under way, where syncs are slow. What is decided ahead would wait for
-    /// two of them and more. In the queue it waits no longer than its deadline: `meanwhile` is done
+    /// Notes a batch that was given to the writer.
+    fn begin(&mut self) {
+        if self.under_way == 0 {
+            self.since = Instant::now();
+        }
+        self.under_way += 1;
+    }
+
+    /// Waits until nothing is under way, where syncs are slow: the one before was, or this one is by
+    /// now. What is decided ahead would wait for two of them and more. In the queue it waits no longer than its deadline: `meanwhile` is done
     /// again and again.
     fn wait_where_slow(&mut self, mut meanwhile: impl FnMut()) {
         loop {
-            let is_slow = self.last_sync >= Duration::from_millis(limits::SYNC_SLOW_MS);
-            let ended = match is_slow && self.under_way > 0 {
+            let slow = Duration::from_millis(limits::SYNC_SLOW_MS);
+            let is_under_way = self.under_way > 0;
+            let is_slow = self.last_sync >= slow || is_under_way && self.since.elapsed() >= slow;
+            let ended = match is_slow && is_under_way {
                 true => match self.ended.recv_timeout(DEADLINES_LOOKED_AT_EVERY) {
                     Err(RecvTimeoutError::Timeout) => {
                         meanwhile();
@@ -71,6 +83,7 @@ impl Writing {
 
     fn note(&mut self, sync: Option<Duration>) {
         self.under_way = self.under_way.saturating_sub(1);
+        self.since = Instant::now();
         self.last_sync = sync.unwrap_or(self.last_sync);
     }
 
@@ -137,7 +150,7 @@ pub(crate) fn spawn(
             if !batches.put(batch) {
                 break;
             }
-            thread.writing.under_way += 1;
+            thread.writing.begin();
         }
         // What nobody takes any more: questions hold what their askers captured.
         while let Some(request) = queue.next_by_now() {
@@ -227,6 +240,16 @@ mod tests {
         assert!(is_late.load(Ordering::SeqCst), "it is waited for");
         assert_eq!((writing.under_way, writing.last_sync), (0, slow));
         late.join().unwrap();
+        // Nor while one that began with quick ones before it turns out to be slow.
+        (writing.last_sync, writing.under_way) = (Duration::ZERO, 0);
+        writing.begin();
+        writing.since = Instant::now().checked_sub(slow).unwrap();
+        let mut looked = 0;
+        writing.wait_where_slow(|| {
+            looked += 1;
+            ended.send(None).unwrap();
+        });
+        assert_eq!((looked, writing.under_way), (1, 0));
         // A writer that stopped is waited for no longer.
         writing.under_way = 1;
         drop(ended);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use daybook_schema::{Event, EventHeader, Seq, StreamId, UserId};
-use daybook_simulator::{sort_with_breaks, streams};
+use daybook_simulator::streams;
 use foldhash::fast::RandomState;
 
 /// The newest event of every stream that may get another, and each user's number of seasons.
@@ -26,10 +26,10 @@ impl StreamHeads {
         Self { heads: heads.collect(), season_counts: season_counts.collect() }
     }
 
-    /// All of them, ordered by stream; with breaks, in which another thread may have the core.
-    pub(crate) fn ordered(&self, take_break: &mut dyn FnMut()) -> Vec<(StreamId, Seq)> {
+    /// All of them, ordered by stream.
+    pub(crate) fn ordered(&self) -> Vec<(StreamId, Seq)> {
         let mut ordered: Vec<_> = self.heads.iter().map(|(stream, seq)| (*stream, *seq)).collect();
-        sort_with_breaks(&mut ordered, |(stream, _)| *stream, take_break);
+        ordered.sort_unstable_by_key(|(stream, _)| *stream);
         ordered
     }
 

@@ -23,7 +23,6 @@ mod rejection;
 mod ruleset_1;
 mod rulesets;
 mod season_keys;
-mod sorting;
 mod stakes;
 mod state;
 pub mod streams;
@@ -47,7 +46,6 @@ pub use rulesets::{
 pub use season_keys::{
     Keyring, SeasonKey, SeasonKeyRequest, SeasonKeys, commitment_of, day_seed, previous_key,
 };
-pub use sorting::sort_with_breaks;
 pub use stakes::bet_bounds;
 pub use state::{
     EndedSeason, MalformedState, PlacedBet, PublishedCommitment, Season, SeasonEnd,

@@ -12,8 +12,6 @@ use bincode::{Decode, Encode};
 use daybook_schema::codec;
 use foldhash::fast::RandomState;
 
-use crate::sorting::sort_with_breaks;
-
 /// Entries that are encoded between two breaks.
 const ENTRIES_PER_BREAK: usize = 64;
 
@@ -83,17 +81,9 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
 
     /// Those of which something is true, ordered by key.
     pub fn ordered_where(&self, is_meant: impl Fn(&V) -> bool) -> Vec<(K, &V)> {
-        self.ordered_with_breaks(is_meant, &mut || {})
-    }
-
-    fn ordered_with_breaks(
-        &self,
-        is_meant: impl Fn(&V) -> bool,
-        take_break: &mut dyn FnMut(),
-    ) -> Vec<(K, &V)> {
         let meant = self.0.iter().filter(|(_, value)| is_meant(value));
         let mut meant: Vec<(K, &V)> = meant.map(|(key, value)| (*key, &**value)).collect();
-        sort_with_breaks(&mut meant, |(key, _)| *key, take_break);
+        meant.sort_unstable_by_key(|(key, _)| *key);
         meant
     }
 
@@ -112,8 +102,7 @@ impl<K: Copy + Ord + Hash + Encode, V: Encode> Table<K, V> {
     /// Appends the table, ordered by key. `take_break` is called after few entries each.
     pub(crate) fn encode(&self, into: &mut Vec<u8>, take_break: &mut dyn FnMut()) {
         codec::encode(&self.len(), into);
-        let ordered = self.ordered_with_breaks(|_| true, take_break);
-        for entries in ordered.chunks(ENTRIES_PER_BREAK) {
+        for entries in self.ordered().chunks(ENTRIES_PER_BREAK) {
             entries.iter().for_each(|entry| codec::encode(entry, into));
             take_break();
         }
@@ -163,7 +152,7 @@ mod tests {
         ordered.iter().rev().for_each(|(key, value)| table.insert(*key, *value));
         let (mut bytes, mut breaks) = (Vec::new(), 0);
         table.encode(&mut bytes, &mut || breaks += 1);
-        assert_eq!((bytes, breaks), (encoded(&ordered), 1 + 16));
+        assert_eq!((bytes, breaks), (encoded(&ordered), 16));
         assert_eq!(format!("{table:?}"), format!("{ordered:?}"));
         assert_eq!(decoded::<Table<u16, u8>>(&encoded(&ordered)).unwrap(), table);
         for refused in [[2, 5, 1, 4, 1], [2, 4, 1, 4, 1]] {
