@@ -30,6 +30,8 @@ mod ceilings;
 mod child;
 #[path = "report/figures.rs"]
 mod figures;
+#[path = "report/growth.rs"]
+mod growth;
 #[path = "report/http.rs"]
 mod http;
 #[path = "report/load.rs"]
@@ -58,6 +60,8 @@ enum Section {
     Audit,
     /// The read models.
     Models,
+    /// Ten million events beside one million.
+    Growth,
     /// Bytes on disk and in memory.
     Sizes,
     /// Commands over HTTP.
@@ -154,10 +158,11 @@ fn main() -> Result<()> {
     let mut report = Report::new(machine::describe(&parent)?);
     let is_wanted =
         |section| arguments.sections.is_empty() || arguments.sections.contains(&section);
-    let sections: [(Section, Run); 5] = [
+    let sections: [(Section, Run); 6] = [
         (Section::Append, append::run),
         (Section::Audit, audit::run),
         (Section::Models, models::run),
+        (Section::Growth, growth::run),
         (Section::Sizes, sizes::run),
         (Section::Http, http::run),
     ];

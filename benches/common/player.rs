@@ -17,6 +17,7 @@ pub struct Player {
     day: DayNumber,
     balance: u64,
     bets_placed: bool,
+    seasons_begun: u32,
     is_over: bool,
     /// Whether every fourth command begins or ends a session, and a simulin goes along.
     mixes: bool,
@@ -34,6 +35,7 @@ impl Player {
             day: DayNumber::MIN,
             balance: 0,
             bets_placed: false,
+            seasons_begun: 0,
             is_over: false,
             mixes: false,
             turn: 0,
@@ -45,6 +47,11 @@ impl Player {
     /// One who also logs in and out, and has a simulin.
     pub fn with_sessions_and_simulin() -> Self {
         Self { mixes: true, ..Self::new() }
+    }
+
+    /// How many seasons the player began.
+    pub const fn seasons_begun(&self) -> u32 {
+        self.seasons_begun
     }
 
     pub const fn register(&self) -> Command {
@@ -103,6 +110,7 @@ impl Player {
                 Event::SeasonStarted(event) => {
                     self.season_id = new.stream.as_season();
                     self.balance = event.coins.get();
+                    self.seasons_begun += 1;
                     self.is_over = false;
                 }
                 Event::BetPlaced(event) => {

@@ -42,10 +42,8 @@ pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
         let (mut engine_cpu, mut last) = (Values::default(), None);
         for _ in 0..scale.rounds {
             let round = round(parent, scale, waiting, players, &mut beside)?;
-            let by_thread = round.cpu_after.each_since(&round.cpu_before, round.events);
-            let engine = by_thread.iter().filter(|(name, _)| name.starts_with("daybook-"));
-            engine_cpu.add(engine.map(|(_, micros)| micros).sum());
-            last = Some((round, by_thread));
+            engine_cpu.add(round.engine_cpu_micros());
+            last = Some(round);
         }
         let seasons = if seasons == 1 { "one season".into() } else { format!("{seasons} seasons") };
         let mixed = if mix { ", with sessions and simulins" } else { "" };
@@ -70,12 +68,12 @@ pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
             "rows/s",
         ));
         report.add(Figure::new("  BLAKE3 alone", beside.hashed, "rows/s"));
-        let Some((round, by_thread)) = last else { continue };
+        let Some(round) = last else { continue };
         report.add(Figure::new("  events of a commit", round.batch_events, "events"));
         let cpu = Figure::new(format!("engine's CPU, {what}"), engine_cpu, "us/event");
         let is_asked = waiting == 4_096 && !mix;
         report.add(if is_asked { cpu.floor(Floor::AtMost(1.6)) } else { cpu });
-        for (name, micros) in by_thread {
+        for (name, micros) in round.cpu_by_thread() {
             report.add(Figure::new(format!("  CPU of {name}, {what}"), micros, "us/event"));
         }
     }

@@ -1,6 +1,6 @@
 //! Commands sent to an engine of this process, by players in the middle of their seasons.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -36,13 +36,24 @@ pub struct Round {
     pub seconds: f64,
     /// Events that were committed together, on average.
     pub batch_events: f64,
-    pub cpu_before: CpuTimes,
-    pub cpu_after: CpuTimes,
+    cpu_before: CpuTimes,
+    cpu_after: CpuTimes,
 }
 
 impl Round {
     pub fn events_per_second(&self) -> f64 {
         self.events as f64 / self.seconds
+    }
+
+    /// CPU time an event by thread, in microseconds.
+    pub fn cpu_by_thread(&self) -> BTreeMap<String, f64> {
+        self.cpu_after.each_since(&self.cpu_before, self.events)
+    }
+
+    /// That of the engine's threads, all together.
+    pub fn engine_cpu_micros(&self) -> f64 {
+        let by_thread = self.cpu_by_thread();
+        by_thread.iter().filter(|(name, _)| name.starts_with("daybook-")).map(|(_, it)| it).sum()
     }
 }
 
@@ -95,6 +106,14 @@ impl Load {
     /// Starts a season for each user.
     pub fn start_all(&mut self) -> Result<()> {
         self.all(|player| Some(player.start()))
+    }
+
+    /// Plays until each has begun so many seasons.
+    pub fn play_to_season(&mut self, number: u32, waiting: usize) -> Result<()> {
+        while self.players.iter().any(|player| player.seasons_begun() < number) {
+            self.keep_waiting(waiting, Duration::MAX, 100_000)?;
+        }
+        Ok(())
     }
 
     /// Sends a command of each player who has one.

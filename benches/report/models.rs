@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use daybook_bots::{Play, Simulated};
 use daybook_ledger::{Ledger, keys};
 use daybook_projections::{
@@ -19,7 +19,7 @@ use crate::load::Load;
 use crate::nats_server::NatsServer;
 use crate::{Scale, plain};
 
-const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
+pub const NAMES: [&str; 3] = ["seasons", "simulins", "analytics"];
 
 pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
     report.section("Read models");
@@ -49,14 +49,11 @@ pub fn run(parent: &Path, scale: Scale, report: &mut Report) -> Result<()> {
         );
     }
     together(parent, scale, &runtime, report)?;
-    if scale.grows {
-        growth(parent, &runtime, report)?;
-    }
     Ok(())
 }
 
 /// A played ledger, and how many events it has.
-fn played(dir: &Path, players: u32) -> Result<u64> {
+pub fn played(dir: &Path, players: u32) -> Result<u64> {
     let play = Play { players, days: 8, seed: 7 };
     let ledger = Ledger::open(Simulated::from_seed(play.seed).options(dir))?;
     play.run(&ledger, &mut |_, _| {})?;
@@ -64,7 +61,7 @@ fn played(dir: &Path, players: u32) -> Result<u64> {
 }
 
 /// What was written before must not be on its way to the disk while something else is measured.
-fn settle() -> Result<()> {
+pub fn settle() -> Result<()> {
     ensure!(Command::new("sync").status()?.success(), "sync");
     Ok(())
 }
@@ -174,55 +171,6 @@ fn together(parent: &Path, scale: Scale, runtime: &Runtime, report: &mut Report)
         Figure::new(format!("append beside {what}"), beside, "events/s")
             .beside("append alone", &alone)
             .floor(Floor::Ratio(0.6)),
-    );
-    Ok(())
-}
-
-/// The first million events and the tenth: appended, and as read models.
-fn growth(parent: &Path, runtime: &Runtime, report: &mut Report) -> Result<()> {
-    report.section("Ten million events beside one million");
-    let dir = tempfile::tempdir_in(parent)?;
-    let mut load = Load::begin(dir.path(), 100_000)?;
-    let long = Duration::from_secs(600);
-    load.keep_waiting(4_096, long, 500_000)?;
-    let first = load.keep_waiting(4_096, long, 2_000_000)?.events_per_second();
-    load.keep_waiting(4_096, long, 6_000_000)?;
-    let tenth = load.keep_waiting(4_096, long, 2_000_000)?.events_per_second();
-    load.ledger.close().wait()?;
-    report.add(
-        Figure::new("append, events 9 to 11 million", tenth, "events/s")
-            .beside("events 1 to 3 million", &first.into())
-            .floor(Floor::Ratio(0.9)),
-    );
-    drop(dir);
-
-    let dir = tempfile::tempdir_in(parent)?;
-    let events = played(dir.path(), 9_000)?;
-    let path = dir.path().join("game.db");
-    settle()?;
-    let times = runtime.block_on(async {
-        let database = GameDatabase::open(&path, DatabaseSettings::default()).await?;
-        let workers =
-            Workers::start(&database, &all_projections(), &FeedSource::ledger(dir.path()));
-        let reads = Reads::new(&database);
-        let (began, mut times) = (Instant::now(), Vec::new());
-        for seq in [events / 20, events * 3 / 20, events * 17 / 20, events * 19 / 20] {
-            reads.wait_for(&NAMES, seq, Duration::from_secs(3_600)).await?;
-            times.push(began.elapsed().as_secs_f64());
-        }
-        workers.stop().await;
-        anyhow::Ok(times)
-    })?;
-    let [a, b, c, d] = <[f64; 4]>::try_from(times).ok().context("four times")?;
-    let tenth = events as f64 / 10.0;
-    report.add(
-        Figure::new(
-            format!("read models, the last of {events} events"),
-            tenth / (d - c),
-            "events/s",
-        )
-        .beside("the first of them", &(tenth / (b - a)).into())
-        .floor(Floor::Ratio(0.9)),
     );
     Ok(())
 }

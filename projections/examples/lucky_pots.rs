@@ -2,17 +2,18 @@
 //!
 //! `cargo run -p daybook-projections --example lucky_pots -- DATA_DIR` brings `lucky_pots.db`
 //! beside the ledger there up to its newest event and prints the luckiest. A projection is a name,
-//! a version, its tables and [`Projection::apply`]; the worker does the rest.
+//! a version, its tables, what it folds events into and how that is written; the worker does the
+//! rest.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use daybook_projections::sqlx::{self, Row, SqliteConnection};
 use daybook_projections::{
-    ApplyError, BoxFuture, DatabaseSettings, FeedSource, GameDatabase, ProjectedEvent, Projection,
-    Workers,
+    ApplyError, BoxFuture, Changes, DatabaseSettings, FeedSource, GameDatabase, ProjectedEvent,
+    Projection, Workers,
 };
-use daybook_schema::Event;
+use daybook_schema::{Coins, Event, Pot, SeasonId, UserId};
 
 /// What each pot has paid each player.
 #[derive(Debug)]
@@ -45,38 +46,61 @@ impl Projection for LuckyPots {
          ) STRICT, WITHOUT ROWID;"
     }
 
-    fn apply<'a>(
+    // Nothing is written here, so that others may write meanwhile.
+    fn fold<'a>(
         &'a self,
-        database: &'a mut SqliteConnection,
+        _database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
+        let mut new = NewRows::default();
+        for event in events {
+            // A season's events are in its own stream; whose it is the first of them says. Of any
+            // other event, which the match below leaves alone, this is no season's id.
+            let season_id = event.stored.header.stream.as_season();
+            match &event.stored.event {
+                Event::SeasonStarted(started) => new.seasons.push((season_id, started.user_id)),
+                Event::BetResolved(resolved) if resolved.payout > Coins::ZERO => {
+                    new.payouts.push((season_id, resolved.pot_id, resolved.payout));
+                }
+                _ => {}
+            }
+        }
+        Box::pin(async { Ok(Box::new(new) as Box<dyn Changes>) })
+    }
+}
+
+/// What events bring.
+#[derive(Default)]
+struct NewRows {
+    seasons: Vec<(SeasonId, UserId)>,
+    payouts: Vec<(SeasonId, Pot, Coins)>,
+}
+
+impl Changes for NewRows {
+    // In the worker's transaction.
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
         Box::pin(async move {
-            for event in events {
-                // A season's events are in its own stream; whose it is the first of them says. Of
-                // any other event, which the match below leaves alone, this is no season's id.
-                let season_id = event.stored.header.stream.as_season().to_string();
-                match &event.stored.event {
-                    Event::SeasonStarted(started) => {
-                        sqlx::query("INSERT INTO lucky_pot_seasons VALUES (?1, ?2)")
-                            .bind(season_id)
-                            .bind(started.user_id.to_string())
-                            .execute(&mut *database)
-                            .await?;
-                    }
-                    Event::BetResolved(resolved) if resolved.payout.get() > 0 => {
-                        sqlx::query(
-                            "INSERT INTO lucky_pots SELECT user_id, ?2, ?3 FROM lucky_pot_seasons \
-                             WHERE season_id = ?1 \
-                             ON CONFLICT (user_id, pot_id) DO UPDATE SET coins = coins + excluded.coins",
-                        )
-                        .bind(season_id)
-                        .bind(resolved.pot_id.as_str())
-                        .bind(resolved.payout.get().cast_signed())
-                        .execute(&mut *database)
-                        .await?;
-                    }
-                    _ => {}
-                }
+            for (season_id, user_id) in self.seasons {
+                sqlx::query("INSERT INTO lucky_pot_seasons VALUES (?1, ?2)")
+                    .bind(season_id.to_string())
+                    .bind(user_id.to_string())
+                    .execute(&mut *database)
+                    .await?;
+            }
+            for (season_id, pot_id, payout) in self.payouts {
+                sqlx::query(
+                    "INSERT INTO lucky_pots SELECT user_id, ?2, ?3 FROM lucky_pot_seasons \
+                     WHERE season_id = ?1 \
+                     ON CONFLICT (user_id, pot_id) DO UPDATE SET coins = coins + excluded.coins",
+                )
+                .bind(season_id.to_string())
+                .bind(pot_id.as_str())
+                .bind(payout.get().cast_signed())
+                .execute(&mut *database)
+                .await?;
             }
             Ok(())
         })

@@ -1,7 +1,7 @@
-//! Applying blocks to a database: rows and position in one transaction.
+//! Applying blocks to a database: folded while others may write, then rows and position in one
+//! transaction.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_schema::{Block, Epoch, Event, Head, LedgerId, LedgerIdentity, limits};
@@ -10,7 +10,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use crate::feed::{Feed, FeedError};
 use crate::position::{Position, other_ledger};
-use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
 
 /// How long the block after one is waited for: small ones are applied together.
 const MORE: Duration = Duration::from_millis(2);
@@ -25,14 +25,26 @@ pub(crate) async fn contained<T>(foreign: impl Future<Output = T>) -> Result<T, 
     })
 }
 
-/// What became of events that were handed over.
-pub(crate) enum Applied {
-    /// They are committed.
-    Committed(Position),
-    /// Somebody else moved the position meanwhile: nothing was changed.
+/// Why events were not applied. Nothing was changed.
+pub(crate) enum Refused {
+    /// Somebody else moved the position meanwhile.
     Moved,
-    /// The file holds read models of this other ledger; nothing was applied.
+    /// The file holds read models of this other ledger.
     AnotherLedger(LedgerId),
+    /// They could not be.
+    Failed(ApplyError),
+}
+
+impl From<ApplyError> for Refused {
+    fn from(error: ApplyError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<sqlx::Error> for Refused {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// Blocks that follow a head, as many as one transaction takes.
@@ -121,35 +133,70 @@ pub(crate) fn projected(position: &Position, blocks: Vec<Block>) -> Vec<Projecte
     projected
 }
 
-/// Applies events that follow a position, and commits the position after them with the rows.
-pub(crate) async fn apply(
+/// What events change that follow a position, not written yet.
+pub(crate) struct Folded {
+    changes: Box<dyn Changes>,
+    before: Position,
+    after: Position,
+    ledger_id: LedgerId,
+}
+
+/// Folds one or more events that follow a position.
+pub(crate) async fn fold(
     database: &mut SqliteConnection,
-    projection: &Arc<dyn Projection>,
+    projection: &dyn Projection,
     position: &Position,
     events: &[ProjectedEvent],
-) -> Result<Applied, ApplyError> {
-    let Some(last) = events.last() else { return Ok(Applied::Committed(*position)) };
-    let mut transaction = database.begin_with("BEGIN IMMEDIATE").await?;
-    let name = projection.name();
-    let committed = Position::load(&mut transaction, name).await?;
-    if committed.unwrap_or(Position::start(position.version)) != *position {
-        transaction.rollback().await?;
-        return Ok(Applied::Moved);
-    }
-    if let Some(holds) = other_ledger(&mut transaction, last.identity.ledger_id).await? {
-        transaction.rollback().await?;
-        return Ok(Applied::AnotherLedger(holds));
-    }
-    // Within the call and within what it gives: a panic of either is the projection's own.
-    let applying = async { projection.apply(&mut transaction, events).await };
-    contained(applying).await.map_err(ApplyError::Panicked)??;
+) -> Result<Folded, Refused> {
+    let last = events.last().ok_or(Refused::Moved)?;
     let after = Position {
         head: last.stored.head(),
         version: projection.version(),
         identity: Some(last.identity),
         recorded_at: last.stored.header.recorded_at,
     };
+    let ledger_id = last.identity.ledger_id;
+    // All that is read is of one moment, and at that moment the position is this one.
+    let mut reading = database.begin().await?;
+    check(&mut reading, projection.name(), position, ledger_id).await?;
+    // Within the call and within what it gives: a panic of either is the projection's own.
+    let folding = async { projection.fold(&mut reading, events).await };
+    let changes = contained(folding).await.map_err(ApplyError::Panicked)??;
+    reading.rollback().await?;
+    Ok(Folded { changes, before: *position, after, ledger_id })
+}
+
+/// Writes what was folded, and commits the position after it with the rows. Where the position is
+/// still the one before, so are the projection's own tables: they are a function of it.
+pub(crate) async fn write(
+    database: &mut SqliteConnection,
+    name: &'static str,
+    folded: Folded,
+) -> Result<Position, Refused> {
+    let Folded { changes, before, after, ledger_id } = folded;
+    let mut transaction = database.begin_with("BEGIN IMMEDIATE").await?;
+    check(&mut transaction, name, &before, ledger_id).await?;
+    let writing = async { changes.write(&mut transaction).await };
+    contained(writing).await.map_err(ApplyError::Panicked)??;
     after.store(&mut transaction, name).await?;
     transaction.commit().await?;
-    Ok(Applied::Committed(after))
+    Ok(after)
+}
+
+/// That a projection's position, as it is committed, is this one, and that the file is of no other
+/// ledger.
+async fn check(
+    database: &mut SqliteConnection,
+    name: &str,
+    position: &Position,
+    ledger_id: LedgerId,
+) -> Result<(), Refused> {
+    let committed = Position::load(database, name).await?;
+    if committed.unwrap_or(Position::start(position.version)) != *position {
+        return Err(Refused::Moved);
+    }
+    match other_ledger(database, ledger_id).await? {
+        Some(holds) => Err(Refused::AnotherLedger(holds)),
+        None => Ok(()),
+    }
 }

@@ -1,6 +1,6 @@
 //! Daybook's read models: tables in `game.db` that are a function of the ledger.
 //!
-//! A [`Projection`] turns events into rows. A [`Worker`] feeds it, from the ledger's own [`Tail`]
+//! A [`Projection`] folds events into [`Changes`] of its tables. A [`Worker`] feeds it, from the ledger's own [`Tail`]
 //! or from JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits rows and position in
 //! one transaction: a block that comes twice changes nothing, and [`rebuild()`] makes the same rows
 //! again. [`Reads`] is what an API asks.
@@ -59,7 +59,7 @@ pub use migrations::{
 };
 pub use notices::{Notice, NoticeHub, Watch, notices_of};
 pub use position::Position;
-pub use projection::{ApplyError, ProjectedEvent, Projection};
+pub use projection::{ApplyError, Changes, ProjectedEvent, Projection};
 pub use read_models::{Analytics, DayEvent, Seasons, Simulins, all as all_projections};
 pub use reads::boards::{BoardCursor, Leaderboard, LeaderboardRow};
 pub use reads::play::{Movement, Movements, MovementsAsked};

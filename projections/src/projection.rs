@@ -68,7 +68,7 @@ pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
 ///
 /// The worker hands over events in the ledger's order, each exactly once as far as the tables can
 /// tell: rows and position are committed in one transaction. Where the events are cut MUST NOT
-/// matter: `apply(a)` and then `apply(b)` must leave the same rows as `apply(a + b)`.
+/// matter: to fold and write `a` and then `b` must leave the same rows as `a + b` does.
 /// [`crate::test_kit`] holds a projection to that.
 ///
 /// So that a rebuild gives the same rows, these come from the events alone: no clock, no
@@ -86,8 +86,8 @@ pub trait Projection: Send + Sync {
     fn tables(&self) -> &'static [&'static str];
 
     /// Makes the tables where they are missing, for a projection whose tables no migration makes. A
-    /// table's primary key must be enough for all that [`Self::apply`] looks up: while it is
-    /// rebuilt a table has no other index.
+    /// table's primary key must be enough for all that is looked up in it: while it is rebuilt a
+    /// table has no other index.
     fn schema(&self) -> &'static str {
         ""
     }
@@ -103,16 +103,30 @@ pub trait Projection: Send + Sync {
         &[]
     }
 
-    /// Applies consecutive events, inside the worker's transaction. SQLite need not
-    /// check foreign keys meanwhile, and nothing may cascade among the projection's own tables; a
-    /// rebuild checks them at its end.
+    /// Folds consecutive events into what they change, and writes nothing yet. Others may write to
+    /// the file meanwhile. So it may read its own tables, which nobody else writes, and no others.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; then nothing is written. An event that cannot be applied stops this
+    /// projection alone.
+    fn fold<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>>;
+}
+
+/// What events change in a projection's tables.
+pub trait Changes: Send {
+    /// Writes it, inside the worker's transaction, while nobody else writes to the file: what comes
+    /// from other tables is read here. SQLite need not check foreign keys meanwhile, and nothing may
+    /// cascade among the projection's own tables; a rebuild checks them at its end.
     ///
     /// # Errors
     /// [`ApplyError`]; the transaction is then rolled back. An event that cannot be applied stops
     /// this projection alone.
-    fn apply<'a>(
-        &'a self,
+    fn write<'a>(
+        self: Box<Self>,
         database: &'a mut SqliteConnection,
-        events: &'a [ProjectedEvent],
     ) -> BoxFuture<'a, Result<(), ApplyError>>;
 }

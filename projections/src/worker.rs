@@ -8,7 +8,7 @@ use daybook_schema::{Head, limits};
 use sqlx::Connection;
 use tokio::sync::watch;
 
-use crate::applier::{self, Applied, Fetched};
+use crate::applier::{self, Fetched, Refused};
 use crate::database::{FileError, GameDatabase, WriterConnection};
 use crate::feed::{Feed, FeedError, is_outlived};
 use crate::folded_log;
@@ -379,38 +379,59 @@ impl Applying<'_> {
         let mut size = events.len();
         while done < events.len() {
             let part = events.get(done..(done + size).min(events.len())).unwrap_or_default();
-            let applied = {
-                let _writing = self.database.writing.lock().await;
-                self.database.file.check()?;
-                let applying = applier::apply(self.connection, self.projection, &position, part);
-                self.database.monitor().measure_async("project", applying).await
-            };
+            let applied = self.apply_part(&position, part).await?;
             self.database.file.check()?;
             match applied {
-                Ok(Applied::Committed(after)) => {
+                Ok(after) => {
                     position = after;
                     done += part.len();
                     self.tell(&position, part.len()).await?;
                     folded_log::keep_short(self.database, self.connection).await?;
                 }
-                Ok(Applied::Moved) => return Ok((None, Step::Applied(done))),
-                Ok(Applied::AnotherLedger(holds)) => {
+                Err(Refused::Moved) => return Ok((None, Step::Applied(done))),
+                Err(Refused::AnotherLedger(holds)) => {
                     let name = self.projection.name().to_owned();
                     let given = part.first().map_or(holds, |event| event.identity.ledger_id);
                     return Err(FeedError::AnotherLedger { name, holds, given }.into());
                 }
-                Err(ApplyError::Database(error)) if is_passing(&error) => return Err(error.into()),
-                Err(ApplyError::Database(error)) if self.is_files(&error).await? => {
+                Err(Refused::Failed(ApplyError::Database(error))) if is_passing(&error) => {
                     return Err(error.into());
                 }
-                Err(error) if part.len() == 1 => {
+                Err(Refused::Failed(ApplyError::Database(error)))
+                    if self.is_files(&error).await? =>
+                {
+                    return Err(error.into());
+                }
+                Err(Refused::Failed(error)) if part.len() == 1 => {
                     self.stop_at(part, &error).await?;
                     return Ok((Some(position), Step::Stopped));
                 }
-                Err(_) => size = part.len().div_ceil(2),
+                Err(Refused::Failed(_)) => size = part.len().div_ceil(2),
             }
         }
         Ok((Some(position), Step::Applied(done)))
+    }
+
+    /// Applies events as one. While they are folded the others may write.
+    async fn apply_part(
+        &mut self,
+        position: &Position,
+        part: &[ProjectedEvent],
+    ) -> Result<Result<Position, Refused>, FileLost> {
+        let projection = self.projection.as_ref();
+        let began = Instant::now();
+        let folded = match applier::fold(self.connection, projection, position, part).await {
+            Ok(folded) => folded,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let folding = began.elapsed();
+        let _writing = self.database.writing.lock().await;
+        self.database.file.check()?;
+        let began = Instant::now();
+        let applied = applier::write(self.connection, projection.name(), folded).await;
+        let taken = folding + began.elapsed();
+        self.database.monitor().record("project", taken.as_secs_f64() * 1_000.0);
+        Ok(applied)
     }
 
     /// Whether an error is the file's own and says nothing of an event; where that means that the

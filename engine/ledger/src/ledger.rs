@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
-use daybook_schema::{Head, Seq, StreamId};
+use daybook_schema::{Head, Seq, StreamId, limits};
 use daybook_simulator::State;
 use tokio::sync::{oneshot, watch};
 
@@ -138,8 +138,12 @@ impl Ledger {
         if let Some(refusal) = status.refusal() {
             return Err(refusal.into());
         }
-        // Counted before it is sent: the state thread takes away what it counts.
-        waiting.fetch_add(1, Ordering::Relaxed);
+        // Counted before it is sent: the state thread takes away what it counts. It may have looked at
+        // what waits before its turn, so that the channel has room.
+        if waiting.fetch_add(1, Ordering::Relaxed) >= limits::COMMANDS_WAITING_MAX {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(SubmitError::Overloaded);
+        }
         requests.try_send(request).map_err(|error| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             match error {
@@ -167,7 +171,7 @@ impl Ledger {
         Health {
             // What cannot be told is not held against the disk.
             read_only_free_bytes: lacks_room(self.data_dir()).unwrap_or(None),
-            waiting: self.engine.waiting.load(Ordering::Relaxed),
+            waiting: self.engine.waiting.load(Ordering::Relaxed).min(limits::COMMANDS_WAITING_MAX),
             ..self.engine.status.health()
         }
     }

@@ -166,7 +166,7 @@ impl Options {
         Self { lock: Some(lock), ..self }
     }
 
-    /// Records how long it takes to decide a batch of commands (`decide`), to write and commit it
+    /// Records how long it takes to decide what has come (`decide`), to write and commit a batch
     /// (`commit`), and of that the commit with its sync alone (`sync`).
     #[must_use]
     pub fn monitor(self, monitor: Monitor) -> Self {

@@ -14,9 +14,9 @@ use foldhash::fast::RandomState;
 use crate::batch::{Batch, Room};
 use crate::decider::{Decided, Decider};
 use crate::foreign_panics::contain_and_log;
-use crate::open_batch::OpenBatch;
+use crate::open_batch::{DEADLINES_LOOKED_AT_EVERY, Ended, OpenBatch};
 use crate::status::Status;
-use crate::submission::{Answer, Request, SubmitError};
+use crate::submission::{Answer, Request, SendAnswer, SubmitError};
 
 /// What the thread has beside its decider.
 pub(crate) struct StateThread {
@@ -24,16 +24,16 @@ pub(crate) struct StateThread {
     pub(crate) status: Arc<Status>,
     /// Requests that wait.
     pub(crate) waiting: Arc<AtomicUsize>,
-    /// How long batches take.
+    /// How long it takes to decide what has come.
     pub(crate) decide: Metric,
     pub(crate) writing: Writing,
 }
 
 /// How far the writer is with what it was given.
 pub(crate) struct Writing {
-    /// Told of each batch that is at its end: how long its sync took, if it had one.
-    pub(crate) ended: Receiver<Option<Duration>>,
-    /// Batches that the writer has, or waits to be given.
+    /// Told of each batch that is at its end.
+    ended: Receiver<Ended>,
+    /// Batches that were given to the writer, not taken back, and are not known to be at their end.
     under_way: usize,
     /// Since when the writer has been at the first of them.
     since: Instant,
@@ -42,57 +42,58 @@ pub(crate) struct Writing {
 
 /// A writer that waits is given what was decided after so many requests, and their multiples.
 const HANDED_OVER_AFTER: usize = 64;
-/// How often commands that wait for a slow sync are held to their deadlines.
-const DEADLINES_LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
+/// A sync that takes so long is slow.
+const SYNC_SLOW: Duration = Duration::from_millis(limits::SYNC_SLOW_MS);
 
 impl Writing {
-    pub(crate) fn new(ended: Receiver<Option<Duration>>) -> Self {
+    pub(crate) fn new(ended: Receiver<Ended>) -> Self {
         Self { ended, under_way: 0, since: Instant::now(), last_sync: Duration::ZERO }
     }
 
-    /// Notes a batch that was given to the writer.
+    /// Notes a batch that the writer is about to be given.
     fn begin(&mut self) {
-        if self.under_way == 0 {
+        if self.is_idle() {
             self.since = Instant::now();
         }
         self.under_way += 1;
     }
 
-    /// Waits until nothing is under way, where syncs are slow: the one before was, or this one is by
-    /// now. What is decided ahead would wait for two of them and more. In the queue it waits no longer than its deadline: `meanwhile` is done
+    /// Notes one that was taken back from the writer.
+    fn take_back(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Waits until nothing is under way, where syncs are slow. Who is decided now would wait for two
+    /// of them. Who waits in the queue is refused when the deadline passes: `meanwhile` does that,
     /// again and again.
     fn wait_where_slow(&mut self, mut meanwhile: impl FnMut()) {
-        loop {
-            let slow = Duration::from_millis(limits::SYNC_SLOW_MS);
-            let is_under_way = self.under_way > 0;
-            let is_slow = self.last_sync >= slow || is_under_way && self.since.elapsed() >= slow;
-            let ended = match is_slow && is_under_way {
-                true => match self.ended.recv_timeout(DEADLINES_LOOKED_AT_EVERY) {
-                    Err(RecvTimeoutError::Timeout) => {
-                        meanwhile();
-                        continue;
-                    }
-                    ended => ended.ok(),
-                },
-                false => self.ended.try_recv().ok(),
-            };
-            let Some(sync) = ended else { return };
-            self.note(sync);
+        while !self.is_idle() && self.is_slow() {
+            match self.ended.recv_timeout(DEADLINES_LOOKED_AT_EVERY) {
+                Ok(ended) => self.note(&ended),
+                Err(RecvTimeoutError::Timeout) => meanwhile(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
-    fn note(&mut self, sync: Option<Duration>) {
-        self.under_way = self.under_way.saturating_sub(1);
-        self.since = Instant::now();
-        self.last_sync = sync.unwrap_or(self.last_sync);
+    /// Whether the last sync was slow, or the one that is under way is by now.
+    fn is_slow(&self) -> bool {
+        self.last_sync >= SYNC_SLOW || self.under_way > 0 && self.since.elapsed() >= SYNC_SLOW
     }
 
     /// Whether the writer waits for a batch.
     fn is_idle(&mut self) -> bool {
-        while let Ok(sync) = self.ended.try_recv() {
-            self.note(sync);
+        while let Ok(ended) = self.ended.try_recv() {
+            self.note(&ended);
         }
         self.under_way == 0
+    }
+
+    fn note(&mut self, ended: &Ended) {
+        self.under_way = self.under_way.saturating_sub(1);
+        // It goes on with the next at once.
+        self.since = ended.at;
+        self.last_sync = ended.sync.unwrap_or(self.last_sync);
     }
 }
 
@@ -126,17 +127,23 @@ pub(crate) fn spawn(
         let mut queue = Queue { requests, looked_at: VecDeque::new() };
         let (mut is_closed, mut room) = (false, Room::default());
         while !is_closed {
-            let (decider, waiting) = (&mut thread.decider, &thread.waiting);
-            thread.writing.wait_where_slow(|| refuse_late(decider, waiting, &mut queue));
             let Some(first) = queue.next() else { break };
-            thread.decider.disk.look();
+            queue.looked_at.push_front(first);
+            let StateThread { decider, waiting, writing, .. } = &mut thread;
+            writing.wait_where_slow(|| refuse_late(decider, waiting, &mut queue));
+            let Some(first) = queue.next_by_now() else { continue };
             let deciding = thread.decide.start();
-            // What the writer has not begun grows: it is committed with one sync.
-            let taken_back = batches.take_back();
-            thread.writing.under_way -= usize::from(taken_back.is_some());
-            let mut batch = taken_back.unwrap_or_else(|| thread.decider.begin_batch(room));
+            // While a question is looked into the writer may begin what was put down.
+            let first = match first {
+                Request::Query(question) => First::Asked(thread.decider.ask(question)),
+                other => First::Request(other),
+            };
+            let mut batch = thread.open_batch(&batches, room);
             let answered_before = batch.answers.len();
-            is_closed = thread.take(first, &mut batch);
+            match first {
+                First::Asked(answer) => batch.answers.push(Answer::Query(answer)),
+                First::Request(request) => is_closed = thread.take(request, &mut batch),
+            }
             while !is_closed
                 && !batch.is_full()
                 && !thread.is_writer_kept_waiting(&batch)
@@ -147,10 +154,11 @@ pub(crate) fn spawn(
             drop(deciding);
             room = batch.room();
             thread.waiting.fetch_sub(batch.answers.len() - answered_before, Ordering::Relaxed);
-            if !batches.put(batch) {
+            let StateThread { decider, waiting, writing, .. } = &mut thread;
+            writing.begin();
+            if !batches.put(batch, || refuse_late(decider, waiting, &mut queue)) {
                 break;
             }
-            thread.writing.begin();
         }
         // What nobody takes any more: questions hold what their askers captured.
         while let Some(request) = queue.next_by_now() {
@@ -160,9 +168,9 @@ pub(crate) fn spawn(
     })
 }
 
-/// Refuses the commands that are too late, while nothing is decided: their answers wait for no commit,
-/// and do not come all at once when it is over. One that was sent before and still waits is not
-/// refused under its id: that sending may be applied.
+/// Refuses the commands that are too late, while nothing is decided: their answers wait for no
+/// commit, and do not come all at once when it is over. One that was sent before and still waits is
+/// not refused under its id: that sending may be applied.
 fn refuse_late(decider: &mut Decider, waiting: &AtomicUsize, queue: &mut Queue) {
     queue.looked_at.extend(queue.requests.try_iter());
     let mut sent_before = HashSet::with_hasher(RandomState::default());
@@ -184,11 +192,30 @@ fn refuse_late(decider: &mut Decider, waiting: &AtomicUsize, queue: &mut Queue) 
     }
 }
 
+/// What a round begins with.
+enum First {
+    Asked(SendAnswer),
+    Request(Request),
+}
+
 impl StateThread {
-    /// Whether the writer has nothing to do while this batch grows. Both work at the same time then, on
-    /// what is decided and on what comes, however many wait for their answers.
+    /// The batch that goes on: what the writer has not begun is committed with one sync.
+    fn open_batch(&mut self, batches: &OpenBatch, room: Room) -> Batch {
+        if let Some(batch) = batches.take_back() {
+            self.writing.take_back();
+            return batch;
+        }
+        self.decider.disk.look();
+        self.decider.begin_batch(room)
+    }
+
+    /// Whether the writer has nothing to do while this batch grows. Both work at the same time then,
+    /// on what is decided and on what comes, however many wait for their answers. Where syncs are
+    /// slow nothing is decided beside them, and the batch takes all that waits.
     fn is_writer_kept_waiting(&mut self, batch: &Batch) -> bool {
-        batch.answers.len().is_multiple_of(HANDED_OVER_AFTER) && self.writing.is_idle()
+        batch.answers.len().is_multiple_of(HANDED_OVER_AFTER)
+            && self.writing.is_idle()
+            && !self.writing.is_slow()
     }
 
     /// Takes a request; true when it is the end.
@@ -210,49 +237,59 @@ impl StateThread {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::channel;
 
     use super::*;
 
+    const QUICK: Duration = Duration::from_millis(limits::SYNC_SLOW_MS / 2);
+
+    fn ended(sync: Option<Duration>) -> Ended {
+        Ended { sync, at: Instant::now() }
+    }
+
     #[test]
     fn nothing_is_decided_ahead_of_a_slow_sync() {
-        let (ended, told) = channel();
-        let slow = Duration::from_millis(limits::SYNC_SLOW_MS);
+        let (end, told) = channel();
         let mut writing = Writing::new(told);
         // Quick syncs hold nothing up.
-        writing.under_way = 2;
-        ended.send(Some(slow / 2)).unwrap();
-        writing.wait_where_slow(|| {});
+        writing.begin();
+        writing.begin();
+        end.send(ended(Some(QUICK))).unwrap();
+        writing.wait_where_slow(|| panic!("it is not waited for"));
         assert_eq!(writing.under_way, 1);
         // After a slow one the batch that is under way is waited for; questions alone say nothing.
-        writing.under_way = 2;
-        ended.send(Some(slow)).unwrap();
-        let (is_late, ended_late) = (Arc::new(AtomicBool::new(false)), ended.clone());
-        let late = std::thread::spawn({
-            let is_late = Arc::clone(&is_late);
-            move || {
-                is_late.store(true, Ordering::SeqCst);
-                ended_late.send(None).unwrap();
-            }
-        });
-        writing.wait_where_slow(|| {});
-        assert!(is_late.load(Ordering::SeqCst), "it is waited for");
-        assert_eq!((writing.under_way, writing.last_sync), (0, slow));
-        late.join().unwrap();
-        // Nor while one that began with quick ones before it turns out to be slow.
-        (writing.last_sync, writing.under_way) = (Duration::ZERO, 0);
         writing.begin();
-        writing.since = Instant::now().checked_sub(slow).unwrap();
+        end.send(ended(Some(SYNC_SLOW))).unwrap();
         let mut looked = 0;
         writing.wait_where_slow(|| {
             looked += 1;
-            ended.send(None).unwrap();
+            end.send(ended(None)).unwrap();
         });
-        assert_eq!((looked, writing.under_way), (1, 0));
+        assert_eq!((looked, writing.under_way, writing.last_sync), (1, 0, SYNC_SLOW));
         // A writer that stopped is waited for no longer.
-        writing.under_way = 1;
-        drop(ended);
+        writing.begin();
+        drop(end);
         writing.wait_where_slow(|| {});
+    }
+
+    /// Guards: a sync counts from when the writer began, not from when its batch was noticed.
+    #[test]
+    fn nothing_is_decided_ahead_of_a_sync_that_turns_out_slow() {
+        let (end, told) = channel();
+        let mut writing = Writing::new(told);
+        writing.begin();
+        writing.begin();
+        let long_ago = Instant::now().checked_sub(SYNC_SLOW).unwrap();
+        end.send(Ended { sync: Some(QUICK), at: long_ago }).unwrap();
+        let mut looked = 0;
+        writing.wait_where_slow(|| {
+            looked += 1;
+            end.send(ended(Some(QUICK))).unwrap();
+        });
+        assert_eq!((looked, writing.under_way), (1, 0), "the second is slow by now");
+        // One that is given after a rest begins then.
+        writing.since = long_ago;
+        writing.begin();
+        writing.wait_where_slow(|| panic!("it has just begun"));
     }
 }

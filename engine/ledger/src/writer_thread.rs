@@ -21,7 +21,7 @@ use crate::event_row::{COLUMNS, RowView, insert, insert_sql};
 use crate::foreign_panics::contain_and_log;
 use crate::handed_rows::{CommittedRows, HandOver};
 use crate::held_file::HeldFile;
-use crate::open_batch::ToCommit;
+use crate::open_batch::{Ended, ToCommit};
 use crate::status::{Failure, LogState, Status};
 use crate::submission::{Accepted, Answer, FirstUse, SubmitError};
 
@@ -102,7 +102,7 @@ pub(crate) fn spawn(
     Committed { events, hand_over }: Committed,
     [commit, sync]: [Metric; 2],
     batches: ToCommit,
-    ended: Sender<Option<Duration>>,
+    ended: Sender<Ended>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (checkpoints, wanted) = sync_channel(1);
     let is_checkpointing = Arc::new(AtomicBool::new(false));
@@ -133,7 +133,7 @@ pub(crate) fn spawn(
         while let Some(batch) = batches.next() {
             let Some(sync) = writer.take(batch) else { break };
             // Whoever closed the ledger asks no more.
-            let _ = ended.send(sync);
+            let _ = ended.send(Ended { sync, at: Instant::now() });
         }
         let is_sound = writer.status.failure().is_none() && writer.files_are_in_their_place();
         let Writer { held: HeldConnection { connection, file }, checkpoints, hand_over, .. } =

@@ -16,7 +16,7 @@ use sqlx::SqliteConnection;
 
 use super::calendar::day_text;
 use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
-use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
 pub use bets::LARGE_WIN_MIN;
 use bets::{Economics, Sums};
 use coins::CoinDays;
@@ -85,18 +85,27 @@ impl Projection for Analytics {
         ]
     }
 
-    fn apply<'a>(
+    fn fold<'a>(
         &'a self,
         database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
-    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
             let mut batch = Batch::load(database, events).await?;
             for event in events {
                 batch.fold(event)?;
             }
-            batch.store(database).await
+            Ok(Box::new(batch) as Box<dyn Changes>)
         })
+    }
+}
+
+impl Changes for Batch {
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin((*self).store(database))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `seasons`, `days`, `bets`, `daily_triggers`, `week_results` and the leaderboards: what happened
 //! in each season, and how it compares.
 //!
-//! A batch is folded in memory and then written, one statement a table. What a season in play needs
+//! A batch is folded in memory and then written, with a few statements for each table. What a season in play needs
 //! from one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and
 //! every row that changes can be written whole.
 
@@ -13,9 +13,9 @@ use daybook_schema::{Event, SeasonId, Seq, StreamKind};
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
-use super::users::{self, Placeholder};
+use super::users::{self, Placeholder, Referring};
 use crate::insert::{BindRow, Insert, Map, Values, insert, load};
-use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
 use keys::SeasonKeys;
 use progress::{Ended, Progress};
 pub use tables::DayEvent;
@@ -56,23 +56,17 @@ impl Projection for Seasons {
         &["users"]
     }
 
-    fn apply<'a>(
+    fn fold<'a>(
         &'a self,
         database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
-    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
             let mut batch = Batch::load(database, events).await?;
             for event in events {
                 batch.fold(event)?;
             }
-            let started = events.iter().filter_map(|event| match &event.stored.event {
-                Event::SeasonStarted(started) => Some((event, started.user_id)),
-                _ => None,
-            });
-            users::add(database, &batch.users).await?;
-            users::require(database, started).await?;
-            batch.store(database).await
+            Ok(Box::new(batch) as Box<dyn Changes>)
         })
     }
 }
@@ -92,6 +86,7 @@ struct Batch {
     keys: SeasonKeys,
     seasons: Rows<SeasonId, Touched>,
     users: Vec<Placeholder>,
+    started: Vec<Referring>,
     erased: Vec<Placeholder>,
     rows: SeasonRows,
 }
@@ -143,6 +138,7 @@ impl Batch {
     fn fold_season(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
         let (id, last_seq) = (event.stored.header.stream.as_season(), event.stored.header.seq);
         if let Event::SeasonStarted(started) = &event.stored.event {
+            self.started.push(Referring::new(event, started.user_id));
             let progress = self.rows.start(event, started);
             self.seasons.put(id, Touched { progress, last_seq, ended: None });
             return Ok(());
@@ -159,6 +155,8 @@ impl Batch {
     }
 
     async fn store(self, database: &mut SqliteConnection) -> Result<(), ApplyError> {
+        users::add(database, &self.users).await?;
+        users::require(database, &self.started).await?;
         let seasons = self.seasons.iter();
         let seasons: Vec<SeasonRow> = seasons
             .map(|(id, season)| season.progress.season_row(*id, season.ended.as_ref()))
@@ -175,6 +173,15 @@ impl Batch {
         self.keys.store(database).await?;
         self.rows.store(database).await?;
         users::erase(database, &self.erased).await
+    }
+}
+
+impl Changes for Batch {
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin((*self).store(database))
     }
 }
 

@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
-use super::users::{self, Placeholder};
+use super::users::{self, Placeholder, Referring};
 use crate::insert::{Map, load, write};
-use crate::projection::{ApplyError, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
 
 /// The table `simulins`.
 #[derive(Debug)]
@@ -73,36 +73,82 @@ impl Projection for Simulins {
            WHERE named.simulin_id = simulins.id"]
     }
 
-    fn apply<'a>(
+    fn fold<'a>(
         &'a self,
         database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
-    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
             let mut concerned: Vec<SimulinId> = events.iter().filter_map(simulin_of).collect();
             concerned.sort_unstable();
             concerned.dedup();
-            let mut rows = load(database, LOAD, &concerned).await?;
-            let names = load(database, LOAD_NAMES, &concerned).await?;
-            let mut new_users = Vec::new();
+            let rows = load(database, LOAD, &concerned).await?;
+            let mut batch = Batch { rows, ..Batch::default() };
             for event in events {
-                if let Event::UserRegistered(_) = event.stored.event {
-                    let header = &event.stored.header;
-                    new_users.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
-                }
-                fold(&mut rows, &names, event)?;
+                batch.fold(event)?;
             }
-            users::add(database, &new_users).await?;
-            let adopted = events.iter().filter_map(|event| match &event.stored.event {
-                Event::SimulinAdopted(_) => Some((event, event.stored.header.stream.as_user())),
-                _ => None,
-            });
-            users::require(database, adopted).await?;
+            Ok(Box::new(batch) as Box<dyn Changes>)
+        })
+    }
+}
+
+/// The rows that a batch of events makes.
+#[derive(Default)]
+struct Batch {
+    rows: Map<SimulinId, SimulinRow>,
+    users: Vec<Placeholder>,
+    owners: Vec<Referring>,
+    adopted: Vec<SimulinId>,
+}
+
+impl Changes for Batch {
+    fn write<'a>(
+        mut self: Box<Self>,
+        database: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            users::add(database, &self.users).await?;
+            users::require(database, &self.owners).await?;
+            for (id, name) in load(database, LOAD_NAMES, &self.adopted).await? {
+                if let Some(row) = self.rows.get_mut(&id) {
+                    row.name = name;
+                }
+            }
             // Ids grow in time: in their order the rows lie side by side.
-            let mut rows: Vec<SimulinRow> = rows.into_values().collect();
+            let mut rows: Vec<SimulinRow> = self.rows.into_values().collect();
             rows.sort_unstable_by_key(|row| row.id);
             write(database, STORE, &rows).await
         })
+    }
+}
+
+impl Batch {
+    fn fold(&mut self, event: &ProjectedEvent) -> Result<(), ApplyError> {
+        let header = &event.stored.header;
+        if let Event::UserRegistered(_) = event.stored.event {
+            self.users.push(Placeholder::new(header.stream.as_user(), header.recorded_at));
+        }
+        let Some(id) = simulin_of(event) else { return Ok(()) };
+        if let Event::SimulinAdopted(adopted) = &event.stored.event {
+            self.owners.push(Referring::new(event, header.stream.as_user()));
+            self.adopted.push(id);
+            self.rows.insert(id, adopted_row(event, adopted));
+            return Ok(());
+        }
+        let missing = || ApplyError::event(event, format!("there is no simulin {id}"));
+        let row = self.rows.get_mut(&id).ok_or_else(missing)?;
+        match &event.stored.event {
+            Event::SimulinPathChosen(event) => row.path = Some(event.path),
+            Event::SimulinRetired(_) => row.retired_at = Some(header.recorded_at.seconds()),
+            Event::SimulinXpGained(event) => row.bond_xp = event.bond_xp.get(),
+            Event::SimulinLevelReached(event) => {
+                row.bond_level = event.bond_level.get();
+                row.stage = event.bond_level.stage();
+                row.abilities = abilities_at(row.stage);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -118,45 +164,14 @@ const fn simulin_of(event: &ProjectedEvent) -> Option<SimulinId> {
     }
 }
 
-fn fold(
-    rows: &mut Map<SimulinId, SimulinRow>,
-    names: &Map<SimulinId, String>,
-    event: &ProjectedEvent,
-) -> Result<(), ApplyError> {
-    let Some(id) = simulin_of(event) else { return Ok(()) };
-    if let Event::SimulinAdopted(adopted) = &event.stored.event {
-        rows.insert(id, adopted_row(event, adopted, names.get(&id)));
-        return Ok(());
-    }
-    let missing = || ApplyError::event(event, format!("there is no simulin {id}"));
-    let row = rows.get_mut(&id).ok_or_else(missing)?;
-    match &event.stored.event {
-        Event::SimulinPathChosen(event) => row.path = Some(event.path),
-        Event::SimulinRetired(_) => {
-            row.retired_at = Some(event.stored.header.recorded_at.seconds());
-        }
-        Event::SimulinXpGained(event) => row.bond_xp = event.bond_xp.get(),
-        Event::SimulinLevelReached(event) => {
-            row.bond_level = event.bond_level.get();
-            row.stage = event.bond_level.stage();
-            row.abilities = abilities_at(row.stage);
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn adopted_row(
-    event: &ProjectedEvent,
-    adopted: &SimulinAdopted,
-    name: Option<&String>,
-) -> SimulinRow {
+/// A new simulin's row; its species stands for the name until that is looked up.
+fn adopted_row(event: &ProjectedEvent, adopted: &SimulinAdopted) -> SimulinRow {
     let header = &event.stored.header;
     let stage = BondLevel::MIN.stage();
     SimulinRow {
         id: adopted.simulin_id,
         user_id: header.stream.as_user(),
-        name: name.cloned().unwrap_or_else(|| adopted.species.to_string()),
+        name: adopted.species.to_string(),
         species: adopted.species,
         stage,
         path: None,

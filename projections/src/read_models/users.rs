@@ -1,7 +1,7 @@
 //! The rows of `users` that read models refer to. Accounts are the API's; where there is none, or
 //! it was erased, a placeholder stands in its place.
 
-use daybook_schema::{UnixMicros, UserId};
+use daybook_schema::{EventKind, Seq, UnixMicros, UserId};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
@@ -21,6 +21,19 @@ impl Placeholder {
     }
 }
 
+/// An event that brings a row which refers to a user.
+pub(super) struct Referring {
+    seq: Seq,
+    kind: EventKind,
+    user: UserId,
+}
+
+impl Referring {
+    pub(super) fn new(event: &ProjectedEvent, user: UserId) -> Self {
+        Self { seq: event.stored.header.seq, kind: event.stored.event.kind(), user }
+    }
+}
+
 /// Makes the rows where there are none. An account's own is left as it is, but for its time, which
 /// is that of the ledger's event.
 pub(super) async fn add(
@@ -36,26 +49,26 @@ pub(super) async fn add(
 
 /// That the users are there whom events bring rows of. SQLite would look that up for every row, as
 /// a foreign key; the workers' connections leave it to this.
-pub(super) async fn require<'e>(
+pub(super) async fn require(
     database: &mut SqliteConnection,
-    referring: impl Iterator<Item = (&'e ProjectedEvent, UserId)>,
+    referring: &[Referring],
 ) -> Result<(), ApplyError> {
-    let referring: Vec<(&ProjectedEvent, UserId)> = referring.collect();
     if referring.is_empty() {
         return Ok(());
     }
-    let ids: Vec<UserId> = referring.iter().map(|(_, user)| *user).collect();
+    let ids: Vec<UserId> = referring.iter().map(|referring| referring.user).collect();
     let statement = "SELECT value FROM json_each(?1) WHERE value NOT IN (SELECT id FROM users)";
     let ids = serde_json::to_string(&ids)?;
     let missing: Option<String> =
         sqlx::query_scalar(statement).bind(ids).fetch_optional(database).await?;
     let missing =
-        missing.and_then(|missing| referring.iter().find(|(_, user)| user.to_string() == missing));
+        missing.and_then(|missing| referring.iter().find(|it| it.user.to_string() == missing));
     match missing {
-        Some((event, user)) => Err(ApplyError::event(
-            event,
-            format!("user {user} is not in `users`: his row was removed"),
-        )),
+        Some(Referring { seq, kind, user }) => Err(ApplyError::Event {
+            seq: *seq,
+            kind: *kind,
+            reason: format!("user {user} is not in `users`: his row was removed"),
+        }),
         None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 
 use super::error::RebuildError;
-use crate::applier::{self, Applied};
+use crate::applier::{self, Refused};
 use crate::database::GameDatabase;
 use crate::game_file::{self, boot_id};
 use crate::position::Position;
@@ -143,15 +143,21 @@ impl GrowingTables {
         let applied_seq = self.position.head.seq;
         let first = events.partition_point(|event| event.stored.header.seq.get() <= applied_seq);
         let events = events.get(first..).unwrap_or_default();
-        let name = self.name();
-        let applying =
-            applier::apply(&mut self.connection, &self.projection, &self.position, events);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (name, connection) = (self.name(), &mut self.connection);
+        let applying = async {
+            let projection = self.projection.as_ref();
+            let folded = applier::fold(connection, projection, &self.position, events).await?;
+            applier::write(connection, name, folded).await
+        };
         match applying.await {
-            Ok(Applied::Committed(position)) => self.position = position,
-            Ok(Applied::Moved | Applied::AnotherLedger(_)) => {
+            Ok(position) => self.position = position,
+            Err(Refused::Moved | Refused::AnotherLedger(_)) => {
                 return Err(RebuildError::Busy { name });
             }
-            Err(source) => {
+            Err(Refused::Failed(source)) => {
                 if matches!(&source, ApplyError::Database(error) if is_disk_full(error)) {
                     self.make_room()?;
                 }

@@ -1,10 +1,15 @@
 //! Guards: however events are cut, repeated or begun again, the rows are the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use daybook_projections::sqlx::{self, SqliteConnection};
 use daybook_projections::test_kit::{CutFeed, check, rows_of, same};
-use daybook_projections::{Tail, Worker, all_projections};
+use daybook_projections::{
+    ApplyError, BoxFuture, Changes, ProjectedEvent, Projection, Tail, Worker, all_projections,
+};
 use proptest::prelude::*;
+use tokio::sync::Semaphore;
 
 use crate::fixture::{Played, all_rows, all_tables, repeats};
 use crate::recomputation::Recomputed;
@@ -53,6 +58,87 @@ async fn a_worker_whose_file_was_migrated_keeps_its_position() {
         worker.catch_up().await.unwrap();
         assert_eq!(worker.position(), Some(position), "after {table}");
     }
+}
+
+/// Counts events; where it shall, it tells that it folds and then waits until it may go on.
+struct CountsSlowly {
+    folds: Semaphore,
+    may_go_on: Option<Semaphore>,
+}
+
+impl Projection for CountsSlowly {
+    fn name(&self) -> &'static str {
+        "slow_counts"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["slow_count"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE IF NOT EXISTS slow_count (id INTEGER PRIMARY KEY, events INTEGER NOT NULL)"
+    }
+
+    fn fold<'a>(
+        &'a self,
+        _database: &'a mut SqliteConnection,
+        events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
+        Box::pin(async move {
+            self.folds.add_permits(1);
+            if let Some(may_go_on) = &self.may_go_on {
+                drop(may_go_on.acquire().await);
+            }
+            Ok(Box::new(Count(events.len())) as Box<dyn Changes>)
+        })
+    }
+}
+
+struct Count(usize);
+
+impl Changes for Count {
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            let statement = "INSERT INTO slow_count VALUES (1, ?1) \
+                 ON CONFLICT (id) DO UPDATE SET events = events + excluded.events";
+            sqlx::query(statement).bind(i64::try_from(self.0).unwrap()).execute(database).await?;
+            Ok(())
+        })
+    }
+}
+
+/// Guards: while a worker folds, others write to the file; where one of them has moved its position
+/// by then, what it folded is not written.
+#[tokio::test]
+async fn what_was_folded_is_not_written_after_a_position_that_moved() {
+    let played = Played::new(2, 2, 6);
+    let events = played.events().len();
+    let database = played.database("moved.db").await;
+    let worker = |may_go_on| {
+        let projection = Arc::new(CountsSlowly { folds: Semaphore::new(0), may_go_on });
+        let feed = Box::new(Tail::new(played.path()));
+        (Arc::clone(&projection), Worker::new(projection, feed, &database))
+    };
+    let (waits, mut waiting) = worker(Some(Semaphore::new(0)));
+    let (_, mut quick) = worker(None);
+    let (waited, ()) = tokio::join!(waiting.catch_up(), async {
+        waits.folds.acquire().await.unwrap().forget();
+        quick.catch_up().await.unwrap();
+        waits.may_go_on.as_ref().unwrap().add_permits(1_000);
+    });
+    waited.unwrap();
+    assert_eq!(waiting.position(), quick.position());
+    let connection = rusqlite::Connection::open(database.path()).unwrap();
+    let count: i64 =
+        connection.query_row("SELECT events FROM slow_count", [], |row| row.get(0)).unwrap();
+    assert_eq!(usize::try_from(count), Ok(events));
 }
 
 proptest! {

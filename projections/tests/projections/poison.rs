@@ -7,10 +7,10 @@ use std::time::Duration;
 use daybook_projections::sqlx;
 use daybook_projections::sqlx::SqliteConnection;
 use daybook_projections::{
-    ApplyError, BoxFuture, FeedSource, ProjectedEvent, Projection, ProjectionState, Step, Tail,
-    Worker, Workers, all_projections, rebuild, status,
+    ApplyError, BoxFuture, Changes, FeedSource, ProjectedEvent, Projection, ProjectionState, Step,
+    Tail, Worker, Workers, all_projections, rebuild, status,
 };
-use daybook_schema::Seq;
+use daybook_schema::{EventKind, Seq};
 
 use crate::fixture::{Played, all_rows, named};
 
@@ -37,21 +37,40 @@ impl Projection for Counts {
         "CREATE TABLE IF NOT EXISTS event_counts (kind TEXT PRIMARY KEY, events INTEGER NOT NULL)"
     }
 
-    fn apply<'a>(
+    fn fold<'a>(
         &'a self,
-        database: &'a mut SqliteConnection,
+        _database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
+        Box::pin(async move {
+            let is_mended = self.mended.load(Ordering::Relaxed);
+            let poison = events.iter().find(|event| event.stored.header.seq == self.poison);
+            match poison.filter(|_| !is_mended) {
+                Some(event) => Err(ApplyError::event(event, "it is poison")),
+                None => {
+                    let kinds = events.iter().map(|event| event.stored.event.kind()).collect();
+                    Ok(Box::new(Counted(kinds)) as Box<dyn Changes>)
+                }
+            }
+        })
+    }
+}
+
+/// The kinds of events.
+struct Counted(Vec<EventKind>);
+
+impl Changes for Counted {
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
         Box::pin(async move {
-            for event in events {
-                if event.stored.header.seq == self.poison && !self.mended.load(Ordering::Relaxed) {
-                    return Err(ApplyError::event(event, "it is poison"));
-                }
+            for kind in self.0 {
                 sqlx::query(
                     "INSERT INTO event_counts VALUES (?1, 1) \
                      ON CONFLICT (kind) DO UPDATE SET events = events + 1",
                 )
-                .bind(event.stored.event.kind().as_str())
+                .bind(kind.as_str())
                 .execute(&mut *database)
                 .await?;
             }
@@ -184,10 +203,18 @@ async fn triggers_and_cascades_of_a_team_hold() {
     assert_eq!(count("SELECT count(*) FROM pragma_foreign_key_check"), 0);
 }
 
-/// Panics at one event, on the call or within what it gives, as often as it meets it.
+/// Panics at one event, somewhere, as often as it meets it.
 struct Panics {
     poison: Seq,
-    on_the_call: bool,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    OnTheCall,
+    Folding,
+    OnTheCallToWrite,
+    Writing,
 }
 
 impl Projection for Panics {
@@ -207,25 +234,42 @@ impl Projection for Panics {
         "CREATE TABLE IF NOT EXISTS panics_rows (seq INTEGER PRIMARY KEY)"
     }
 
-    #[expect(clippy::panic, reason = "what a projection may do is what is tested")]
-    fn apply<'a>(
+    fn fold<'a>(
         &'a self,
-        database: &'a mut SqliteConnection,
+        _database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
-    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         let meets = events.iter().any(|event| event.stored.header.seq == self.poison);
-        assert!(!(meets && self.on_the_call), "on the call");
+        let panics_at = move |place: Place| meets && self.place == place;
+        assert!(!panics_at(Place::OnTheCall), "a bug on the call");
         Box::pin(async move {
-            for event in events {
-                if event.stored.header.seq == self.poison {
-                    panic!("a bug at {}", self.poison);
-                }
-                let seq = event.stored.header.seq.get().cast_signed();
+            assert!(!panics_at(Place::Folding), "a bug in folding");
+            let seqs = events.iter().map(|event| event.stored.header.seq).collect();
+            let place = Some(self.place).filter(|place| panics_at(*place));
+            Ok(Box::new(SeqRows { seqs, place }) as Box<dyn Changes>)
+        })
+    }
+}
+
+struct SeqRows {
+    seqs: Vec<Seq>,
+    place: Option<Place>,
+}
+
+impl Changes for SeqRows {
+    fn write<'a>(
+        self: Box<Self>,
+        database: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        assert!(self.place != Some(Place::OnTheCallToWrite), "a bug on the call to write");
+        Box::pin(async move {
+            for seq in self.seqs {
                 sqlx::query("INSERT INTO panics_rows VALUES (?1)")
-                    .bind(seq)
+                    .bind(seq.get().cast_signed())
                     .execute(&mut *database)
                     .await?;
             }
+            assert!(self.place != Some(Place::Writing), "a bug in writing");
             Ok(())
         })
     }
@@ -238,10 +282,15 @@ async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
     let played = Played::new(3, 2, 23);
     let events = played.events();
     let poison = events[events.len() / 2].header.seq;
-    for (on_the_call, words) in [(true, "on the call"), (false, "a bug at")] {
-        let database = played.database(&format!("game-{on_the_call}.db")).await;
+    for (place, words) in [
+        (Place::OnTheCall, "a bug on the call"),
+        (Place::Folding, "a bug in folding"),
+        (Place::OnTheCallToWrite, "a bug on the call to write"),
+        (Place::Writing, "a bug in writing"),
+    ] {
+        let database = played.database(&format!("game-{place:?}.db")).await;
         let mut all = all_projections();
-        all.push(Arc::new(Panics { poison, on_the_call }));
+        all.push(Arc::new(Panics { poison, place }));
         let source = FeedSource::ledger(played.path());
         Workers::catch_up(&database, &all, &source).await.unwrap();
         for state in status(database.path(), &all, played.path()).await.unwrap() {
@@ -253,7 +302,7 @@ async fn a_projection_that_panics_stops_at_that_event_and_says_so() {
                 panic!("{:?}", state.state)
             };
             assert_eq!(stopped.seq, poison.get());
-            assert!(stopped.reason.contains(words), "{}", stopped.reason);
+            assert!(stopped.reason.ends_with(words), "{}", stopped.reason);
             assert_eq!(state.head.seq, poison.get() - 1);
         }
         // A worker that runs meets it again and again, and goes on telling.

@@ -6,7 +6,8 @@
  *             ERRNO, not done (FORM failed) or done all the same (FORM persisted); later ones fail too
  *             where COUNT ends with +
  * SHIM_SKIP   an ending: a sync of such a path is not done and not written down, and yet succeeds
- * SHIM_SLOW   "ENDING MILLISECONDS": a sync of such a path takes so much longer
+ * SHIM_SLOW   "ENDING MILLISECONDS": a sync of such a path takes so much longer; with a third word
+ *             only while there is a file of this name
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -143,9 +144,11 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { retur
 
 static void wait_if_slow(const char *path) {
     const char *slow = getenv("SHIM_SLOW");
-    char ending[128];
+    char ending[128], only_with[256];
     long milliseconds;
-    if (!slow || sscanf(slow, "%127s %ld", ending, &milliseconds) != 2 || !ends_with(path, ending)) return;
+    int words = slow ? sscanf(slow, "%127s %ld %255s", ending, &milliseconds, only_with) : 0;
+    if (words < 2 || !ends_with(path, ending)) return;
+    if (words == 3 && access(only_with, F_OK) != 0) return;
     struct timespec wait = {milliseconds / 1000, milliseconds % 1000 * 1000000};
     nanosleep(&wait, NULL);
 }
