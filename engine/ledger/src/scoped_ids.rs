@@ -1,7 +1,8 @@
 //! Ids of commands, each in a scope of its own: a user's, or the operator's. No scope can push out
 //! what another has.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use daybook_schema::{CommandId, UnixMicros, UserId};
 use foldhash::fast::RandomState;
@@ -29,20 +30,34 @@ pub(crate) struct ScopedIds<V> {
     bounds: Bounds,
     slots: HashMap<Scope, Slot, RandomState>,
     scopes: Vec<OfScope<V>>,
-    /// Each scope's oldest id.
-    oldest: BTreeSet<(CommandId, Slot)>,
+    /// The earliest first: of each scope that has ids a time that is no later than its oldest id's.
+    /// It is not kept up to date where a scope forgets, which would cost more than all the rest.
+    earliest: BinaryHeap<Reverse<(UnixMicros, Slot)>>,
     count: usize,
     /// Kept from the time on when there are as many ids as there may be.
     by_count: Option<ByCount>,
 }
 
+/// For a few scopes entries are not made anew; a test does that often.
+const ENTRIES_MIN: usize = if cfg!(test) { 8 } else { 1_024 };
+
+/// More times than these are made anew, without those that count no more.
+const fn times_max(scopes: usize) -> usize {
+    ENTRIES_MIN + scopes + scopes / 2
+}
+
+/// The same of scopes by their number of ids.
+const fn counts_max(scopes: usize) -> usize {
+    ENTRIES_MIN + 2 * scopes
+}
+
 /// The scopes by the number of their ids.
 #[derive(Clone, Debug, Default)]
 struct ByCount {
-    /// The scopes that have so many.
-    equals: Vec<Vec<Slot>>,
-    /// Where each scope stands among its equals.
-    places: Vec<usize>,
+    /// Scopes that had so many at some time; those that have so many now are among them.
+    had: Vec<Vec<Slot>>,
+    /// Entries in all of these.
+    entries: usize,
     /// The most that a scope has, or more.
     most: usize,
 }
@@ -58,6 +73,8 @@ struct OfScope<V> {
     /// The oldest of both, and the newest of the first: looked at most often, and so kept here.
     oldest: Option<CommandId>,
     newest: Option<CommandId>,
+    /// Its earliest time among those of all scopes; the latest of all where it has none there.
+    entered: UnixMicros,
     /// The greatest time in any id that was forgotten.
     floor: Option<UnixMicros>,
 }
@@ -70,12 +87,20 @@ impl<V> OfScope<V> {
             late: BTreeMap::new(),
             oldest: None,
             newest: None,
+            entered: UnixMicros::new(i64::MAX),
             floor: None,
         }
     }
 
     fn count(&self) -> usize {
         self.in_order.len() + self.late.len()
+    }
+
+    /// Notes that its oldest id's time is entered among those of all scopes, if it has one.
+    fn enter(&mut self) -> Option<UnixMicros> {
+        let time = self.oldest.map(|oldest| oldest.time());
+        self.entered = time.unwrap_or(UnixMicros::new(i64::MAX));
+        time
     }
 
     fn get(&self, id: CommandId) -> Option<&V> {
@@ -125,7 +150,7 @@ impl<V> ScopedIds<V> {
             bounds,
             slots: HashMap::default(),
             scopes: Vec::new(),
-            oldest: BTreeSet::new(),
+            earliest: BinaryHeap::new(),
             count: 0,
             by_count: None,
         }
@@ -134,10 +159,10 @@ impl<V> ScopedIds<V> {
     /// What a scope takes beside its ids: its place in each list, twice as much as is used.
     #[cfg(test)]
     pub(crate) const fn scope_bytes() -> usize {
-        2 * (size_of::<OfScope<V>>()
-            + size_of::<(Scope, Slot)>()
-            + size_of::<(Slot, usize)>()
-            + size_of::<(CommandId, Slot)>())
+        let times = times_max(1 << 20) * size_of::<(UnixMicros, Slot)>();
+        let counts = counts_max(1 << 20) * size_of::<Slot>();
+        let entries = (times + counts) >> 20;
+        2 * (size_of::<OfScope<V>>() + size_of::<(Scope, Slot)>() + entries)
     }
 
     /// How many are remembered.
@@ -163,10 +188,12 @@ impl<V> ScopedIds<V> {
             self.forget_oldest(slot);
         }
         let Some(of) = self.in_slot_mut(slot) else { return };
-        let (before, oldest) = (of.count(), of.oldest);
+        let before = of.count();
         of.insert(id, value);
-        let (after, new_oldest) = (of.count(), of.oldest);
-        self.keep_oldest(slot, oldest, new_oldest);
+        let (after, is_earliest) = (of.count(), id.time() < of.entered);
+        if is_earliest {
+            self.enter(slot);
+        }
         self.recount(slot, before, after);
         if self.count > self.bounds.all_max {
             self.forget_of_most();
@@ -175,10 +202,32 @@ impl<V> ScopedIds<V> {
 
     /// Forgets every id whose time is earlier.
     pub(crate) fn forget_before(&mut self, time: UnixMicros) {
-        while let Some(&(id, slot)) = self.oldest.first()
-            && id.time() < time
+        while let Some(&Reverse((entered, slot))) = self.earliest.peek()
+            && entered < time
         {
-            self.forget_oldest(slot);
+            self.earliest.pop();
+            // An earlier time of its was looked at.
+            if self.in_slot(slot).is_none_or(|of| of.entered != entered) {
+                continue;
+            }
+            let oldest = |ids: &Self| ids.in_slot(slot)?.oldest;
+            while oldest(self).is_some_and(|oldest| oldest.time() < time) {
+                self.forget_oldest(slot);
+            }
+            self.enter(slot);
+        }
+    }
+
+    /// Enters the time of a scope's oldest id among those of all scopes.
+    fn enter(&mut self, slot: Slot) {
+        let Some(of) = self.in_slot_mut(slot) else { return };
+        if let Some(entered) = of.enter() {
+            self.earliest.push(Reverse((entered, slot)));
+        }
+        if self.earliest.len() > times_max(self.scopes.len()) {
+            let scopes = (0..).zip(&mut self.scopes);
+            let times = scopes.filter_map(|(slot, of)| Some(Reverse((of.enter()?, slot))));
+            self.earliest = times.collect();
         }
     }
 
@@ -242,88 +291,73 @@ impl<V> ScopedIds<V> {
 
     fn forget_oldest(&mut self, slot: Slot) {
         let Some(of) = self.in_slot_mut(slot) else { return };
-        let (before, oldest) = (of.count(), of.oldest);
+        let before = of.count();
         of.forget_oldest();
-        let (after, new_oldest) = (of.count(), of.oldest);
-        self.keep_oldest(slot, oldest, new_oldest);
+        let after = of.count();
         self.recount(slot, before, after);
-    }
-
-    fn keep_oldest(&mut self, slot: Slot, before: Option<CommandId>, after: Option<CommandId>) {
-        if before == after {
-            return;
-        }
-        before.map(|oldest| self.oldest.remove(&(oldest, slot)));
-        after.map(|oldest| self.oldest.insert((oldest, slot)));
     }
 
     fn recount(&mut self, slot: Slot, before: usize, after: usize) {
         self.count = self.count + after - before;
-        if let Some(by_count) = &mut self.by_count {
-            by_count.change(slot, before, after);
+        let Some(by_count) = &mut self.by_count else { return };
+        if before != after {
+            by_count.enter(slot, after);
+        }
+        if by_count.entries > counts_max(self.scopes.len()) {
+            self.by_count = Some(ByCount::of(&self.scopes));
         }
     }
 
     /// Lets the scope with most ids forget until there are no more than there may be.
     fn forget_of_most(&mut self) {
         if self.by_count.is_none() {
-            let mut by_count = ByCount::default();
-            for (slot, of) in (0..).zip(&self.scopes) {
-                by_count.change(slot, 0, of.count());
-            }
-            self.by_count = Some(by_count);
+            self.by_count = Some(ByCount::of(&self.scopes));
         }
         while self.count > self.bounds.all_max
-            && let Some(most) = self.by_count.as_mut().and_then(ByCount::scope_with_most)
+            && let Some((slot, count)) = self.by_count.as_mut().and_then(ByCount::take_most)
         {
-            self.forget_oldest(most);
+            if self.in_slot(slot).is_some_and(|of| of.count() == count) {
+                self.forget_oldest(slot);
+            }
         }
     }
 }
 
 impl ByCount {
-    fn scope_with_most(&mut self) -> Option<Slot> {
-        while self.most > 0 && self.equals.get(self.most).is_none_or(Vec::is_empty) {
+    fn of<V>(scopes: &[OfScope<V>]) -> Self {
+        let mut by_count = Self::default();
+        for (slot, of) in (0..).zip(scopes) {
+            by_count.enter(slot, of.count());
+        }
+        by_count
+    }
+
+    /// Notes that a scope has so many by now.
+    fn enter(&mut self, slot: Slot, count: usize) {
+        if count == 0 {
+            return;
+        }
+        if self.had.len() <= count {
+            self.had.resize_with(count + 1, Vec::new);
+        }
+        if let Some(had) = self.had.get_mut(count) {
+            had.push(slot);
+            self.entries += 1;
+        }
+        self.most = self.most.max(count);
+    }
+
+    /// Takes the entry with most, and how many that is. The scope may have fewer or more by now:
+    /// then it has another entry.
+    fn take_most(&mut self) -> Option<(Slot, usize)> {
+        while self.most > 0 {
+            if let Some(slot) = self.had.get_mut(self.most).and_then(Vec::pop) {
+                self.entries -= 1;
+                return Some((slot, self.most));
+            }
             self.most -= 1;
         }
-        self.equals.get(self.most)?.last().copied()
-    }
-
-    /// Where a scope stands among its equals.
-    fn place(&mut self, slot: Slot) -> Option<&mut usize> {
-        let index = usize::try_from(slot).ok()?;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, 0);
-        }
-        self.places.get_mut(index)
-    }
-
-    fn change(&mut self, slot: Slot, before: usize, after: usize) {
-        if before == after {
-            return;
-        }
-        let place = self.place(slot).map_or(0, |place| *place);
-        if let Some(equals) = self.equals.get_mut(before).filter(|_| before > 0) {
-            equals.swap_remove(place);
-            let moved = equals.get(place).copied();
-            if let Some(moved) = moved.and_then(|moved| self.place(moved)) {
-                *moved = place;
-            }
-        }
-        if after == 0 {
-            return;
-        }
-        self.most = self.most.max(after);
-        if self.equals.len() <= after {
-            self.equals.resize_with(after + 1, Vec::new);
-        }
-        let place = self.equals.get_mut(after).map_or(0, |equals| {
-            equals.push(slot);
-            equals.len() - 1
-        });
-        if let Some(own) = self.place(slot) {
-            *own = place;
-        }
+        None
     }
 }
 
