@@ -27,7 +27,7 @@ pub(crate) async fn contained<T>(foreign: impl Future<Output = T>) -> Result<T, 
 
 /// Why events were not applied. Nothing was changed.
 pub(crate) enum Refused {
-    /// Somebody else moved the position meanwhile.
+    /// Somebody else moved the position, or made the tables anew, meanwhile.
     Moved,
     /// The file holds read models of this other ledger.
     AnotherLedger(LedgerId),
@@ -139,6 +139,7 @@ pub(crate) struct Folded {
     before: Position,
     after: Position,
     ledger_id: LedgerId,
+    schema: i64,
 }
 
 /// Folds one or more events that follow a position.
@@ -158,24 +159,32 @@ pub(crate) async fn fold(
     let ledger_id = last.identity.ledger_id;
     // All that is read is of one moment, and at that moment the position is this one.
     let mut reading = database.begin().await?;
-    check(&mut reading, projection.name(), position, ledger_id).await?;
+    let schema = check(&mut reading, projection.name(), position, ledger_id).await?;
+    let written = rows_written(&mut reading).await?;
     // Within the call and within what it gives: a panic of either is the projection's own.
     let folding = async { projection.fold(&mut reading, events).await };
     let changes = contained(folding).await.map_err(ApplyError::Panicked)??;
+    // What it wrote would be undone here, and be missing from then on.
+    if rows_written(&mut reading).await? != written {
+        return Err(ApplyError::WroteInFold.into());
+    }
     reading.rollback().await?;
-    Ok(Folded { changes, before: *position, after, ledger_id })
+    Ok(Folded { changes, before: *position, after, ledger_id, schema })
 }
 
-/// Writes what was folded, and commits the position after it with the rows. Where the position is
-/// still the one before, so are the projection's own tables: they are a function of it.
+/// Writes what was folded, and commits the position after it with the rows. What was read holds
+/// where the position is still the one before, and no migration or rebuild came between: each of
+/// these changes the schema's version.
 pub(crate) async fn write(
     database: &mut SqliteConnection,
     name: &'static str,
     folded: Folded,
 ) -> Result<Position, Refused> {
-    let Folded { changes, before, after, ledger_id } = folded;
+    let Folded { changes, before, after, ledger_id, schema } = folded;
     let mut transaction = database.begin_with("BEGIN IMMEDIATE").await?;
-    check(&mut transaction, name, &before, ledger_id).await?;
+    if check(&mut transaction, name, &before, ledger_id).await? != schema {
+        return Err(Refused::Moved);
+    }
     let writing = async { changes.write(&mut transaction).await };
     contained(writing).await.map_err(ApplyError::Panicked)??;
     after.store(&mut transaction, name).await?;
@@ -184,19 +193,24 @@ pub(crate) async fn write(
 }
 
 /// That a projection's position, as it is committed, is this one, and that the file is of no other
-/// ledger.
+/// ledger. Gives the version of the file's schema.
 async fn check(
     database: &mut SqliteConnection,
     name: &str,
     position: &Position,
     ledger_id: LedgerId,
-) -> Result<(), Refused> {
+) -> Result<i64, Refused> {
     let committed = Position::load(database, name).await?;
     if committed.unwrap_or(Position::start(position.version)) != *position {
         return Err(Refused::Moved);
     }
-    match other_ledger(database, ledger_id).await? {
-        Some(holds) => Err(Refused::AnotherLedger(holds)),
-        None => Ok(()),
+    if let Some(holds) = other_ledger(database, ledger_id).await? {
+        return Err(Refused::AnotherLedger(holds));
     }
+    Ok(sqlx::query_scalar("PRAGMA schema_version").fetch_one(database).await?)
+}
+
+/// How many rows a connection has written since it was opened.
+async fn rows_written(database: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT total_changes()").fetch_one(database).await
 }

@@ -1,9 +1,9 @@
 //! Daybook's read models: tables in `game.db` that are a function of the ledger.
 //!
-//! A [`Projection`] folds events into [`Changes`] of its tables. A [`Worker`] feeds it, from the ledger's own [`Tail`]
-//! or from JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits rows and position in
-//! one transaction: a block that comes twice changes nothing, and [`rebuild()`] makes the same rows
-//! again. [`Reads`] is what an API asks.
+//! A [`Projection`] folds events into [`Changes`] of its tables. A [`Worker`] feeds it, from the
+//! ledger's own [`Tail`] or from JetStream ([`JetStreamFeed`], filled by a [`Relay`]), and commits
+//! rows and position in one transaction: a block that comes twice changes nothing, and [`rebuild()`]
+//! makes the same rows again. [`Reads`] is what an API asks.
 
 mod accounts;
 pub mod analytics;

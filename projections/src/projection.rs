@@ -27,6 +27,9 @@ pub enum ApplyError {
         /// What does not fit.
         reason: String,
     },
+    /// The projection wrote before it was its turn.
+    #[error("the projection wrote in `fold`; what it writes belongs into `Changes::write`")]
+    WroteInFold,
     /// The projection's own code panicked.
     #[error("the projection panicked: {0}")]
     Panicked(String),
@@ -63,6 +66,9 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
 pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "13"))
 }
+
+/// Events that our projections fold before they give way to other tasks.
+pub(crate) const EVENTS_PER_TURN: usize = 2_048;
 
 /// A read model: tables that are a function of the ledger.
 ///
@@ -104,7 +110,9 @@ pub trait Projection: Send + Sync {
     }
 
     /// Folds consecutive events into what they change, and writes nothing yet. Others may write to
-    /// the file meanwhile. So it may read its own tables, which nobody else writes, and no others.
+    /// the file meanwhile. So it may read what it wrote itself, and nothing that comes from
+    /// elsewhere: neither tables of others nor columns that others fill. Give way now and then
+    /// (`tokio::task::yield_now`) where there are many events: other tasks share the thread.
     ///
     /// # Errors
     /// [`ApplyError`]; then nothing is written. An event that cannot be applied stops this

@@ -138,12 +138,12 @@ impl Ledger {
         if let Some(refusal) = status.refusal() {
             return Err(refusal.into());
         }
-        // Counted before it is sent: the state thread takes away what it counts. It may have looked at
-        // what waits before its turn, so that the channel has room.
-        if waiting.fetch_add(1, Ordering::Relaxed) >= limits::COMMANDS_WAITING_MAX {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(SubmitError::Overloaded);
-        }
+        // Counted before it is sent: the state thread takes away what it counts. That thread may have
+        // looked at what waits before its turn, so the channel may have room where there is none.
+        let one_more = |waiting| (waiting < limits::COMMANDS_WAITING_MAX).then_some(waiting + 1);
+        waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_| SubmitError::Overloaded)?;
         requests.try_send(request).map_err(|error| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             match error {
@@ -171,7 +171,7 @@ impl Ledger {
         Health {
             // What cannot be told is not held against the disk.
             read_only_free_bytes: lacks_room(self.data_dir()).unwrap_or(None),
-            waiting: self.engine.waiting.load(Ordering::Relaxed).min(limits::COMMANDS_WAITING_MAX),
+            waiting: self.engine.waiting.load(Ordering::Relaxed),
             ..self.engine.status.health()
         }
     }

@@ -38,15 +38,15 @@ pub(crate) struct ScopedIds<V> {
     by_count: Option<ByCount>,
 }
 
-/// For a few scopes entries are not made anew; a test does that often.
+/// So many outdated entries are always let be. In tests it is few, so that what comes then is seen.
 const ENTRIES_MIN: usize = if cfg!(test) { 8 } else { 1_024 };
 
-/// More times than these are made anew, without those that count no more.
+/// How many times may be in `earliest`. Where there are more the outdated ones are removed.
 const fn times_max(scopes: usize) -> usize {
     ENTRIES_MIN + scopes + scopes / 2
 }
 
-/// The same of scopes by their number of ids.
+/// How many entries may be in a [`ByCount`]. Where there are more the outdated ones are removed.
 const fn counts_max(scopes: usize) -> usize {
     ENTRIES_MIN + 2 * scopes
 }
@@ -73,7 +73,8 @@ struct OfScope<V> {
     /// The oldest of both, and the newest of the first: looked at most often, and so kept here.
     oldest: Option<CommandId>,
     newest: Option<CommandId>,
-    /// Its earliest time among those of all scopes; the latest of all where it has none there.
+    /// The time in `earliest` that counts for it: others of its are outdated. The end of time where
+    /// none does.
     entered: UnixMicros,
     /// The greatest time in any id that was forgotten.
     floor: Option<UnixMicros>,
@@ -96,8 +97,8 @@ impl<V> OfScope<V> {
         self.in_order.len() + self.late.len()
     }
 
-    /// Notes that its oldest id's time is entered among those of all scopes, if it has one.
-    fn enter(&mut self) -> Option<UnixMicros> {
+    /// The time of its oldest id, if it has one, noted as the one that counts in `earliest`.
+    fn time_to_enter(&mut self) -> Option<UnixMicros> {
         let time = self.oldest.map(|oldest| oldest.time());
         self.entered = time.unwrap_or(UnixMicros::new(i64::MAX));
         time
@@ -206,7 +207,7 @@ impl<V> ScopedIds<V> {
             && entered < time
         {
             self.earliest.pop();
-            // An earlier time of its was looked at.
+            // It is outdated.
             if self.in_slot(slot).is_none_or(|of| of.entered != entered) {
                 continue;
             }
@@ -221,12 +222,12 @@ impl<V> ScopedIds<V> {
     /// Enters the time of a scope's oldest id among those of all scopes.
     fn enter(&mut self, slot: Slot) {
         let Some(of) = self.in_slot_mut(slot) else { return };
-        if let Some(entered) = of.enter() {
+        if let Some(entered) = of.time_to_enter() {
             self.earliest.push(Reverse((entered, slot)));
         }
         if self.earliest.len() > times_max(self.scopes.len()) {
             let scopes = (0..).zip(&mut self.scopes);
-            let times = scopes.filter_map(|(slot, of)| Some(Reverse((of.enter()?, slot))));
+            let times = scopes.filter_map(|(slot, of)| Some(Reverse((of.time_to_enter()?, slot))));
             self.earliest = times.collect();
         }
     }

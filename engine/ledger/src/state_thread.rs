@@ -211,7 +211,7 @@ impl StateThread {
 
     /// Whether the writer has nothing to do while this batch grows. Both work at the same time then,
     /// on what is decided and on what comes, however many wait for their answers. Where syncs are
-    /// slow nothing is decided beside them, and the batch takes all that waits.
+    /// slow nothing is decided beside them, and the batch takes what waits until it is full.
     fn is_writer_kept_waiting(&mut self, batch: &Batch) -> bool {
         batch.answers.len().is_multiple_of(HANDED_OVER_AFTER)
             && self.writing.is_idle()

@@ -16,7 +16,7 @@ use sqlx::SqliteConnection;
 
 use super::calendar::day_text;
 use crate::insert::{BindRow, Insert, Map, Values, insert, load, write};
-use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, EVENTS_PER_TURN, ProjectedEvent, Projection};
 pub use bets::LARGE_WIN_MIN;
 use bets::{Economics, Sums};
 use coins::CoinDays;
@@ -92,8 +92,9 @@ impl Projection for Analytics {
     ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
             let mut batch = Batch::load(database, events).await?;
-            for event in events {
-                batch.fold(event)?;
+            for events in events.chunks(EVENTS_PER_TURN) {
+                events.iter().try_for_each(|event| batch.fold(event))?;
+                tokio::task::yield_now().await;
             }
             Ok(Box::new(batch) as Box<dyn Changes>)
         })

@@ -1,9 +1,9 @@
 //! `seasons`, `days`, `bets`, `daily_triggers`, `week_results` and the leaderboards: what happened
 //! in each season, and how it compares.
 //!
-//! A batch is folded in memory and then written, with a few statements for each table. What a season in play needs
-//! from one batch to the next lies in `season_streams`, so that a batch looks up nothing else, and
-//! every row that changes can be written whole.
+//! A batch is folded in memory and then written, with a few statements for each table. What a season
+//! in play needs from one batch to the next lies in `season_streams`, so that a batch looks up
+//! nothing else, and every row that changes can be written whole.
 
 mod keys;
 mod progress;
@@ -15,7 +15,7 @@ use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder, Referring};
 use crate::insert::{BindRow, Insert, Map, Values, insert, load};
-use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, EVENTS_PER_TURN, ProjectedEvent, Projection};
 use keys::SeasonKeys;
 use progress::{Ended, Progress};
 pub use tables::DayEvent;
@@ -63,8 +63,9 @@ impl Projection for Seasons {
     ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
             let mut batch = Batch::load(database, events).await?;
-            for event in events {
-                batch.fold(event)?;
+            for events in events.chunks(EVENTS_PER_TURN) {
+                events.iter().try_for_each(|event| batch.fold(event))?;
+                tokio::task::yield_now().await;
             }
             Ok(Box::new(batch) as Box<dyn Changes>)
         })

@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 
 use super::users::{self, Placeholder, Referring};
 use crate::insert::{Map, load, write};
-use crate::projection::{ApplyError, Changes, ProjectedEvent, Projection};
+use crate::projection::{ApplyError, Changes, EVENTS_PER_TURN, ProjectedEvent, Projection};
 
 /// The table `simulins`.
 #[derive(Debug)]
@@ -84,8 +84,9 @@ impl Projection for Simulins {
             concerned.dedup();
             let rows = load(database, LOAD, &concerned).await?;
             let mut batch = Batch { rows, ..Batch::default() };
-            for event in events {
-                batch.fold(event)?;
+            for events in events.chunks(EVENTS_PER_TURN) {
+                events.iter().try_for_each(|event| batch.fold(event))?;
+                tokio::task::yield_now().await;
             }
             Ok(Box::new(batch) as Box<dyn Changes>)
         })

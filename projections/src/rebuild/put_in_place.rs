@@ -86,6 +86,10 @@ impl GrowingTables {
             }
         }
         self.position.store(&mut transaction, name).await?;
+        // Whoever has read the old tables by now writes nothing of it: the schema's version is
+        // another one, though the position may be the same.
+        transaction.execute("CREATE TABLE daybook_rebuilt (x)").await?;
+        transaction.execute("DROP TABLE daybook_rebuilt").await?;
         sqlx::query("DELETE FROM projection_states WHERE name = ?1")
             .bind(name)
             .execute(&mut *transaction)

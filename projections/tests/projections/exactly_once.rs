@@ -1,13 +1,16 @@
 //! Guards: however events are cut, repeated or begun again, the rows are the same.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_projections::sqlx::{self, SqliteConnection};
 use daybook_projections::test_kit::{CutFeed, check, rows_of, same};
 use daybook_projections::{
-    ApplyError, BoxFuture, Changes, ProjectedEvent, Projection, Tail, Worker, all_projections,
+    ApplyError, BoxFuture, Changes, Feed, FeedError, Past, ProjectedEvent, Projection, Tail,
+    Worker, all_projections, rebuild,
 };
+use daybook_schema::{Block, Head, LedgerIdentity};
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
@@ -85,20 +88,23 @@ impl Projection for CountsSlowly {
 
     fn fold<'a>(
         &'a self,
-        _database: &'a mut SqliteConnection,
+        database: &'a mut SqliteConnection,
         events: &'a [ProjectedEvent],
     ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
         Box::pin(async move {
+            let before = sqlx::query_scalar("SELECT events FROM slow_count");
+            let before: Option<i64> = before.fetch_optional(database).await?;
             self.folds.add_permits(1);
             if let Some(may_go_on) = &self.may_go_on {
-                drop(may_go_on.acquire().await);
+                may_go_on.acquire().await.unwrap().forget();
             }
-            Ok(Box::new(Count(events.len())) as Box<dyn Changes>)
+            let count = before.unwrap_or(0) + i64::try_from(events.len()).unwrap();
+            Ok(Box::new(Count(count)) as Box<dyn Changes>)
         })
     }
 }
 
-struct Count(usize);
+struct Count(i64);
 
 impl Changes for Count {
     fn write<'a>(
@@ -106,12 +112,32 @@ impl Changes for Count {
         database: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
         Box::pin(async move {
-            let statement = "INSERT INTO slow_count VALUES (1, ?1) \
-                 ON CONFLICT (id) DO UPDATE SET events = events + excluded.events";
-            sqlx::query(statement).bind(i64::try_from(self.0).unwrap()).execute(database).await?;
+            let statement = "INSERT OR REPLACE INTO slow_count VALUES (1, ?1)";
+            sqlx::query(statement).bind(self.0).execute(database).await?;
             Ok(())
         })
     }
+}
+
+impl CountsSlowly {
+    fn new(may_go_on: Option<Semaphore>) -> Arc<Self> {
+        Arc::new(Self { folds: Semaphore::new(0), may_go_on })
+    }
+
+    async fn wait_for_fold(&self) {
+        self.folds.acquire().await.unwrap().forget();
+    }
+
+    fn let_go_on(&self, folds: usize) {
+        self.may_go_on.as_ref().unwrap().add_permits(folds);
+    }
+}
+
+/// What is in its table.
+fn slow_count(path: &Path) -> usize {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let count = connection.query_row("SELECT events FROM slow_count", [], |row| row.get(0));
+    usize::try_from(count.unwrap_or(0_i64)).unwrap()
 }
 
 /// Guards: while a worker folds, others write to the file; where one of them has moved its position
@@ -119,26 +145,78 @@ impl Changes for Count {
 #[tokio::test]
 async fn what_was_folded_is_not_written_after_a_position_that_moved() {
     let played = Played::new(2, 2, 6);
-    let events = played.events().len();
     let database = played.database("moved.db").await;
-    let worker = |may_go_on| {
-        let projection = Arc::new(CountsSlowly { folds: Semaphore::new(0), may_go_on });
-        let feed = Box::new(Tail::new(played.path()));
-        (Arc::clone(&projection), Worker::new(projection, feed, &database))
-    };
-    let (waits, mut waiting) = worker(Some(Semaphore::new(0)));
-    let (_, mut quick) = worker(None);
+    let (waits, quick) = (CountsSlowly::new(Some(Semaphore::new(0))), CountsSlowly::new(None));
+    let events = played.events().len();
+    let until = |seq| Box::new(Until { tail: Tail::new(played.path()), seq });
+    let mut waiting = Worker::new(Arc::clone(&waits) as _, until(events as u64 / 2), &database);
+    let mut other = Worker::new(quick, until(events as u64), &database);
     let (waited, ()) = tokio::join!(waiting.catch_up(), async {
-        waits.folds.acquire().await.unwrap().forget();
-        quick.catch_up().await.unwrap();
-        waits.may_go_on.as_ref().unwrap().add_permits(1_000);
+        waits.wait_for_fold().await;
+        other.catch_up().await.unwrap();
+        waits.let_go_on(1_000);
     });
     waited.unwrap();
-    assert_eq!(waiting.position(), quick.position());
+    assert_eq!(waiting.position(), other.position());
+    assert_eq!(slow_count(database.path()), events);
+}
+
+/// A ledger's events up to a seq.
+struct Until {
+    tail: Tail,
+    seq: u64,
+}
+
+impl Feed for Until {
+    fn next(
+        &mut self,
+        after: Head,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Option<Block>, FeedError>> {
+        Box::pin(async move {
+            let mut block = self.tail.next(after, timeout).await?;
+            if let Some(block) = &mut block {
+                block.events.retain(|event| event.header.seq.get() <= self.seq);
+            }
+            Ok(block.filter(|block| !block.events.is_empty()))
+        })
+    }
+
+    fn past(
+        &mut self,
+        head: Head,
+        identity: LedgerIdentity,
+    ) -> BoxFuture<'_, Result<Past, FeedError>> {
+        self.tail.past(head, identity)
+    }
+}
+
+/// Guards: what a worker read of tables that were made anew meanwhile is not written, although the
+/// position is the same.
+#[tokio::test]
+async fn what_was_folded_is_not_written_after_a_rebuild_at_the_same_position() {
+    let played = Played::new(2, 2, 7);
+    let events = played.events();
+    let half = events[events.len() / 2].header.seq.get();
+    let database = played.database("rebuilt.db").await;
+    let until = |seq| Until { tail: Tail::new(played.path()), seq };
+    let (waits, quick) = (CountsSlowly::new(Some(Semaphore::new(0))), CountsSlowly::new(None));
+    Worker::new(Arc::clone(&quick) as _, Box::new(until(half)), &database)
+        .catch_up()
+        .await
+        .unwrap();
     let connection = rusqlite::Connection::open(database.path()).unwrap();
-    let count: i64 =
-        connection.query_row("SELECT events FROM slow_count", [], |row| row.get(0)).unwrap();
-    assert_eq!(usize::try_from(count), Ok(events));
+    connection.execute("UPDATE slow_count SET events = 9999", []).unwrap();
+    let feed = Box::new(Tail::new(played.path()));
+    let mut waiting = Worker::new(Arc::clone(&waits) as _, feed, &database);
+    let (waited, ()) = tokio::join!(waiting.catch_up(), async {
+        waits.wait_for_fold().await;
+        rebuild(&database, &[quick as Arc<dyn Projection>], &mut until(half)).await.unwrap();
+        assert_eq!(slow_count(database.path()) as u64, half);
+        waits.let_go_on(1_000);
+    });
+    waited.unwrap();
+    assert_eq!(slow_count(database.path()), events.len());
 }
 
 proptest! {

@@ -394,3 +394,48 @@ fn a_watcher_that_is_woken_may_end_another_watch() {
     drop(watch);
     assert_eq!(hub.seasons_watched(), 0);
 }
+
+/// Writes where it may only read.
+struct WritesInFold;
+
+impl Projection for WritesInFold {
+    fn name(&self) -> &'static str {
+        "early"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["early_rows"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE IF NOT EXISTS early_rows (id INTEGER PRIMARY KEY)"
+    }
+
+    fn fold<'a>(
+        &'a self,
+        database: &'a mut SqliteConnection,
+        _events: &'a [ProjectedEvent],
+    ) -> BoxFuture<'a, Result<Box<dyn Changes>, ApplyError>> {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO early_rows VALUES (NULL)").execute(database).await?;
+            Ok(Box::new(Counted(Vec::new())) as Box<dyn Changes>)
+        })
+    }
+}
+
+/// Guards: rows that a projection writes too early are not lost silently.
+#[tokio::test]
+async fn a_projection_that_writes_in_fold_stops_and_is_told_where_it_may() {
+    let played = Played::new(1, 1, 25);
+    let database = played.database("early.db").await;
+    let early: [Arc<dyn Projection>; 1] = [Arc::new(WritesInFold)];
+    Workers::catch_up(&database, &early, &FeedSource::ledger(played.path())).await.unwrap();
+    let states = status(database.path(), &early, played.path()).await.unwrap();
+    let ProjectionState::Stopped(stopped) = &states[0].state else { panic!("{states:?}") };
+    assert_eq!(stopped.seq, 1);
+    assert!(stopped.reason.contains("`Changes::write`"), "{}", stopped.reason);
+}

@@ -15,8 +15,8 @@ pub const COMMANDS_WAITING_MAX: usize = 16_384;
 pub const COMMANDS_PER_BATCH_MAX: usize = 4_096;
 /// Events of one transaction, not counting those of the command that passes it.
 pub const EVENTS_PER_BATCH_MAX: usize = 16_384;
-/// Where the last sync took so long, or the one under way does, nothing is decided until that is
-/// over; in milliseconds.
+/// Where the last sync took so long, or the present one does, nothing is decided while a sync is
+/// under way; in milliseconds.
 pub const SYNC_SLOW_MS: u64 = 100;
 /// Commands of bots that wait for their answers at once.
 pub const BOT_COMMANDS_WAITING_MAX: usize = 8_192;
